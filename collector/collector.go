@@ -1,0 +1,101 @@
+// Package collector tells Prometheus what a Docker engine holds:
+// an inventory in, gauges out.
+package collector
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"docker_buildup_exporter/collector/inventory"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A Source takes one inventory of an engine. It returns when ctx ends at the
+// latest; what it could not learn by then is unknown in the inventory.
+type Source func(ctx context.Context) inventory.Inventory
+
+// A Collector takes an inventory at each collection and turns it into gauges.
+type Collector struct {
+	source Source
+	rows   []row
+
+	mu    sync.Mutex
+	hurry func() // ends the wait of the latest collection
+}
+
+type row struct {
+	Metric
+	desc *prometheus.Desc
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// New returns a collector of what source finds.
+func New(source Source) *Collector {
+	c := &Collector{source: source, hurry: func() {}}
+	for _, m := range Metrics() {
+		c.rows = append(c.rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
+	}
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, row := range c.rows {
+		descs <- row.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.mu.Lock()
+	c.hurry = cancel
+	c.mu.Unlock()
+
+	assessment := inventory.Assess(c.source(ctx))
+	for _, row := range c.rows {
+		row.values(assessment, func(value float64, labelValues ...string) {
+			metrics <- prometheus.MustNewConstMetric(row.desc, prometheus.GaugeValue, value, labelValues...)
+		})
+	}
+}
+
+// Hurry ends the wait of the collection under way, if there is one: its page
+// tells what is known by now.
+func (c *Collector) Hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hurry()
+}
+
+// WithDeadline makes the collection that a scrape of next waits for end before
+// Prometheus gives up. A prometheus.Collector is not told whom it works for, and
+// overlapping scrapes may share one collection: the most hurried sets its pace.
+func (c *Collector) WithDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		timer := time.AfterFunc(patience(r.Header), c.Hurry)
+		defer timer.Stop()
+		next.ServeHTTP(w, r)
+	})
+}
+
+const (
+	defaultScrapeTimeout = 10 * time.Second       // Prometheus' own default
+	timeForTheWayBack    = 500 * time.Millisecond // to write the page and send it
+)
+
+// patience is how long a collection may take for whoever sent these headers.
+func patience(header http.Header) time.Duration {
+	timeout := defaultScrapeTimeout
+	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err == nil && seconds > 0 && seconds <= time.Hour.Seconds() {
+		timeout = time.Duration(seconds * float64(time.Second))
+	}
+	return max(timeout-timeForTheWayBack, timeout/2)
+}

@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// A question is one thing that is asked of the engine or of its host.
+type question struct {
+	kind     string // as its metrics name it; empty where it has none
+	act      string // what fails when it fails: "list images"
+	endpoint string // what a socket proxy has to let through; empty if no engine is asked
+}
+
+// ask puts a question and notes how it went.
+func ask[T any](j *journal, q question, put func() (T, error)) inventory.Optional[T] {
+	start := time.Now()
+	answer, err := put()
+	j.note(q, err, start, time.Now())
+	if err != nil {
+		return inventory.Optional[T]{}
+	}
+	return inventory.Known(answer)
+}
+
+// A journal remembers how each question went, and tells the log when that changes:
+// an engine that stays away for a night is one line, not one for every scrape.
+type journal struct {
+	logger  *slog.Logger
+	explain func(question, error) (cause, cure string)
+
+	mu     sync.Mutex
+	kinds  map[string]inventory.Question
+	causes map[string]string // by act; only what fails now
+}
+
+func newJournal(logger *slog.Logger, explain func(question, error) (cause, cure string)) *journal {
+	return &journal{
+		logger:  logger,
+		explain: explain,
+		kinds:   make(map[string]inventory.Question),
+		causes:  make(map[string]string),
+	}
+}
+
+func (j *journal) note(q question, err error, start, end time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+
+	if q.kind != "" {
+		record := inventory.Question{
+			Kind:        q.kind,
+			Answered:    err == nil,
+			Duration:    inventory.Known(end.Sub(start)),
+			LastSuccess: j.kinds[q.kind].LastSuccess,
+		}
+		if err == nil {
+			record.LastSuccess = inventory.Known(end)
+		}
+		j.kinds[q.kind] = record
+	}
+
+	failedBefore := j.causes[q.act]
+	if err == nil {
+		if failedBefore != "" {
+			j.logger.Info("works again: " + q.act)
+			delete(j.causes, q.act)
+		}
+		return
+	}
+	cause, cure := j.explain(q, err)
+	if cause != failedBefore {
+		j.logger.Error("cannot "+q.act, "err", cause, "cure", cure)
+		j.causes[q.act] = cause
+	}
+}
+
+// unasked notes that a kind of question was not even put, for a reason that is
+// noted elsewhere. Its last answer is no longer good.
+func (j *journal) unasked(kind string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.kinds[kind] = inventory.Question{Kind: kind, LastSuccess: j.kinds[kind].LastSuccess}
+}
+
+// questions tells how the last question of each kind went.
+func (j *journal) questions(kinds ...string) []inventory.Question {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var questions []inventory.Question
+	for _, kind := range kinds {
+		questions = append(questions, j.kinds[kind])
+	}
+	return questions
+}

@@ -1,0 +1,162 @@
+package inventory
+
+import (
+	"math"
+	"slices"
+)
+
+// An ImageCount is how many images there are of each kind.
+//
+// Every image is either tagged or untagged. An untagged image is one of three:
+// intermediate (a step of a classic build: the parent of another image),
+// digest-only (pulled as repo@sha256:…) or dangling (all the rest: what
+// "docker images" calls "<none> <none>").
+//
+// This is not the engine's "dangling" filter, which means another set in each
+// image store and parts the images cleanly in neither.
+type ImageCount struct {
+	Tagged, Untagged int
+	Tags             int // on all images
+
+	// Unknown where it is not known whether an untagged image was pulled by digest.
+	Dangling, Intermediate Optional[int]
+
+	// VirtualSize adds up the sizes of all images in bytes: a layer counts once
+	// for every image that has it. Unknown if the size of any image is.
+	VirtualSize Optional[int64]
+}
+
+// CountImages counts images by kind.
+func CountImages(records []Image) ImageCount {
+	images := distinct(records)
+	isParent := make(map[string]bool)
+	for _, image := range images {
+		isParent[image.Parent] = true
+	}
+
+	var count ImageCount
+	var dangling, intermediate, digestUnknown int
+	var virtualSize int64
+	sizesKnown := true
+	for _, image := range images {
+		size, known := image.Size.Get()
+		sizesKnown = sizesKnown && known && size <= math.MaxInt64-virtualSize
+		virtualSize += size
+
+		count.Tags += len(image.Tags)
+		if len(image.Tags) > 0 {
+			count.Tagged++
+			continue
+		}
+		count.Untagged++
+		digested, known := image.Digested.Get()
+		switch {
+		case !known:
+			digestUnknown++
+		case digested:
+		case isParent[image.ID]:
+			intermediate++
+		default:
+			dangling++
+		}
+	}
+	if digestUnknown == 0 {
+		count.Dangling, count.Intermediate = Known(dangling), Known(intermediate)
+	}
+	if sizesKnown {
+		count.VirtualSize = Known(virtualSize)
+	}
+	return count
+}
+
+// A Use tells what keeps an image from being removed.
+type Use string
+
+const (
+	UsedRunning Use = "running" // a container made from it is running, paused or restarting
+	UsedStopped Use = "stopped" // only containers in other states were made from it
+	Unused      Use = "none"    // no container was made from it
+)
+
+// Uses are all of them: every image is in exactly one.
+func Uses() []Use {
+	return []Use{UsedRunning, UsedStopped, Unused}
+}
+
+// CountUse counts images by what uses them. The join is by ID and never by name,
+// because a container's image name may have moved on to another image.
+func CountUse(records []Image, containers []Container) map[Use]int {
+	use := make(map[string]Use)
+	for _, container := range containers {
+		switch {
+		case container.State.Active():
+			use[container.ImageID] = UsedRunning
+		case use[container.ImageID] == "":
+			use[container.ImageID] = UsedStopped
+		}
+	}
+	count := map[Use]int{UsedRunning: 0, UsedStopped: 0, Unused: 0}
+	for _, image := range distinct(records) {
+		if used, ok := use[image.ID]; ok {
+			count[used]++
+		} else {
+			count[Unused]++
+		}
+	}
+	return count
+}
+
+// CountContainers counts containers by state: every known state, and those that
+// only this engine has.
+func CountContainers(records []Container) map[State]int {
+	count := make(map[State]int)
+	for _, state := range States() {
+		count[state] = 0
+	}
+	seen := make(map[string]bool)
+	for _, container := range records {
+		if !seen[container.ID] {
+			seen[container.ID] = true
+			count[container.State]++
+		}
+	}
+	return count
+}
+
+// distinct merges the records of one image ID: all their tags, and the largest
+// size, since records differ in size only where each is one platform of the image.
+func distinct(records []Image) []Image {
+	images := make([]Image, 0, len(records))
+	index := make(map[string]int, len(records))
+	for _, record := range records {
+		i, ok := index[record.ID]
+		if !ok {
+			index[record.ID] = len(images)
+			images = append(images, record)
+			continue
+		}
+		images[i] = merge(images[i], record)
+	}
+	return images
+}
+
+func merge(a, b Image) Image {
+	a.Parent = max(a.Parent, b.Parent)
+	for _, tag := range b.Tags {
+		if !slices.Contains(a.Tags, tag) {
+			a.Tags = append(slices.Clip(a.Tags), tag)
+		}
+	}
+	if digested, known := a.Digested.Get(); !known || !digested {
+		if digested, bKnown := b.Digested.Get(); !bKnown || digested {
+			a.Digested = b.Digested
+		}
+	}
+	aSize, aKnown := a.Size.Get()
+	bSize, bKnown := b.Size.Get()
+	a.Size = Optional[int64]{}
+	if aKnown && bKnown {
+		a.Size = Known(max(aSize, bSize))
+	}
+	return a
+}

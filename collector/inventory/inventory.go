@@ -1,0 +1,114 @@
+// Package inventory knows what a Docker engine holds and what that adds up to.
+// It is pure: plain values in, plain values out, nothing but the standard library.
+package inventory
+
+import "time"
+
+// An Inventory is what one engine holds, as far as it is known.
+// What the engine did not say is unknown, never zero.
+type Inventory struct {
+	Up          bool
+	Engine      Optional[Engine]
+	Questions   []Question
+	Images      Optional[[]Image]
+	Containers  Optional[[]Container]
+	Filesystems []Filesystem
+}
+
+// An Engine is what an engine says of itself.
+type Engine struct {
+	Version       string
+	APIVersion    string // the negotiated one
+	ImageStore    ImageStore
+	StorageDriver string
+}
+
+// An ImageStore is the part of the engine that keeps images.
+// The same field of the Engine API means different things in each.
+type ImageStore string
+
+const (
+	GraphDriver ImageStore = "graphdriver"
+	Containerd  ImageStore = "containerd"
+)
+
+// A Question is one kind of thing that the engine is asked for, and how the asking went.
+type Question struct {
+	Kind        string
+	Answered    bool                    // the last time
+	Duration    Optional[time.Duration] // of the last time; unknown if it was not even put
+	LastSuccess Optional[time.Time]     // when it was last answered in full
+}
+
+// An Image is one image ID. An engine may list one ID several times
+// (containerd store before Engine 26: once per name and platform);
+// the functions of this package take the records of one ID for one image.
+type Image struct {
+	ID     string
+	Parent string   // the image that a classic build or a commit started from, if any
+	Tags   []string // names that can move: no "<none>", no digest
+
+	// Digested tells whether a digest reference (repo@sha256:…) points here.
+	Digested Optional[bool]
+
+	// Size is in bytes, with every layer, shared or not. Overlay2 counts the
+	// content's apparent bytes; the containerd store counts allocated blocks
+	// and the compressed blobs beside them.
+	Size Optional[int64]
+}
+
+// A Container is one container, in any state.
+type Container struct {
+	ID      string
+	ImageID string // may name an image that was removed by force
+	State   State
+}
+
+// A State is what the engine calls a container's state.
+type State string
+
+const (
+	Created    State = "created"
+	Running    State = "running"
+	Paused     State = "paused"
+	Restarting State = "restarting"
+	Removing   State = "removing"
+	Exited     State = "exited"
+	Dead       State = "dead"
+)
+
+// States are those that engines are known to have. An engine may invent others.
+func States() []State {
+	return []State{Created, Running, Paused, Restarting, Removing, Exited, Dead}
+}
+
+// Active tells whether a container in this state holds its image so firmly that
+// the engine refuses to remove the image even by force (Engine: IsRunning).
+func (s State) Active() bool {
+	return s == Running || s == Paused || s == Restarting
+}
+
+// A Filesystem holds data of the engine. Bytes and counts are those of statfs(2).
+type Filesystem struct {
+	Path      string // the engine's root directory on its host
+	Size      int64  // bytes
+	Avail     int64  // bytes that an unprivileged process may still write
+	Files     Optional[int64]
+	FilesFree Optional[int64]
+}
+
+// An Optional is a value, or the honest absence of one. Its zero value is unknown.
+type Optional[T any] struct {
+	value T
+	known bool
+}
+
+// Known is an Optional that has a value.
+func Known[T any](value T) Optional[T] {
+	return Optional[T]{value: value, known: true}
+}
+
+// Get returns the value and whether it is known.
+func (o Optional[T]) Get() (value T, known bool) {
+	return o.value, o.known
+}

@@ -1,0 +1,205 @@
+package collector
+
+import (
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// A Metric is one gauge: everything that is to be said of it stands in its row of the table.
+type Metric struct {
+	Name   string
+	Help   string
+	Labels []string
+	values func(inventory.Assessment, emit)
+}
+
+// emit takes one value and its label values, in the order of the row's labels.
+// What a row does not emit is absent from the page: that is how "unknown" looks.
+type emit func(value float64, labelValues ...string)
+
+// Metrics is the table of all metrics, in the order of the documentation.
+func Metrics() []Metric {
+	return []Metric{
+		{
+			Name: "docker_up",
+			Help: "1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).",
+			values: func(a inventory.Assessment, emit emit) {
+				emit(boolean(a.Up))
+			},
+		},
+		{
+			Name:   "docker_engine_info",
+			Help:   "Always 1; the labels describe the engine. api_version is the negotiated one. Byte figures of a graphdriver engine and of the containerd image store are not comparable (Engine API: /info).",
+			Labels: []string{"version", "api_version", "image_store", "storage_driver"},
+			values: func(a inventory.Assessment, emit emit) {
+				if e, known := a.Engine.Get(); known {
+					emit(1, e.Version, e.APIVersion, string(e.ImageStore), e.StorageDriver)
+				}
+			},
+		},
+		{
+			Name:   "docker_scrape_collector_success",
+			Help:   "1 if the last question of this kind was answered by the engine, else 0. Figures that come from a question that failed are absent.",
+			Labels: []string{"collector"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, q := range a.Questions {
+					emit(boolean(q.Answered), q.Kind)
+				}
+			},
+		},
+		{
+			Name:   "docker_scrape_collector_duration_seconds",
+			Help:   "How long the engine took for the last question of this kind.",
+			Labels: []string{"collector"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, q := range a.Questions {
+					if duration, known := q.Duration.Get(); known {
+						emit(duration.Seconds(), q.Kind)
+					}
+				}
+			},
+		},
+		{
+			Name:   "docker_scrape_collector_last_success_timestamp_seconds",
+			Help:   "When a question of this kind was last answered in full: how old its figures are. Unix time.",
+			Labels: []string{"collector"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, q := range a.Questions {
+					if at, known := q.LastSuccess.Get(); known {
+						emit(float64(at.UnixMilli())/1e3, q.Kind)
+					}
+				}
+			},
+		},
+		{
+			Name: "docker_images_tagged",
+			Help: "Images that have at least one tag. Three tags on one image are one image.",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emit(float64(c.Tagged))
+				}
+			},
+		},
+		{
+			Name: "docker_images_untagged",
+			Help: "Images without a tag: dangling, intermediate, or pulled by digest. Tagged and untagged together are all images.",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emit(float64(c.Untagged))
+				}
+			},
+		},
+		{
+			Name: "docker_images_dangling",
+			Help: "Untagged images that no digest reference points to and no other image was built on: what \"docker images\" calls \"<none> <none>\". Part of docker_images_untagged.",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emitKnown(emit, c.Dangling)
+				}
+			},
+		},
+		{
+			Name: "docker_images_intermediate",
+			Help: "Untagged images that no digest reference points to and another image was built on: the steps of classic builds. Part of docker_images_untagged.",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emitKnown(emit, c.Intermediate)
+				}
+			},
+		},
+		{
+			Name:   "docker_images",
+			Help:   "All images by what uses them: \"running\" (a running, paused or restarting container), \"stopped\" (only containers in other states: the engine refuses to remove the image until they go), \"none\". Every image is in one of the three.",
+			Labels: []string{"use"},
+			values: func(a inventory.Assessment, emit emit) {
+				if count, known := a.ImageUse.Get(); known {
+					for use, n := range count {
+						emit(float64(n), string(use))
+					}
+				}
+			},
+		},
+		{
+			Name: "docker_image_tags",
+			Help: "Tags on all images.",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emit(float64(c.Tags))
+				}
+			},
+		},
+		{
+			Name: "docker_images_virtual_size_bytes",
+			Help: "Sum of the sizes of all images. Layers that images share are counted again for each of them, so this is what lists show and never what the disk holds. Not comparable between image stores (Engine API: Size of /images/json).",
+			values: func(a inventory.Assessment, emit emit) {
+				if c, known := a.ImageCount.Get(); known {
+					emitKnown(emit, c.VirtualSize)
+				}
+			},
+		},
+		{
+			Name:   "docker_containers",
+			Help:   "Containers by state (Engine API: State of /containers/json?all=1).",
+			Labels: []string{"state"},
+			values: func(a inventory.Assessment, emit emit) {
+				if count, known := a.ContainerCount.Get(); known {
+					for state, n := range count {
+						emit(float64(n), string(state))
+					}
+				}
+			},
+		},
+		{
+			Name:   "docker_filesystem_size_bytes",
+			Help:   "Size of the file system that holds the engine's data; path is the engine's root directory on its host (statfs).",
+			Labels: []string{"path"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, fs := range a.Filesystems {
+					emit(float64(fs.Size), fs.Path)
+				}
+			},
+		},
+		{
+			Name:   "docker_filesystem_avail_bytes",
+			Help:   "Bytes that unprivileged processes can still write to the file system that holds the engine's data (statfs).",
+			Labels: []string{"path"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, fs := range a.Filesystems {
+					emit(float64(fs.Avail), fs.Path)
+				}
+			},
+		},
+		{
+			Name:   "docker_filesystem_files",
+			Help:   "Inodes of the file system that holds the engine's data; absent where the file system has no fixed number of them (statfs).",
+			Labels: []string{"path"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, fs := range a.Filesystems {
+					emitKnown(emit, fs.Files, fs.Path)
+				}
+			},
+		},
+		{
+			Name:   "docker_filesystem_files_free",
+			Help:   "Free inodes of the file system that holds the engine's data; absent where the file system has no fixed number of them (statfs).",
+			Labels: []string{"path"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, fs := range a.Filesystems {
+					emitKnown(emit, fs.FilesFree, fs.Path)
+				}
+			},
+		},
+	}
+}
+
+func emitKnown[N int | int64](emit emit, n inventory.Optional[N], labelValues ...string) {
+	if value, known := n.Get(); known {
+		emit(float64(value), labelValues...)
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,206 @@
+// Docker_buildup_exporter tells Prometheus what piles up on a Docker host:
+// images, containers, and what they cost on disk.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/engine"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+)
+
+const (
+	name        = "docker_buildup_exporter"
+	description = "Tells Prometheus what piles up on a Docker host, and what it costs on disk."
+	healthPath  = "/-/healthy"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program. It returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	app := kingpin.New(name, description).DefaultEnvars().UsageWriter(stdout).ErrorWriter(stderr)
+	var config engine.Config
+	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the local socket, else the rootless one.").PlaceHolder("ADDRESS").StringVar(&config.Host)
+	app.Flag("docker.timeout", "How long the engine may take for a ping and for /info.").Default("5s").DurationVar(&config.Timeout)
+	app.Flag("docker.tls-ca", "Certificate authority of the engine, PEM. Default: ca.pem in DOCKER_CERT_PATH, else the system's.").PlaceHolder("FILE").StringVar(&config.TLS.CA)
+	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Cert)
+	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Key)
+	app.Flag("docker.tls-insecure", "Speak TLS with the engine without verifying who it is.").BoolVar(&config.TLS.Insecure)
+	var (
+		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
+		webFlags    = kingpinflag.AddFlags(app, ":10058")
+		metricsPath = app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").String()
+		maxRequests = app.Flag("web.max-requests", "Scrapes served at the same time; one more is answered with 503. 0: no limit.").Default("40").Uint16()
+		noOwn       = app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter itself (go_*, process_*, promhttp_*).").Bool()
+		logConfig   = promslog.Config{Writer: stderr}
+	)
+	promslogflag.AddFlags(app, &logConfig)
+	app.Version(version.Print(name))
+	app.HelpFlag.Short('h').NoEnvar()
+	app.VersionFlag.NoEnvar()
+	app.Command("serve", "Serve metrics. The default.").Default()
+	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
+
+	exited := false // --help and --version have printed all that was wanted
+	app.Terminate(func(int) { exited = true })
+	command, err := app.Parse(args)
+	if exited {
+		return 0
+	}
+	logger := promslog.New(&logConfig)
+	fail := func(message string, err error) int {
+		logger.Error(message, "err", err)
+		return 1
+	}
+	if err != nil {
+		return fail("Bad command line, see --help", err)
+	}
+	if command == healthcheck.FullCommand() {
+		if err := checkHealth(*webFlags.WebListenAddresses); err != nil {
+			return fail("Not healthy", err)
+		}
+		return 0
+	}
+
+	for _, text := range *places {
+		place, err := engine.ParsePlace(text)
+		if err != nil {
+			return fail("Bad --filesystem.path", err)
+		}
+		config.Places = append(config.Places, place)
+	}
+	if config.Timeout <= 0 {
+		return fail("Bad --docker.timeout", errors.New("it must be more than 0"))
+	}
+	if !strings.HasPrefix(*metricsPath, "/") || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {
+		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
+	}
+
+	logger.Info("Starting "+name, "version", version.Info())
+	logger.Info("Build context", "build_context", version.BuildContext())
+	engine, err := engine.New(config, logger)
+	if err != nil {
+		return fail("Cannot use this engine", err)
+	}
+	collector := collector.New(engine.Inventory)
+	handler, err := newHandler(collector, *metricsPath, int(*maxRequests), !*noOwn, logger)
+	if err != nil {
+		return fail("Cannot set up the web server", err)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- web.ListenAndServe(server, webFlags, logger) }()
+	select {
+	case err := <-served:
+		return fail("Cannot serve", err)
+	case <-ctx.Done():
+		shutdown(server, collector)
+		logger.Info("Stopped")
+		return 0
+	}
+}
+
+// newHandler puts all pages of the program together.
+func newHandler(buildup *collector.Collector, metricsPath string, maxRequests int, ownMetrics bool, logger *slog.Logger) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(buildup, versioncollector.NewCollector(name))
+	options := promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(logger.Handler(), slog.LevelError),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxRequests,
+		CoalesceGather:      true, // a crowd of scrapers costs the engine what one does
+	}
+	metrics := buildup.WithDeadline(promhttp.HandlerFor(registry, options))
+	if ownMetrics {
+		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		metrics = promhttp.InstrumentMetricHandler(registry, metrics)
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle(metricsPath, metrics)
+	mux.HandleFunc(healthPath, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "OK")
+	})
+	if metricsPath != "/" {
+		landingPage, err := web.NewLandingPage(web.LandingConfig{
+			Name:        name,
+			Description: description,
+			Version:     version.Info(),
+			Profiling:   "false",
+			Links: []web.LandingLinks{
+				{Address: metricsPath, Text: "Metrics"},
+				{Address: healthPath, Text: "Health"},
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/", landingPage)
+	}
+	return mux, nil
+}
+
+// shutdown ends the server within a second. Scrapes in flight are answered, if
+// need be with what is known after half of that time.
+func shutdown(server *http.Server, collector *collector.Collector) {
+	ctx, cancel := context.WithTimeout(context.Background(), 900*time.Millisecond)
+	defer cancel()
+	defer time.AfterFunc(500*time.Millisecond, collector.Hurry).Stop()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close()
+	}
+}
+
+// checkHealth asks the exporter that listens on the first of addresses whether it
+// serves. One that wants a password or a certificate for that answer serves, too.
+func checkHealth(addresses []string) error {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it is this very host
+	client := &http.Client{Transport: transport, Timeout: 3 * time.Second}
+	response, err := client.Get("http://" + addresses[0] + healthPath)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusBadRequest { // how a TLS server answers plain HTTP
+		response, err = client.Get("https://" + addresses[0] + healthPath)
+		if alert := tls.AlertError(0); errors.As(err, &alert) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+	}
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusUnauthorized {
+		return fmt.Errorf("%s answered %s", response.Request.URL, response.Status)
+	}
+	return nil
+}
