@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+)
+
+var update = flag.Bool("update", false, "write the golden pages and recordings anew")
+
+// Each folder of engine answers makes one page, to the letter.
+func TestGoldenPages(t *testing.T) {
+	t.Parallel()
+	dirs, err := filepath.Glob(engines + "/*/api-version")
+	if err != nil || len(dirs) < 10 {
+		t.Fatalf("found %d engines in %s, %v", len(dirs), engines, err)
+	}
+	for _, file := range dirs {
+		dir := filepath.Base(filepath.Dir(file))
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			p, _ := fake(t, dir, "--web.disable-exporter-metrics")
+			got := steady(p.scrape())
+			golden := filepath.Join(engines, dir, "metrics.prom")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+// steady puts 0 in the place of what differs from run to run.
+func steady(page string) string {
+	varying := regexp.MustCompile(`(?m)^(docker_scrape_collector_(?:duration_seconds|last_success_timestamp_seconds)\{.*\}|docker_buildup_exporter_build_info)(?:\{.*\})? .*$`)
+	return varying.ReplaceAllString(page, "$1 0")
+}
+
+// Prometheus' own tool finds nothing to say about a page.
+func TestPageIsCleanToPromtool(t *testing.T) {
+	t.Parallel()
+	promtool := enginetest.Need(t, "promtool")
+	for _, dir := range []string{"api-1.51-graphdriver", "engine-too-old"} {
+		p, _ := fake(t, dir)
+		check := exec.Command(promtool, "check", "metrics")
+		check.Stdin = strings.NewReader(p.scrape())
+		if output, err := check.CombinedOutput(); err != nil || len(output) > 0 {
+			t.Errorf("%s: promtool check metrics: %v\n%s", dir, err, output)
+		}
+	}
+}

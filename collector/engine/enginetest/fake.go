@@ -1,0 +1,101 @@
+// Package enginetest is what tests need of Docker engines: one that answers from
+// files, for faults and versions that no real engine produces on demand, and a
+// real one of the test's own.
+package enginetest
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/docker/docker/api/types/versions"
+)
+
+// A Fake answers as an engine does, from the files of one folder:
+//
+//	api-version      the newest version of the API that it speaks, and perhaps the oldest
+//	info.json        /info
+//	images.json      /images/json
+//	containers.json  /containers/json
+//
+// What has no file is forbidden, as by a socket proxy.
+type Fake struct {
+	mu       sync.Mutex
+	dir      string
+	answers  map[string]http.HandlerFunc
+	requests []string
+}
+
+// NewFake returns an engine that answers from dir.
+func NewFake(dir string) *Fake {
+	return &Fake{dir: dir, answers: make(map[string]http.HandlerFunc)}
+}
+
+// Become makes the engine answer from another folder, as after an upgrade.
+func (f *Fake) Become(dir string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dir = dir
+}
+
+// Answer replaces the answer at an endpoint, such as "/images/json". Nil: as it was.
+func (f *Fake) Answer(endpoint string, answer http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers[endpoint] = answer
+}
+
+// Requests returns what was asked so far, as in "GET /v1.41/info".
+func (f *Fake) Requests() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.requests...)
+}
+
+// ServeHTTP implements http.Handler.
+func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	version, endpoint := "", r.URL.Path
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/v"); ok {
+		version, endpoint, _ = strings.Cut(rest, "/")
+		endpoint = "/" + endpoint
+	}
+	f.mu.Lock()
+	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
+	dir, answer := f.dir, f.answers[endpoint]
+	f.mu.Unlock()
+
+	newest, oldest := "1.24", "1.12"
+	if text, err := os.ReadFile(filepath.Join(dir, "api-version")); err == nil {
+		fmt.Sscan(string(text), &newest, &oldest)
+	}
+	w.Header().Set("Api-Version", newest)
+	switch {
+	case answer != nil:
+		answer(w, r)
+	case version != "" && versions.GreaterThan(version, newest):
+		fail(w, http.StatusBadRequest, fmt.Sprintf("client version %s is too new. Maximum supported API version is %s", version, newest))
+	case version != "" && versions.LessThan(version, oldest):
+		fail(w, http.StatusBadRequest, fmt.Sprintf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest))
+	case endpoint == "/_ping":
+		fmt.Fprint(w, "OK")
+	default:
+		file := strings.TrimSuffix(strings.TrimPrefix(endpoint, "/"), "/json") + ".json"
+		body, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(filepath.Clean(file))))
+		if err != nil {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, "Forbidden")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(body)
+	}
+}
+
+func fail(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `{"message":%q}`, message)
+}

@@ -1,0 +1,194 @@
+package enginetest
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RealVariable is the environment variable that lets tests start engines, and
+// makes those fail that lack something for it.
+const RealVariable = "DOCKER_BUILDUP_REAL"
+
+// Need returns where a command is. Without it the test is skipped, or fails if
+// tests are to be real.
+func Need(t testing.TB, command string) string {
+	t.Helper()
+	path, err := exec.LookPath(command)
+	if err != nil {
+		if os.Getenv(RealVariable) != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return path
+}
+
+// A Real is a Docker engine of the test's own, with its own data and socket.
+type Real struct {
+	Dir     string
+	t       testing.TB
+	process *exec.Cmd
+	log     bytes.Buffer
+	exited  chan struct{}
+}
+
+// Start starts an engine that ends with the test. The test is skipped unless
+// tests are to be real.
+func Start(t testing.TB) *Real {
+	t.Helper()
+	if os.Getenv(RealVariable) == "" {
+		t.Skipf("starts a Docker engine of its own: set %s=1 to run it", RealVariable)
+	}
+	Need(t, "dockerd")
+	Need(t, "docker")
+	// The path of a socket is short, so a test's long folder will not do.
+	dir, err := os.MkdirTemp("", "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Real{Dir: dir, t: t}
+	t.Cleanup(r.remove)
+	r.Start()
+	return r
+}
+
+// Host is the engine's address.
+func (r *Real) Host() string { return "unix://" + r.Dir + "/docker.sock" }
+
+// Start starts the engine and waits until it answers. It may have run before.
+func (r *Real) Start() {
+	r.t.Helper()
+	_, self, _, _ := runtime.Caller(0)
+	r.process = exec.Command(filepath.Join(filepath.Dir(self), "../../../.ci/engine"), r.Dir)
+	r.process.Stdout, r.process.Stderr = &r.log, &r.log
+	// An engine must not outlive the test, however the test ends.
+	r.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := r.process.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	r.exited = exited
+	go func(process *exec.Cmd) {
+		process.Wait()
+		close(exited)
+	}(r.process)
+	for deadline := time.Now().Add(time.Minute); ; {
+		_, err := r.Try("version", "--format", "{{.Server.Version}}")
+		if err == nil {
+			return
+		}
+		select {
+		case <-exited:
+			r.t.Fatalf("the engine ended:\n%s", r.log.String())
+		case <-time.After(100 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the engine does not answer: %v", err)
+		}
+	}
+}
+
+// Signal sends the engine a signal.
+func (r *Real) Signal(signal syscall.Signal) {
+	r.t.Helper()
+	if err := r.process.Process.Signal(signal); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Wait waits for the engine to end.
+func (r *Real) Wait() { <-r.exited }
+
+// Try runs the Docker CLI on this engine.
+func (r *Real) Try(args ...string) (string, error) {
+	command := exec.Command("docker", args...)
+	return r.try(command)
+}
+
+func (r *Real) try(command *exec.Cmd) (string, error) {
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_BUILDKIT=0", "DOCKER_CONFIG="+r.Dir)
+	output, err := command.Output()
+	if err != nil {
+		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
+	}
+	return strings.TrimSpace(string(output)), err
+}
+
+// Docker runs the Docker CLI on this engine, and fails the test if it fails.
+func (r *Real) Docker(args ...string) string {
+	r.t.Helper()
+	output, err := r.Try(args...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return output
+}
+
+// Build builds an image from scratch by the classic builder and returns its ID.
+// The program "/idle" is in the build context.
+func (r *Real) Build(dockerfile string, args ...string) string {
+	r.t.Helper()
+	context := filepath.Join(r.Dir, "context")
+	if err := os.MkdirAll(context, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	idle := filepath.Join(context, "idle")
+	if _, err := os.Stat(idle); err != nil {
+		_, self, _, _ := runtime.Caller(0)
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", idle, ".")
+		build.Dir = filepath.Join(filepath.Dir(self), "testdata/idle")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if output, err := build.CombinedOutput(); err != nil {
+			r.t.Fatalf("%v\n%s", err, output)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+	output := r.Docker(append(append([]string{"build", "-q"}, args...), context)...)
+	return output
+}
+
+// remove ends the engine with all that runs in it, and removes its data.
+func (r *Real) remove() {
+	if r.process == nil {
+		return
+	}
+	select {
+	case <-r.exited: // shims outlive their engine: only an engine ends them
+		r.Start()
+	default:
+	}
+	r.process.Process.Signal(syscall.SIGCONT)
+	if ids, err := r.Try("ps", "-aq"); err == nil && ids != "" {
+		r.Try(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
+	}
+	r.process.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-r.exited:
+	case <-time.After(30 * time.Second):
+		r.process.Process.Kill()
+		<-r.exited
+	}
+	if err := os.RemoveAll(r.Dir); err != nil {
+		r.t.Log(err)
+	}
+	if r.t.Failed() {
+		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
+	}
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
