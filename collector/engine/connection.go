@@ -37,7 +37,7 @@ const (
 
 // largestAnswer bounds what is read of one answer, in bytes. A list of 3,000
 // images is 0.8 MB, so only an engine that lies or fails sends more than this.
-const largestAnswer = 64 << 20
+const largestAnswer = 32 << 20
 
 // A connection is the way to one engine, whether it is there or not.
 type connection struct {

@@ -18,11 +18,11 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 )
 
-// transportError is a request that got no HTTP answer. It hides nothing of the
-// cause, where the Docker client would replace some causes by advice of its own.
+// transportError is a request that got no HTTP answer. Its text keeps the cause
+// from the Docker client, which would replace some causes by advice of its own.
 type transportError struct{ cause error }
 
-func (e transportError) Error() string { return "no answer: " + e.cause.Error() }
+func (e transportError) Error() string { return "no answer" }
 func (e transportError) Unwrap() error { return e.cause }
 
 // tooOldError is an engine that speaks only versions of the API before ours.

@@ -1,0 +1,125 @@
+package collector
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/inventory"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// everything is an inventory of which every row of the table has something to tell.
+func everything() inventory.Inventory {
+	files := inventory.Known(int64(8))
+	return inventory.Inventory{
+		Up:     true,
+		Engine: inventory.Known(inventory.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: inventory.GraphDriver, StorageDriver: "overlay2"}),
+		Questions: []inventory.Question{{
+			Kind: "images", Answered: true,
+			Duration: inventory.Known(250 * time.Millisecond), LastSuccess: inventory.Known(time.Unix(1700000000, 5e8)),
+		}},
+		Images: inventory.Known([]inventory.Image{
+			{ID: "a", Tags: []string{"a:1"}, Digested: inventory.Known(false), Size: inventory.Known(int64(5))},
+			{ID: "b", Digested: inventory.Known(false), Size: inventory.Known(int64(6))},
+		}),
+		Containers:  inventory.Known([]inventory.Container{{ID: "1", ImageID: "a", State: inventory.Running}}),
+		Filesystems: []inventory.Filesystem{{Path: "/var/lib/docker", Size: 100, Avail: 40, Files: files, FilesFree: files}},
+	}
+}
+
+// Each row describes what it emits, and the page is what a linter likes.
+func TestEveryRowTells(t *testing.T) {
+	c := New(func(context.Context) inventory.Inventory { return everything() })
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) != len(Metrics()) {
+		t.Errorf("%d of the table's %d metrics are on the page", len(families), len(Metrics()))
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v, %v", problems, err)
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP docker_scrape_collector_last_success_timestamp_seconds When a question of this kind was last answered in full: how old its figures are. Unix time.
+# TYPE docker_scrape_collector_last_success_timestamp_seconds gauge
+docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.7000000005e+09
+`), "docker_scrape_collector_last_success_timestamp_seconds"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is unknown is absent. Only that the engine is down is always told.
+func TestUnknownIsAbsent(t *testing.T) {
+	c := New(func(context.Context) inventory.Inventory { return inventory.Inventory{} })
+	if err := testutil.CollectAndCompare(c, strings.NewReader(`
+# HELP docker_up 1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).
+# TYPE docker_up gauge
+docker_up 0
+`)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPatience(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"":        9500 * time.Millisecond,
+		"10":      9500 * time.Millisecond,
+		"2.5":     2 * time.Second,
+		"0.4":     200 * time.Millisecond,
+		"60":      59500 * time.Millisecond,
+		"0":       9500 * time.Millisecond,
+		"-3":      9500 * time.Millisecond,
+		"NaN":     9500 * time.Millisecond,
+		"Inf":     9500 * time.Millisecond,
+		"1e300":   9500 * time.Millisecond,
+		"rubbish": 9500 * time.Millisecond,
+	} {
+		if got := patience(http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {header}}); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	}
+}
+
+// A scrape that shares a collection with a more patient one still gets its page in time.
+func TestMostHurriedScrapeSetsThePace(t *testing.T) {
+	collections := make(chan struct{}, 10)
+	c := New(func(ctx context.Context) inventory.Inventory {
+		collections <- struct{}{}
+		<-ctx.Done()
+		return inventory.Inventory{}
+	})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c)
+	server := httptest.NewServer(c.WithDeadline(promhttp.HandlerFor(registry, promhttp.HandlerOpts{CoalesceGather: true})))
+	defer server.Close()
+	scrape := func(timeout string, done chan<- time.Duration) {
+		start := time.Now()
+		request, _ := http.NewRequest(http.MethodGet, server.URL, nil)
+		request.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("timeout %s: %v, %v", timeout, response, err)
+		}
+		done <- time.Since(start)
+	}
+	patient, hurried := make(chan time.Duration), make(chan time.Duration)
+	go scrape("3600", patient)
+	<-collections
+	go scrape("0.2", hurried)
+	<-hurried
+	<-patient
+	if len(collections) != 0 {
+		t.Error("the two scrapes did not share their collection")
+	}
+}

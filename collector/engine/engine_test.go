@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// newTest returns an engine room for an address, and what it logs.
+func newTest(t testing.TB, host string) (*Engine, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	e, err := New(Config{Host: host, Timeout: time.Second}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, &log
+}
+
+// serve returns an engine room for a fake engine.
+func serve(t testing.TB, dir string) (*Engine, *enginetest.Fake, *bytes.Buffer) {
+	t.Helper()
+	fake := enginetest.NewFake(filepath.Join("testdata", dir))
+	server := httptest.NewServer(fake)
+	t.Cleanup(server.Close)
+	e, log := newTest(t, server.URL)
+	return e, fake, log
+}
+
+// takeInventory gives up after a second, as a hurried scrape would.
+func takeInventory(e *Engine) inventory.Inventory {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return e.Inventory(ctx)
+}
+
+// A fault at one endpoint is that question's alone, and the log names the act,
+// the cause and the cure.
+func TestOneQuestionFails(t *testing.T) {
+	reply := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}
+	}
+	endless := func(prefix, more string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, prefix)
+			chunk := []byte(strings.Repeat(more, 4096))
+			for {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		cause  string
+		cure   string
+	}{
+		{"forbidden by a socket proxy", reply(403, "Forbidden by policy"), "forbidden: Forbidden by policy", "allow GET /images/json in the socket proxy"},
+		{"method not allowed by a socket proxy", reply(405, "Method Not Allowed"), "forbidden: Method Not Allowed", "allow GET /images/json in the socket proxy"},
+		{"server error", reply(500, "layer does not exist"), "layer does not exist", "the engine's own log"},
+		{"not an HTTP status at all", reply(999, ""), "999", "the engine's own log"},
+		{"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", "see what answers"},
+		{"hung", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no answer in time", "see whether the engine hangs"},
+		{"truncated", reply(200, `[{"Id":"sha256:aa","RepoTags":["a:1"`), "unexpected EOF", "see what answers"},
+		{"empty", reply(200, ""), "EOF", "see what answers"},
+		{"an object", reply(200, `{"message":"hello"}`), "cannot unmarshal object", "see what answers"},
+		{"a wrong type", reply(200, `[{"Id":"sha256:aa","Size":"large"}]`), "cannot unmarshal string", "see what answers"},
+		{"a number too large", reply(200, `[{"Id":"sha256:aa","Size":1e99}]`), "cannot unmarshal number", "see what answers"},
+		{"a record without an ID", reply(200, `[{"Size":1}]`), "no ID", "see what answers"},
+		{"HTML", reply(200, "<html>Sign in</html>"), "invalid character", "see what answers"},
+		{"100 MB of rubbish", endless("", "rubbish "), "invalid character", "see what answers"},
+		{"an endless list", endless(`[`, `{"Id":"sha256:aa"},`), "larger than 32 MiB", "see what answers"},
+		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "larger than 32 MiB", "see what answers"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e, fake, log := serve(t, "api-1.51-graphdriver")
+			fake.Answer("/images/json", test.answer)
+			var inv inventory.Inventory
+			for range 2 { // the same trouble twice is one line
+				patience := 30 * time.Second // to read much, where the race detector slows us
+				if test.name == "hung" {
+					patience = 300 * time.Millisecond
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				inv = e.Inventory(ctx)
+				cancel()
+			}
+
+			if _, known := inv.Images.Get(); known {
+				t.Error("the images are known")
+			}
+			if _, known := inv.Containers.Get(); !known || !inv.Up {
+				t.Errorf("up %v, containers known %v: want both", inv.Up, known)
+			}
+			if images, containers := inv.Questions[0], inv.Questions[1]; images.Answered || !containers.Answered {
+				t.Errorf("answered: images %v, containers %v; want only containers", images.Answered, containers.Answered)
+			}
+			if lines := strings.Count(log.String(), "\n"); lines != 1 {
+				t.Errorf("%d lines in the log, want 1:\n%s", lines, log)
+			}
+			for _, want := range []string{"cannot list images", test.cause, test.cure} {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("%q is not in the log:\n%s", want, log)
+				}
+			}
+
+			fake.Answer("/images/json", nil)
+			inv = takeInventory(e)
+			if images, known := inv.Images.Get(); !known || len(images) != 7 {
+				t.Errorf("after the trouble: %d images, known %v; want 7", len(images), known)
+			}
+			if !strings.Contains(log.String(), "works again: list images") {
+				t.Errorf("the log does not say that the trouble is over:\n%s", log)
+			}
+		})
+	}
+}
+
+// Nobody there: nothing is known, and the log says how to mend it.
+func TestUnreachable(t *testing.T) {
+	dir := t.TempDir()
+	refused := httptest.NewServer(nil)
+	refused.Close()
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	stale := filepath.Join(dir, "stale.sock")
+	listener, err := net.Listen("unix", stale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	listener.Close()
+	tests := []struct{ name, host, cause, cure string }{
+		{"no such socket", "unix://" + dir + "/none.sock", "no such file", "start the engine"},
+		{"nobody at the socket", "unix://" + stale, "connection refused", "start the engine"},
+		{"refused", refused.URL, "connection refused", "start the engine"},
+		{"hung", "tcp://" + hung.Addr().String(), "no answer in time", "see whether the engine hangs"},
+		{"another server", plain.URL, "404", "see the engine's own log"},
+		{"TLS without our knowing", "tcp://" + secure.Listener.Addr().String(), "the engine expects TLS", "--docker.tls-ca"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e, log := newTest(t, test.host)
+			inv := takeInventory(e)
+			if inv.Up {
+				t.Error("it is up")
+			}
+			for _, q := range inv.Questions {
+				_, asked := q.Duration.Get()
+				_, everAnswered := q.LastSuccess.Get()
+				if q.Answered || asked || everAnswered {
+					t.Errorf("%+v: want it not even asked", q)
+				}
+			}
+			if lines := strings.Count(log.String(), "\n"); lines != 1 {
+				t.Errorf("%d lines in the log, want 1:\n%s", lines, log)
+			}
+			for _, want := range []string{"cannot reach the engine", test.cause, test.cure} {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("%q is not in the log:\n%s", want, log)
+				}
+			}
+		})
+	}
+}
+
+// A server that says nothing of its API version is no engine.
+func TestNoEngine(t *testing.T) {
+	for _, version := range []string{"", "rubbish", "1.51/../..", "-1.41", "1"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Api-Version", version)
+		}))
+		e, log := newTest(t, server.URL)
+		if inv := takeInventory(e); inv.Up {
+			t.Errorf("version %q: it is up", version)
+		}
+		if !strings.Contains(log.String(), "no Docker engine") {
+			t.Errorf("version %q: the log says:\n%s", version, log)
+		}
+		server.Close()
+	}
+}
+
+// An engine that changes its version under us is understood at the next inventory.
+func TestUpgradeAndDowngrade(t *testing.T) {
+	e, fake, log := serve(t, "api-1.43-graphdriver")
+	for _, step := range []struct{ dir, version string }{
+		{"api-1.43-graphdriver", "1.43"},
+		{"api-1.51-containerd", "1.51"},
+		{"api-1.44-graphdriver", "1.44"},
+		{"engine-newer-than-us", "1.51"},
+		{"api-1.43-containerd", "1.43"},
+	} {
+		fake.Become(filepath.Join("testdata", step.dir))
+		inv := takeInventory(e)
+		images, _ := inv.Images.Get()
+		if described, _ := inv.Engine.Get(); described.APIVersion != step.version || len(images) == 0 {
+			t.Errorf("%s: negotiated %q, %d images; want %q and some\n%s", step.dir, described.APIVersion, len(images), step.version, log)
+		}
+	}
+
+	fake.Become("testdata/engine-too-old")
+	inv := takeInventory(e)
+	if _, known := inv.Images.Get(); known || !inv.Up {
+		t.Errorf("API 1.39: up %v, images known %v; want up, and nothing known", inv.Up, known)
+	}
+	for _, want := range []string{"1.39", oldestAPI, newestAPI} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, log)
+		}
+	}
+}
+
+// An engine that has left our versions behind says so itself.
+func TestEngineRefusesOurVersion(t *testing.T) {
+	e, fake, log := serve(t, "api-1.51-graphdriver")
+	tooOld := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, "client version 1.51 is too old. Minimum supported API version is 1.60")
+	}
+	for _, endpoint := range []string{"/images/json", "/containers/json", "/info"} {
+		fake.Answer(endpoint, tooOld)
+	}
+	takeInventory(e)
+	for _, want := range []string{"1.60", "update this exporter", "1.51"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, log)
+		}
+	}
+}
+
+// Nothing but reading requests can leave, whoever would send them.
+func TestReadOnly(t *testing.T) {
+	e, fake, _ := serve(t, "api-1.51-graphdriver")
+	takeInventory(e)
+	for _, request := range fake.Requests() {
+		if !strings.HasPrefix(request, "GET ") && !strings.HasPrefix(request, "HEAD ") {
+			t.Errorf("sent: %s", request)
+		}
+	}
+	before := len(fake.Requests())
+	if err := e.connection.client.ContainerKill(context.Background(), "a", "KILL"); err == nil || len(fake.Requests()) != before {
+		t.Errorf("a POST was sent; error %v", err)
+	}
+}
+
+func TestTranslateImages(t *testing.T) {
+	unknown := inventory.Optional[inventory.ImageStore]{}
+	graphDriver := inventory.Known(inventory.GraphDriver)
+	containerd := inventory.Known(inventory.Containerd)
+	tests := []struct {
+		name     string
+		record   string
+		store    inventory.Optional[inventory.ImageStore]
+		tags     int
+		digested inventory.Optional[bool]
+	}{
+		{"<none> literals", `{"Id":"a","RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]}`, graphDriver, 0, inventory.Known(false)},
+		{"null lists", `{"Id":"a","RepoTags":null,"RepoDigests":null}`, graphDriver, 0, inventory.Known(false)},
+		{"pulled by digest", `{"Id":"a","RepoTags":null,"RepoDigests":["x@sha256:1"]}`, graphDriver, 0, inventory.Known(true)},
+		{"containerd makes digests up", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, containerd, 0, inventory.Known(false)},
+		{"containerd keeps digests among the tags", `{"Id":"a","RepoTags":["x@sha256:1"],"RepoDigests":["x@sha256:1"]}`, containerd, 0, inventory.Known(true)},
+		{"a tag pinned by digest does not move", `{"Id":"a","RepoTags":["x:1@sha256:1","x:1"]}`, containerd, 1, inventory.Known(true)},
+		{"content is missing", `{"Id":"a","RepoTags":["x:1"],"RepoDigests":["sha256:1"]}`, containerd, 1, inventory.Known(false)},
+		{"a name that does not parse", `{"Id":"a","RepoTags":["UPPER CASE"]}`, containerd, 1, inventory.Known(false)},
+		{"the store decides, and is not known", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, unknown, 0, inventory.Optional[bool]{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := translateImages(decodeImages(t, "["+test.record+"]"), test.store)
+			if len(got) != 1 || len(got[0].Tags) != test.tags || got[0].Digested != test.digested {
+				t.Errorf("got %+v, want %d tags, digested %+v", got, test.tags, test.digested)
+			}
+		})
+	}
+	for _, size := range []int64{-1, 0, 5} {
+		got := translateImages(decodeImages(t, fmt.Sprintf(`[{"Id":"a","Size":%d}]`, size)), graphDriver)
+		if value, known := got[0].Size.Get(); known != (size >= 0) || known && value != size {
+			t.Errorf("size %d became %d, known %v", size, value, known)
+		}
+	}
+}
+
+// Without /info the store is read off the list, or not known.
+func TestImageStoreWithoutInfo(t *testing.T) {
+	with := `[{"Id":"a","Descriptor":{"digest":"sha256:1","size":1,"mediaType":"x"}}]`
+	without := `[{"Id":"a"}]`
+	for _, test := range []struct {
+		list, version string
+		want          inventory.Optional[inventory.ImageStore]
+	}{
+		{without, "1.41", inventory.Known(inventory.GraphDriver)},
+		{without, "1.43", inventory.Optional[inventory.ImageStore]{}},
+		{without, "1.47", inventory.Optional[inventory.ImageStore]{}},
+		{without, "1.48", inventory.Known(inventory.GraphDriver)},
+		{with, "1.48", inventory.Known(inventory.Containerd)},
+	} {
+		if got := imageStore(noInfo, decodeImages(t, test.list), test.version); got != test.want {
+			t.Errorf("%s at API %s: got %+v, want %+v", test.list, test.version, got, test.want)
+		}
+	}
+}
+
+// Any body at any endpoint gives an inventory or an error, never a panic.
+func FuzzAnswers(f *testing.F) {
+	for _, file := range []string{"images", "containers", "info"} {
+		for _, dir := range []string{"api-1.43-graphdriver", "api-1.51-containerd", "null-lists", "invented-state"} {
+			body, err := os.ReadFile(filepath.Join("testdata", dir, file+".json"))
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(body)
+		}
+	}
+	f.Add([]byte(`[{"Id":"a","RepoTags":[null,""],"Size":-9223372036854775808,"Labels":{"":""}}]`))
+	fake := enginetest.NewFake("testdata/api-1.51-graphdriver")
+	server := httptest.NewServer(fake)
+	f.Cleanup(server.Close)
+	e, _ := newTest(f, server.URL)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		answer := func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }
+		for _, endpoint := range []string{"/images/json", "/containers/json", "/info"} {
+			fake.Answer(endpoint, answer)
+		}
+		a := inventory.Assess(takeInventory(e))
+		if count, known := a.ImageCount.Get(); known {
+			if size, known := count.VirtualSize.Get(); known && size < 0 {
+				t.Errorf("a virtual size of %d bytes", size)
+			}
+		}
+		if _, err := json.Marshal(a.ContainerCount); err != nil {
+			t.Error(err)
+		}
+	})
+}
