@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The house has a few rooms and one direction: what a package imports of this
+// module, and of what few may touch, is written down here with the reason.
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	const (
+		module     = "docker_buildup_exporter"
+		collector  = module + "/collector"
+		engine     = module + "/collector/engine"
+		inventory  = module + "/collector/inventory"
+		enginetest = module + "/collector/engine/enginetest"
+		docker     = "github.com/docker/docker"
+	)
+	allowed := map[string][]string{
+		module:     {collector, engine}, // main introduces the two to each other
+		collector:  {inventory},         // tells what an inventory adds up to, whoever took it
+		engine:     {inventory, docker}, // the only room that knows Docker
+		inventory:  {},                  // pure
+		enginetest: {docker},            // for tests: engines that they may ask
+		module + "/collector/engine/enginetest/testdata/idle": {},
+	}
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/engine/enginetest/testdata/idle")
+	list.Dir = root
+	output, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(output)) {
+		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		arrows, known := allowed[path]
+		if !known {
+			if imports != "" { // a folder of tests alone has none
+				t.Errorf("%s is a room that the house does not have", path)
+			}
+			continue
+		}
+		seen++
+		for imported := range strings.SplitSeq(imports, ",") {
+			matters := strings.HasPrefix(imported, module) || strings.HasPrefix(imported, docker+"/")
+			isAllowed := slices.ContainsFunc(arrows, func(arrow string) bool {
+				return imported == arrow || arrow == docker && strings.HasPrefix(imported, docker+"/")
+			})
+			if matters && !isAllowed {
+				t.Errorf("%s imports %s", path, imported)
+			}
+			if path == inventory && strings.Contains(imported, ".") {
+				t.Errorf("the pure room imports %s, which is not of the standard library", imported)
+			}
+		}
+	}
+	if seen != len(allowed) {
+		t.Errorf("%d of the house's %d rooms were seen", seen, len(allowed))
+	}
+}
