@@ -45,6 +45,10 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // some tests run the program as nobody
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	os.Setenv("E2E_BINARIES", dir)
 	// The developer's own engine is none of these tests' business.
 	for _, variable := range []string{"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
@@ -71,8 +75,14 @@ type program struct {
 // start runs the program on a free port until the test ends, and waits until it serves.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
+	return startAs(t, os.Getuid(), args...)
+}
+
+// startAs is start as another user.
+func startAs(t *testing.T, uid int, args ...string) *program {
+	t.Helper()
 	address := freeAddress(t)
-	p := run(t, append([]string{"--web.listen-address=" + address}, args...)...)
+	p := runAs(t, uid, append([]string{"--web.listen-address=" + address}, args...)...)
 	p.URL = "http://" + address
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		response, err := http.Get(p.URL + "/-/healthy")
@@ -94,9 +104,17 @@ func start(t *testing.T, args ...string) *program {
 // run runs the program until it or the test ends.
 func run(t *testing.T, args ...string) *program {
 	t.Helper()
+	return runAs(t, os.Getuid(), args...)
+}
+
+func runAs(t *testing.T, uid int, args ...string) *program {
+	t.Helper()
 	p := &program{t: t, process: exec.Command(binaryPath(), args...), exited: make(chan struct{})}
 	p.process.Stdout, p.process.Stderr = &p.log, &p.log
-	p.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.process.SysProcAttr = enginetest.Child()
+	if uid != os.Getuid() {
+		p.process.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	}
 	if err := p.process.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -329,8 +329,8 @@ func TestFilesystemPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := values(t, p.scrape())
-	if size := got[`docker_filesystem_size_bytes{path="/data/docker"}`]; size != float64(want.Blocks)*float64(want.Frsize) {
-		t.Errorf("size %v, statfs says %d blocks of %d", size, want.Blocks, want.Frsize)
+	if size := got[`docker_filesystem_size_bytes{path="/data/docker"}`]; size != float64(want.Blocks)*float64(want.Bsize) {
+		t.Errorf("size %v, statfs says %d blocks of %d", size, want.Blocks, want.Bsize)
 	}
 	if _, there := got[`docker_filesystem_size_bytes{path="/none"}`]; there {
 		t.Error("a file system that does not exist has a size")

@@ -2,7 +2,10 @@ package enginetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +57,9 @@ func Start(t testing.TB) *Real {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own rights
+		t.Fatal(err)
+	}
 	r := &Real{Dir: dir, t: t}
 	t.Cleanup(r.remove)
 	r.Start()
@@ -63,14 +69,22 @@ func Start(t testing.TB) *Real {
 // Host is the engine's address.
 func (r *Real) Host() string { return "unix://" + r.Dir + "/docker.sock" }
 
+// Transport is a way to the engine for requests of a test's own, to any host.
+func (r *Real) Transport() *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(r.Host(), "unix://"))
+	}}
+}
+
 // Start starts the engine and waits until it answers. It may have run before.
 func (r *Real) Start() {
 	r.t.Helper()
+	// The containerd of an engine that was killed dies with it, but not at once.
+	waitForEnd(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
 	_, self, _, _ := runtime.Caller(0)
 	r.process = exec.Command(filepath.Join(filepath.Dir(self), "../../../.ci/engine"), r.Dir)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
-	// An engine must not outlive the test, however the test ends.
-	r.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -180,6 +194,7 @@ func (r *Real) remove() {
 		r.process.Process.Kill()
 		<-r.exited
 	}
+	unmountBelow(r.Dir)
 	if err := os.RemoveAll(r.Dir); err != nil {
 		r.t.Log(err)
 	}

@@ -1,0 +1,19 @@
+# What there is to do; how it is done stands in .ci/.
+version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+
+build: ## the program
+	go build -trimpath -ldflags "-X github.com/prometheus/common/version.Version=$(version)" -o docker_buildup_exporter .
+
+test: ## all tests, also those on real engines; installs what they need
+	.ci/test
+
+demo: ## a private engine with buildup on it, the exporter and a Prometheus, until Ctrl-C
+	.ci/demo
+
+image: ## build the image, and prove that it works
+	.ci/image
+
+update: ## what is generated: golden pages, the README's tables
+	go test ./collector/e2e -run 'Golden|Readme' -update
+
+.PHONY: build test demo image update

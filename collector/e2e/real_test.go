@@ -1,0 +1,187 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+)
+
+// real runs the program on an engine of the test's own.
+func real(t *testing.T, args ...string) (*program, *enginetest.Real) {
+	t.Helper()
+	engine := enginetest.Start(t)
+	return start(t, append([]string{"--docker.host=" + engine.Host()}, args...)...), engine
+}
+
+// The engine is killed, hangs, comes back, is another: the page follows with the
+// next scrape, tells no wrong number on the way, and knows the disk throughout.
+func TestFatesOfAnEngine(t *testing.T) {
+	p, engine := real(t, "--docker.timeout=500ms")
+	engine.Build("FROM scratch\nLABEL a=1\nLABEL b=2\n", "-t", "app:1")
+	disk := fmt.Sprintf("docker_filesystem_size_bytes{path=%q}", engine.Dir+"/data")
+	series := []string{"docker_images_tagged", "docker_images_intermediate", `docker_images{use="none"}`, `docker_containers{state="running"}`, "docker_images_virtual_size_bytes"}
+
+	isUp := func(when string) {
+		t.Helper()
+		got := values(t, p.scrape())
+		if got["docker_up"] != 1 || got["docker_images_tagged"] != 1 || got["docker_images_intermediate"] != 1 || got[disk] <= 0 ||
+			got[`docker_scrape_collector_success{collector="images"}`] != 1 {
+			t.Errorf("%s: the page says %v\nthe log: %s", when, got, p.log.String())
+		}
+	}
+	isDown := func(when string) {
+		t.Helper()
+		got := values(t, p.scrape())
+		if got["docker_up"] != 0 || got[disk] <= 0 || got[`docker_scrape_collector_success{collector="images"}`] != 0 {
+			t.Errorf("%s: the page says %v", when, got)
+		}
+		for _, name := range series {
+			if value, there := got[name]; there {
+				t.Errorf("%s: %s is %v, want it absent", when, name, value)
+			}
+		}
+		if got[`docker_scrape_collector_last_success_timestamp_seconds{collector="images"}`] == 0 {
+			t.Errorf("%s: it is forgotten when there was an answer", when)
+		}
+	}
+
+	isUp("at first")
+	engine.Signal(syscall.SIGSTOP)
+	isDown("while it hangs")
+	engine.Signal(syscall.SIGCONT)
+	isUp("when it goes on")
+	engine.Signal(syscall.SIGKILL)
+	engine.Wait()
+	isDown("when it was killed")
+	isDown("and still is")
+	engine.Start()
+	isUp("when it was started again")
+	engine.Signal(syscall.SIGTERM)
+	engine.Wait()
+	isDown("when it was stopped")
+	engine.Start()
+	isUp("when it is back")
+	if got := strings.Count(p.log.String(), "cannot reach the engine"); got != 3 {
+		t.Errorf("%d lines say that it cannot be reached, want one for each of the 3 times:\n%s", got, p.log.String())
+	}
+}
+
+// An engine that is not there at the start is found when it comes.
+func TestEngineComesLater(t *testing.T) {
+	if os.Getenv(enginetest.RealVariable) == "" {
+		t.Skip("starts a Docker engine of its own")
+	}
+	engine := enginetest.Start(t)
+	engine.Signal(syscall.SIGTERM)
+	engine.Wait()
+	os.Remove(strings.TrimPrefix(engine.Host(), "unix://"))
+	p := start(t, "--docker.host="+engine.Host())
+	if up := values(t, p.scrape())["docker_up"]; up != 0 {
+		t.Errorf("docker_up is %v without an engine", up)
+	}
+	if log := p.log.String(); !strings.Contains(log, "no such file") || !strings.Contains(log, "start the engine") {
+		t.Errorf("the log does not say what to do:\n%s", log)
+	}
+	engine.Start()
+	if up := values(t, p.scrape())["docker_up"]; up != 1 {
+		t.Errorf("docker_up is %v with an engine", up)
+	}
+}
+
+// Who may not use the socket is told which group may.
+func TestSocketPermission(t *testing.T) {
+	_, engine := real(t)
+	if os.Getuid() != 0 {
+		t.Skip("takes root to be somebody else")
+	}
+	p := startAs(t, 65534, "--docker.host="+engine.Host())
+	if up := values(t, p.scrape())["docker_up"]; up != 0 {
+		t.Errorf("docker_up is %v", up)
+	}
+	if log := p.log.String(); !strings.Contains(log, "permission denied") || !strings.Contains(log, "--group-add") {
+		t.Errorf("the log does not name the group:\n%s", log)
+	}
+}
+
+// All that the program sends to a real engine, seen by a proxy in between.
+func TestOnlyReadsFromRealEngine(t *testing.T) {
+	engine := enginetest.Start(t)
+	requests := make(chan string, 1000)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			requests <- r.In.Method + " " + r.In.URL.Path
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", "docker"
+		},
+		Transport: engine.Transport(),
+	}
+	address := freeAddress(t)
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: proxy}
+	go server.Serve(listener)
+	defer server.Close()
+	p := start(t, "--docker.host=http://"+address)
+	for range 3 {
+		if got := values(t, p.scrape()); got["docker_up"] != 1 {
+			t.Errorf("not up behind a proxy: %s", p.log.String())
+		}
+	}
+	seen := make(map[string]int)
+	for len(requests) > 0 {
+		seen[<-requests]++
+	}
+	want := map[string]int{"HEAD /_ping": 3, "GET /v1.41/info": 3, "GET /v1.41/images/json": 3, "GET /v1.41/containers/json": 3}
+	if fmt.Sprint(seen) != fmt.Sprint(want) {
+		t.Errorf("3 scrapes sent %v, want %v", seen, want)
+	}
+}
+
+// Record keeps what a real engine answers, for the tests that run without one.
+func TestRecord(t *testing.T) {
+	if !*update {
+		t.Skip("records a real engine: add -update")
+	}
+	engine := enginetest.Start(t)
+	engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2", "-t", "shop/app:latest")
+	engine.Build("FROM scratch\nLABEL step=1\nLABEL step=2\n", "-t", "steps:1")
+	engine.Build("FROM app:1\nLABEL version=1\n", "-t", "moved:1")
+	engine.Build("FROM app:1\nLABEL version=2\n", "-t", "moved:1")
+	engine.Docker("run", "-d", "--network=none", "--name=web", "app:1")
+	engine.Docker("run", "-d", "--network=none", "--name=frozen", "moved:1")
+	engine.Docker("pause", "frozen")
+	engine.Try("run", "--network=none", "--name=failed", "app:1", "3")
+	engine.Docker("create", "--network=none", "--name=never-run", "moved:1")
+	client := &http.Client{Transport: engine.Transport()}
+	dir := filepath.Join(engines, "20.10-overlay2")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "api-version"), engine.Docker("version", "--format", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}}")+"\n")
+	for file, endpoint := range map[string]string{"info": "info", "images": "images/json?all=1", "containers": "containers/json?all=1"} {
+		response, err := client.Get("http://docker/v1.41/" + endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		recorded := strings.ReplaceAll(string(body), engine.Dir+"/data", "/var/lib/docker")
+		if hostname, err := os.Hostname(); err == nil {
+			recorded = strings.ReplaceAll(recorded, hostname, "host")
+		}
+		write(t, filepath.Join(dir, file+".json"), recorded)
+	}
+}

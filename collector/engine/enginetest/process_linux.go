@@ -1,0 +1,50 @@
+package enginetest
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/procfs"
+)
+
+// Child makes a process end with the test that starts it, however the test ends.
+func Child() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+}
+
+// unmountBelow takes away what an engine that was killed has left mounted.
+func unmountBelow(dir string) {
+	mounts, _ := procfs.GetMounts()
+	for _, mount := range slices.Backward(mounts) {
+		if strings.HasPrefix(mount.MountPoint, dir+"/") {
+			syscall.Unmount(mount.MountPoint, syscall.MNT_DETACH)
+		}
+	}
+}
+
+// waitForEnd waits until the process that a file names is gone, and forgets it.
+// A process that nobody reaps is gone, too.
+func waitForEnd(pidFile string) {
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		process, err := procfs.NewProc(pid)
+		if err != nil {
+			break
+		}
+		if stat, err := process.Stat(); err != nil || stat.State == "Z" {
+			break
+		}
+	}
+	os.Remove(pidFile)
+}
