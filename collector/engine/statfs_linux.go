@@ -19,13 +19,13 @@ func statfs(path string) (measured, error) {
 	}
 	m := measured{
 		Filesystem: inventory.Filesystem{
-			Size:  int64(s.Blocks) * s.Frsize,
-			Avail: int64(s.Bavail) * s.Frsize,
+			Size:  int64(s.Blocks) * int64(s.Frsize), // its type differs between platforms
+			Avail: int64(s.Bavail) * int64(s.Frsize),
 		},
 		// The type is left out: through an overlay it is the overlay's,
 		// while all the rest is that of the file system below.
 		id:    filesystemID{s.Fsid.Val, s.Blocks},
-		isZFS: s.Type == zfsMagic,
+		isZFS: int64(s.Type) == zfsMagic,
 	}
 	if s.Files > 0 { // Btrfs and others make inodes as they need them, and say 0
 		m.Files = inventory.Known(int64(s.Files))
