@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,16 +17,22 @@ import (
 )
 
 // real runs the program on an engine of the test's own.
-func real(t *testing.T, args ...string) (*program, *enginetest.Real) {
+func real(t *testing.T, kind enginetest.Kind, args ...string) (*program, *enginetest.Real) {
 	t.Helper()
-	engine := enginetest.Start(t)
+	engine := enginetest.Start(t, kind)
 	return start(t, append([]string{"--docker.host=" + engine.Host()}, args...)...), engine
 }
 
 // The engine is killed, hangs, comes back, is another: the page follows with the
 // next scrape, tells no wrong number on the way, and knows the disk throughout.
 func TestFatesOfAnEngine(t *testing.T) {
-	p, engine := real(t, "--docker.timeout=500ms")
+	for _, kind := range enginetest.Kinds() {
+		t.Run(string(kind), func(t *testing.T) { fatesOfAnEngine(t, kind) })
+	}
+}
+
+func fatesOfAnEngine(t *testing.T, kind enginetest.Kind) {
+	p, engine := real(t, kind, "--docker.timeout=500ms")
 	engine.Build("FROM scratch\nLABEL a=1\nLABEL b=2\n", "-t", "app:1")
 	disk := fmt.Sprintf("docker_filesystem_size_bytes{path=%q}", engine.Dir+"/data")
 	series := []string{"docker_images_tagged", "docker_images_intermediate", `docker_images{use="none"}`, `docker_containers{state="running"}`, "docker_images_virtual_size_bytes"}
@@ -80,7 +87,7 @@ func TestEngineComesLater(t *testing.T) {
 	if os.Getenv(enginetest.RealVariable) == "" {
 		t.Skip("starts a Docker engine of its own")
 	}
-	engine := enginetest.Start(t)
+	engine := enginetest.Start(t, enginetest.Docker20)
 	engine.Signal(syscall.SIGTERM)
 	engine.Wait()
 	os.Remove(strings.TrimPrefix(engine.Host(), "unix://"))
@@ -99,7 +106,7 @@ func TestEngineComesLater(t *testing.T) {
 
 // Who may not use the socket is told which group may.
 func TestSocketPermission(t *testing.T) {
-	_, engine := real(t)
+	_, engine := real(t, enginetest.Docker20)
 	if os.Getuid() != 0 {
 		t.Skip("takes root to be somebody else")
 	}
@@ -114,7 +121,7 @@ func TestSocketPermission(t *testing.T) {
 
 // All that the program sends to a real engine, seen by a proxy in between.
 func TestOnlyReadsFromRealEngine(t *testing.T) {
-	engine := enginetest.Start(t)
+	engine := enginetest.Start(t, enginetest.Docker20)
 	requests := make(chan string, 1000)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -147,12 +154,25 @@ func TestOnlyReadsFromRealEngine(t *testing.T) {
 	}
 }
 
-// Record keeps what a real engine answers, for the tests that run without one.
+// Record keeps what real engines answer, for the tests that run without one.
 func TestRecord(t *testing.T) {
 	if !*update {
-		t.Skip("records a real engine: add -update")
+		t.Skip("records real engines: add -update")
 	}
-	engine := enginetest.Start(t)
+	for folder, of := range map[string]struct {
+		kind       enginetest.Kind
+		apiVersion string // the newest that both the engine and the program speak
+	}{
+		"20.10-overlay2": {enginetest.Docker20, "1.41"},
+		"29-overlay2":    {enginetest.Docker29Overlay2, "1.51"},
+		"29-containerd":  {enginetest.Docker29Containerd, "1.51"},
+	} {
+		t.Run(folder, func(t *testing.T) { record(t, folder, of.kind, of.apiVersion) })
+	}
+}
+
+func record(t *testing.T, folder string, kind enginetest.Kind, apiVersion string) {
+	engine := enginetest.Start(t, kind)
 	engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2", "-t", "shop/app:latest")
 	engine.Build("FROM scratch\nLABEL step=1\nLABEL step=2\n", "-t", "steps:1")
 	engine.Build("FROM app:1\nLABEL version=1\n", "-t", "moved:1")
@@ -162,14 +182,24 @@ func TestRecord(t *testing.T) {
 	engine.Docker("pause", "frozen")
 	engine.Try("run", "--network=none", "--name=failed", "app:1", "3")
 	engine.Docker("create", "--network=none", "--name=never-run", "moved:1")
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is this machine's own becomes what it is on any other.
+	anywhere := strings.NewReplacer(
+		engine.Dir+"/data", "/var/lib/docker",
+		engine.Dir+"/exec", "/var/run/docker",
+		strconv.Quote(hostname), `"host"`,
+	)
 	client := &http.Client{Transport: engine.Transport()}
-	dir := filepath.Join(engines, "20.10-overlay2")
+	dir := filepath.Join(engines, folder)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "api-version"), engine.Docker("version", "--format", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}}")+"\n")
 	for file, endpoint := range map[string]string{"info": "info", "images": "images/json?all=1", "containers": "containers/json?all=1"} {
-		response, err := client.Get("http://docker/v1.41/" + endpoint)
+		response, err := client.Get("http://docker/v" + apiVersion + "/" + endpoint)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,9 +208,9 @@ func TestRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recorded := strings.ReplaceAll(string(body), engine.Dir+"/data", "/var/lib/docker")
-		if hostname, err := os.Hostname(); err == nil {
-			recorded = strings.ReplaceAll(recorded, hostname, "host")
+		recorded := anywhere.Replace(string(body))
+		if strings.Contains(recorded, engine.Dir) {
+			t.Errorf("%s names a folder of this machine: %s", endpoint, recorded)
 		}
 		write(t, filepath.Join(dir, file+".json"), recorded)
 	}

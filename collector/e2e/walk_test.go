@@ -16,13 +16,23 @@ import (
 	"docker_buildup_exporter/collector/engine/enginetest"
 )
 
-// steps is how many changes the random walk makes to its engine.
-const steps = 220
-
 // A real engine is changed at random, as its users would, and after each change
 // the page says of every gauge what the Docker CLI says.
 func TestRandomWalk(t *testing.T) {
-	p, engine := real(t)
+	for _, kind := range enginetest.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			randomWalk(t, kind)
+		})
+	}
+}
+
+func randomWalk(t *testing.T, kind enginetest.Kind) {
+	steps := 100
+	if kind == enginetest.Docker20 {
+		steps = 220
+	}
+	p, engine := real(t, kind)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("DOCKER_BUILDUP_SEED"); text != "" {
 		fmt.Sscan(text, &seed)
@@ -34,7 +44,7 @@ func TestRandomWalk(t *testing.T) {
 	failures := 0
 	done := make(map[string]int)
 	largest := make(map[string]float64)
-	for i := 0; i < steps; {
+	for i := 0; i < steps || (len(done) < len(w.names()) && i < 3*steps); {
 		choices := w.names()
 		if i > steps/2 && w.random.IntN(2) == 0 { // what chance has left out so far
 			missing := slices.DeleteFunc(w.names(), func(name string) bool { return done[name] > 0 })
@@ -83,9 +93,12 @@ type walk struct {
 // as it does where there is nothing to work on.
 func (w *walk) mutations() map[string]func() error {
 	return map[string]func() error{
-		"build":            func() error { return w.build("-t", w.name()) },
-		"build over a tag": func() error { return w.build("-t", w.tag()) },
-		"build untagged":   func() error { return w.build() },
+		"build":                     func() error { return w.build(w.Build, "-t", w.name()) },
+		"build over a tag":          func() error { return w.build(w.Build, "-t", w.tag()) },
+		"build untagged":            func() error { return w.build(w.Build) },
+		"BuildKit build":            func() error { return w.build(w.BuildKit, "-t", w.name()) },
+		"BuildKit build over a tag": func() error { return w.build(w.BuildKit, "-t", w.tag()) },
+		"BuildKit build untagged":   func() error { return w.build(w.BuildKit) },
 		"load": func() error {
 			archive, tag := filepath.Join(w.Dir, "archive.tar"), w.tag()
 			if err := w.do("save", "-o", archive, tag); err != nil {
@@ -145,7 +158,7 @@ func (w *walk) seldom(args ...string) error {
 	return w.do(args...)
 }
 
-func (w *walk) build(args ...string) error {
+func (w *walk) build(build func(dockerfile string, args ...string) string, args ...string) error {
 	if slices.Contains(args, "") {
 		return fmt.Errorf("no tag to build over")
 	}
@@ -153,7 +166,7 @@ func (w *walk) build(args ...string) error {
 	if tag := w.tag(); tag != "" && w.random.IntN(2) == 0 {
 		from = tag
 	}
-	w.Build(w.dockerfile(from), args...)
+	build(w.dockerfile(from), args...)
 	return nil
 }
 
@@ -244,20 +257,22 @@ func (w *walk) oneOf(choices []string) string {
 	return choices[w.random.IntN(len(choices))]
 }
 
-// compare returns what the page says and what the CLI says of the same moment: one
-// in which the CLI says the same before and after the scrape. A container that
+// compare returns what the page says and what the CLI says of the same moment: they
+// agree, or the CLI says the same before and after the scrape. A container that
 // restarts for ever can do so in between, unseen; then the next moment counts.
 func (w *walk) compare(p *program) (got, want map[string]float64) {
 	w.t.Helper()
+	var before map[string]float64
 	for range 50 {
-		before := w.oracle()
 		got = values(w.t, p.scrape())
 		want = w.oracle()
-		agrees := !slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(series string) bool { return got[series] != want[series] })
+		differs := func(series string) bool { return got[series] != want[series] }
 		const restarting = `docker_containers{state="restarting"}`
-		if maps.Equal(before, want) && (agrees || want[restarting]+got[restarting] == 0) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(want)), differs) ||
+			(maps.Equal(before, want) && want[restarting]+got[restarting] == 0) {
 			break
 		}
+		before = want
 	}
 	return got, want
 }

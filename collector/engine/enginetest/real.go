@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,8 +36,23 @@ func Need(t testing.TB, command string) string {
 	return path
 }
 
+// A Kind is a kind of engine that .ci/engine can start.
+type Kind string
+
+const (
+	Docker20           Kind = "20.10"         // Debian's, with overlay2
+	Docker29Overlay2   Kind = "29-overlay2"   // as upgraded from an older engine
+	Docker29Containerd Kind = "29-containerd" // as newly installed
+)
+
+// Kinds are all of them.
+func Kinds() []Kind {
+	return []Kind{Docker20, Docker29Overlay2, Docker29Containerd}
+}
+
 // A Real is a Docker engine of the test's own, with its own data and socket.
 type Real struct {
+	Kind    Kind
 	Dir     string
 	t       testing.TB
 	process *exec.Cmd
@@ -45,13 +62,17 @@ type Real struct {
 
 // Start starts an engine that ends with the test. The test is skipped unless
 // tests are to be real.
-func Start(t testing.TB) *Real {
+func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
 	if os.Getenv(RealVariable) == "" {
 		t.Skipf("starts a Docker engine of its own: set %s=1 to run it", RealVariable)
 	}
-	Need(t, "dockerd")
 	Need(t, "docker")
+	if kind == Docker20 {
+		Need(t, "dockerd")
+	} else if output, err := exec.Command(ci("build-engine29")).CombinedOutput(); err != nil { // minutes, once
+		t.Fatalf("%v\n%s", err, output)
+	}
 	// The path of a socket is short, so a test's long folder will not do.
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
@@ -60,11 +81,20 @@ func Start(t testing.TB) *Real {
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own rights
 		t.Fatal(err)
 	}
-	r := &Real{Dir: dir, t: t}
+	r := &Real{Kind: kind, Dir: dir, t: t}
 	t.Cleanup(r.remove)
 	r.Start()
 	return r
 }
+
+// here is the folder of this file.
+func here() string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Dir(self)
+}
+
+// ci is where a program of the folder .ci is.
+func ci(program string) string { return filepath.Join(here(), "../../../.ci", program) }
 
 // Host is the engine's address.
 func (r *Real) Host() string { return "unix://" + r.Dir + "/docker.sock" }
@@ -81,8 +111,7 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of an engine that was killed dies with it, but not at once.
 	waitForEnd(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	_, self, _, _ := runtime.Caller(0)
-	r.process = exec.Command(filepath.Join(filepath.Dir(self), "../../../.ci/engine"), r.Dir)
+	r.process = exec.Command(ci("engine"), r.Dir, string(r.Kind))
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -123,14 +152,17 @@ func (r *Real) Wait() { <-r.exited }
 
 // Try runs the Docker CLI on this engine.
 func (r *Real) Try(args ...string) (string, error) {
-	command := exec.Command("docker", args...)
-	return r.try(command)
+	return r.run("docker", "0", args...)
 }
 
-func (r *Real) try(command *exec.Cmd) (string, error) {
+func (r *Real) run(client, buildKit string, args ...string) (string, error) {
+	command := exec.Command(client, args...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
-	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_BUILDKIT=0", "DOCKER_CONFIG="+r.Dir)
+	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
+		// The containerd store counts attestations in lists, but not in inspect, so nothing
+		// that the CLI says could be compared.
+		"BUILDX_NO_DEFAULT_ATTESTATIONS=1")
 	output, err := command.Output()
 	if err != nil {
 		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
@@ -148,9 +180,40 @@ func (r *Real) Docker(args ...string) string {
 	return output
 }
 
-// Build builds an image from scratch by the classic builder and returns its ID.
+// Build builds an image by the classic builder and returns its ID.
 // The program "/idle" is in the build context.
 func (r *Real) Build(dockerfile string, args ...string) string {
+	r.t.Helper()
+	return r.build("docker", "0", dockerfile, args)
+}
+
+// BuildKit is Build by BuildKit.
+func (r *Real) BuildKit(dockerfile string, args ...string) string {
+	r.t.Helper()
+	return r.build(r.buildKitClient(), "1", dockerfile, args)
+}
+
+// buildKitClient is a Docker CLI that can build by BuildKit: one before 23, or one
+// that has buildx. It need not be the first in PATH.
+func (r *Real) buildKitClient() string {
+	r.t.Helper()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		client := filepath.Join(dir, "docker")
+		version, err := r.run(client, "1", "--version")
+		if err != nil {
+			continue
+		}
+		major := 0
+		fmt.Sscanf(version, "Docker version %d.", &major)
+		if _, err := r.run(client, "1", "buildx", "version"); err == nil || major < 23 {
+			return client
+		}
+	}
+	r.t.Fatal("no docker in PATH can use BuildKit: install docker.io, or buildx")
+	return ""
+}
+
+func (r *Real) build(client, buildKit, dockerfile string, args []string) string {
 	r.t.Helper()
 	context := filepath.Join(r.Dir, "context")
 	if err := os.MkdirAll(context, 0o755); err != nil {
@@ -158,9 +221,8 @@ func (r *Real) Build(dockerfile string, args ...string) string {
 	}
 	idle := filepath.Join(context, "idle")
 	if _, err := os.Stat(idle); err != nil {
-		_, self, _, _ := runtime.Caller(0)
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", idle, ".")
-		build.Dir = filepath.Join(filepath.Dir(self), "testdata/idle")
+		build.Dir = filepath.Join(here(), "testdata/idle")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := build.CombinedOutput(); err != nil {
 			r.t.Fatalf("%v\n%s", err, output)
@@ -169,8 +231,11 @@ func (r *Real) Build(dockerfile string, args ...string) string {
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-	output := r.Docker(append(append([]string{"build", "-q"}, args...), context)...)
-	return output
+	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{context})...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return id
 }
 
 // remove ends the engine with all that runs in it, and removes its data.
