@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,6 +52,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Cert)
 	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Key)
 	app.Flag("docker.tls-insecure", "Speak TLS with the engine without verifying who it is.").BoolVar(&config.TLS.Insecure)
+	app.Flag("engine.idle-share", "Share of its time that the engine may spend on a list that takes it half a second or more, while nothing says that the list has changed. 1: no limit.").Default("0.005").Float64Var(&config.Pace.Idle)
+	app.Flag("engine.change-share", "The same once something says so, and while there is no list at all.").Default("0.1").Float64Var(&config.Pace.Change)
 	var (
 		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
 		webFlags    = kingpinflag.AddFlags(app, ":10058")
@@ -92,10 +95,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if err != nil {
 			return fail("Bad --filesystem.path", err)
 		}
+		if slices.ContainsFunc(config.Places, func(other engine.Place) bool { return other.Path == place.Path }) {
+			return fail("Bad --filesystem.path", fmt.Errorf("%s is given twice", place.Path))
+		}
 		config.Places = append(config.Places, place)
 	}
 	if config.Timeout <= 0 {
 		return fail("Bad --docker.timeout", errors.New("it must be more than 0"))
+	}
+	for flag, share := range map[string]float64{"idle": config.Pace.Idle, "change": config.Pace.Change} {
+		if !(share > 0 && share <= 1) {
+			return fail("Bad --engine."+flag+"-share", fmt.Errorf("%v is not more than 0 and at most 1", share))
+		}
 	}
 	if !strings.HasPrefix(*metricsPath, "/") || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {
 		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
@@ -115,6 +126,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	watchContext, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		engine.Watch(watchContext)
+	}()
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- web.ListenAndServe(server, webFlags, logger) }()
@@ -123,6 +141,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return fail("Cannot serve", err)
 	case <-ctx.Done():
 		shutdown(server, collector)
+		stopWatching()
+		<-watched
 		logger.Info("Stopped")
 		return 0
 	}

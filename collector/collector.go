@@ -61,7 +61,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	assessment := inventory.Assess(c.source(ctx))
 	for _, row := range c.rows {
 		row.values(assessment, func(value float64, labelValues ...string) {
-			metrics <- prometheus.MustNewConstMetric(row.desc, prometheus.GaugeValue, value, labelValues...)
+			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 func everything() inventory.Inventory {
 	files := inventory.Known(int64(8))
 	return inventory.Inventory{
+		At:     time.Unix(1700000000, 0),
 		Up:     true,
 		Engine: inventory.Known(inventory.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: inventory.GraphDriver, StorageDriver: "overlay2"}),
 		Questions: []inventory.Question{{
@@ -30,6 +31,7 @@ func everything() inventory.Inventory {
 			{ID: "b", Digested: inventory.Known(false), Size: inventory.Known(int64(6))},
 		}),
 		Containers:  inventory.Known([]inventory.Container{{ID: "1", ImageID: "a", State: inventory.Running}}),
+		Prunes:      []inventory.Prune{{Resource: inventory.Images, Count: 2, Bytes: 5, Last: inventory.Known(time.Unix(1700000000, 0))}},
 		Filesystems: []inventory.Filesystem{{Path: "/var/lib/docker", Size: 100, Avail: 40, Files: files, FilesFree: files}},
 	}
 }

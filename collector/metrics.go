@@ -1,15 +1,28 @@
 package collector
 
 import (
+	"strings"
+	"time"
+
 	"docker_buildup_exporter/collector/inventory"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A Metric is one gauge: everything that is to be said of it stands in its row of the table.
+// A Metric is a gauge or, if its name says so, a counter: everything that is to be
+// said of it stands in its row of the table.
 type Metric struct {
 	Name   string
 	Help   string
 	Labels []string
 	values func(inventory.Assessment, emit)
+}
+
+func (m Metric) valueType() prometheus.ValueType {
+	if strings.HasSuffix(m.Name, "_total") {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
 }
 
 // emit takes one value and its label values, in the order of the row's labels.
@@ -65,7 +78,7 @@ func Metrics() []Metric {
 			values: func(a inventory.Assessment, emit emit) {
 				for _, q := range a.Questions {
 					if at, known := q.LastSuccess.Get(); known {
-						emit(float64(at.UnixMilli())/1e3, q.Kind)
+						emit(unixSeconds(at), q.Kind)
 					}
 				}
 			},
@@ -149,6 +162,50 @@ func Metrics() []Metric {
 			},
 		},
 		{
+			Name:   "docker_containers_stopped",
+			Help:   "Containers that are created, exited or dead, which are those that \"docker container prune\" removes, by how long ago they finished or, if they never ran, were created. The lower bound belongs to the span (Engine API: FinishedAt of /containers/{id}/json).",
+			Labels: []string{"stopped_for"},
+			values: func(a inventory.Assessment, emit emit) {
+				if count, known := a.StoppedCount.Get(); known {
+					for span, n := range count {
+						emit(float64(n), string(span))
+					}
+				}
+			},
+		},
+		{
+			Name:   "docker_prunes_total",
+			Help:   "Prunes that finished since the exporter watches, by whomever they were run. Absent where the engine does not tell: no image prunes with the containerd image store (Engine API: prune events).",
+			Labels: []string{"resource"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, p := range a.Prunes {
+					emit(float64(p.Count), string(p.Resource))
+				}
+			},
+		},
+		{
+			Name:   "docker_pruned_bytes_total",
+			Help:   "Bytes that these prunes freed, as the engine says (Engine API: reclaimed of prune events).",
+			Labels: []string{"resource"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, p := range a.Prunes {
+					emit(float64(p.Bytes), string(p.Resource))
+				}
+			},
+		},
+		{
+			Name:   "docker_prune_last_timestamp_seconds",
+			Help:   "When the last of these prunes finished. Unix time by the engine's clock. Absent until there is one.",
+			Labels: []string{"resource"},
+			values: func(a inventory.Assessment, emit emit) {
+				for _, p := range a.Prunes {
+					if last, known := p.Last.Get(); known {
+						emit(unixSeconds(last), string(p.Resource))
+					}
+				}
+			},
+		},
+		{
 			Name:   "docker_filesystem_size_bytes",
 			Help:   "Size of the file system that holds the engine's data; path is the engine's root directory on its host (statfs).",
 			Labels: []string{"path"},
@@ -196,6 +253,8 @@ func emitKnown[N int | int64](emit emit, n inventory.Optional[N], labelValues ..
 		emit(float64(value), labelValues...)
 	}
 }
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
 func boolean(b bool) float64 {
 	if b {

@@ -44,7 +44,10 @@ type connection struct {
 	host   string // as a user would write it
 	scheme string // of HTTP
 	http   http.RoundTripper
-	client *client.Client // speaks the version that was negotiated last
+
+	mu      sync.Mutex
+	client  *client.Client // speaks the version that was negotiated last
+	version string         // the newest that the engine spoke then
 }
 
 func newConnection(host string, options TLS) (*connection, error) {
@@ -223,7 +226,7 @@ func (c *connection) newClient(version string) (*client.Client, error) {
 
 // ping returns the newest version of the API that the engine speaks.
 func (c *connection) ping(ctx context.Context) (version string, err error) {
-	answer, err := c.client.Ping(ctx)
+	answer, err := c.current().Ping(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -231,6 +234,13 @@ func (c *connection) ping(ctx context.Context) (version string, err error) {
 		return "", noEngineError{answer.APIVersion}
 	}
 	return answer.APIVersion, nil
+}
+
+// current returns the client that speaks the version negotiated last.
+func (c *connection) current() *client.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client
 }
 
 // isVersion tells whether text is one, as "1.41" is: it becomes part of every path.
@@ -241,26 +251,30 @@ func isVersion(text string) bool {
 	return majorErr == nil && minorErr == nil
 }
 
-// speak returns a client for the newest version that both sides understand.
-// The Docker client's own negotiation only ever lowers its version, and sticks
+// speak makes the client one for the newest version that both sides understand,
+// and tells whether the engine spoke another one before. The Docker client's own negotiation only ever lowers its version, and sticks
 // to it for ever; so the version is taken from every ping, and an engine that
 // was upgraded or downgraded is understood at once.
-func (c *connection) speak(engineVersion string) (*client.Client, error) {
+func (c *connection) speak(engineVersion string) (changed bool, err error) {
 	if versions.LessThan(engineVersion, oldestAPI) {
-		return nil, tooOldError{engineVersion}
+		return false, tooOldError{engineVersion}
 	}
 	version := newestAPI
 	if versions.LessThan(engineVersion, version) {
 		version = engineVersion
 	}
-	if c.client.ClientVersion() != version {
-		newClient, err := c.newClient(version)
-		if err != nil {
-			return nil, err
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed = c.version != "" && c.version != engineVersion
+	c.version = engineVersion
+	if c.client.ClientVersion() == version {
+		return changed, nil
+	}
+	newClient, err := c.newClient(version)
+	if err == nil {
 		c.client = newClient
 	}
-	return c.client, nil
+	return changed, err
 }
 
 // readOnly lets nothing but reading requests through, and reads no more of an

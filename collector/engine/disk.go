@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"docker_buildup_exporter/collector/inventory"
 
@@ -28,7 +29,7 @@ func ParsePlace(text string) (Place, error) {
 	if !found {
 		here = path
 	}
-	if !filepath.IsAbs(path) || !filepath.IsAbs(here) {
+	if !filepath.IsAbs(path) || !filepath.IsAbs(here) || !utf8.ValidString(path) {
 		return Place{}, fmt.Errorf("file system %q: give HOSTPATH or HOSTPATH=MOUNTPOINT, absolute paths both", text)
 	}
 	return Place{filepath.Clean(path), filepath.Clean(here)}, nil
@@ -39,6 +40,9 @@ const (
 	defaultDockerRoot     = "/var/lib/docker"
 	defaultContainerdRoot = "/var/lib/containerd"
 )
+
+// systemContainerd is where the containerd listens that is not started by the engine.
+const systemContainerd = "/run/containerd/containerd.sock" // also seen as /var/run/…
 
 // A disk is the file system, or the two, that hold an engine's data. What it has
 // learned of them it keeps when the engine goes away: a full disk is a common
@@ -61,8 +65,8 @@ type roots struct {
 func (d *disk) learn(info system.Info) {
 	d.foreign = info.KernelVersion != "" && info.KernelVersion != kernelRelease()
 	d.roots = roots{docker: info.DockerRootDir, store: storeOf(info)}
-	// An engine that starts its own containerd keeps that one's data below its own.
-	if info.Containerd != nil && strings.HasSuffix(info.Containerd.Address, "/docker/containerd/containerd.sock") {
+	// An engine that starts a containerd of its own keeps that one's data below its own.
+	if info.Containerd != nil && !strings.HasSuffix(info.Containerd.Address, systemContainerd) {
 		d.roots.containerd = filepath.Join(info.DockerRootDir, "containerd", "daemon")
 	}
 }

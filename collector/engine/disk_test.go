@@ -72,6 +72,18 @@ func TestDisk(t *testing.T) {
 		}
 	}
 
+	for address, want := range map[string]string{
+		"/run/containerd/containerd.sock":            "",
+		"/var/run/containerd/containerd.sock":        "",
+		"/var/run/docker/containerd/containerd.sock": "/data/docker/containerd/daemon",
+	} {
+		var d disk
+		d.learn(system.Info{DockerRootDir: "/data/docker", Containerd: &system.ContainerdInfo{Address: address}})
+		if d.roots.containerd != want {
+			t.Errorf("containerd at %s keeps its data in %q, want %q", address, d.roots.containerd, want)
+		}
+	}
+
 	far := &disk{local: true}
 	far.learn(system.Info{DockerRootDir: dir, KernelVersion: "6.12.76-linuxkit"})
 	if got := far.measure(newJournal()); len(got) != 0 {

@@ -4,18 +4,20 @@
 package engine
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/pace"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/client"
 )
 
 // A Config says which engine to ask, and how.
@@ -25,23 +27,63 @@ type Config struct {
 	Host string
 	TLS  TLS
 
-	// Timeout bounds the questions that are cheap on every engine: ping and info.
-	// A list takes what it takes, within the context of the inventory.
+	// Timeout bounds the questions that are cheap on every engine: ping, info, and
+	// a look at a single thing. A list takes what it takes.
 	Timeout time.Duration
+
+	// Pace is how much of its time the engine may spend on lists that are not cheap.
+	Pace pace.Pace
 
 	// Places are where to measure the file systems under the engine.
 	// Empty: wherever that can be found out for certain.
 	Places []Place
 }
 
+// listTimeout bounds a list, which goes on behind the scrape that asked for it.
+const listTimeout = 10 * time.Minute
+
+// The kinds of question that cost the engine something, as their metrics name them.
+const (
+	kindImages     = "images"
+	kindContainers = "containers"
+)
+
+const pingEndpoint = "/_ping"
+
 // An Engine is one Docker engine, there or not.
 type Engine struct {
-	connection *connection
-	timeout    time.Duration
-	disk       *disk
-	journal    *journal
+	connection  *connection
+	timeout     time.Duration
+	changeShare float64 // of the engine's time, for looks
+	disk        *disk
+	journal     *journal
 
-	mu sync.Mutex // one inventory at a time, so that no question is put twice at once
+	images     *list[inventory.Image]
+	containers *list[inventory.Container]
+	about      *about
+	stops      *stops
+	prunes     *prunes
+	hints      *hints
+	isUp       atomic.Bool // it answered when last asked
+	watching   atomic.Bool // it tells its events, now
+
+	mu sync.Mutex // one inventory at a time
+}
+
+// A list is a question for all things of one kind, and what is known of them.
+type list[T any] struct {
+	*pace.Question
+	*picture[T]
+
+	// How far the engine's count and ours were apart at the first comparison after
+	// the list that ended then.
+	compared time.Time
+	apart    int
+}
+
+func (l *list[T]) forget() {
+	l.Question.Forget()
+	l.picture.forget()
 }
 
 // New returns the engine that config names. It need not be there yet: an error
@@ -52,110 +94,198 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{
-		connection: connection,
-		timeout:    config.Timeout,
-		disk:       &disk{places: config.Places, local: connection.isLocal()},
-		journal:    newJournal(logger, connection.explain),
-	}, nil
+	e := &Engine{
+		connection:  connection,
+		timeout:     config.Timeout,
+		changeShare: config.Pace.Change,
+		disk:        &disk{places: config.Places, local: connection.isLocal()},
+		journal:     newJournal(logger, connection.explain),
+		about:       &about{},
+		stops:       newStops(),
+		prunes:      newPrunes(),
+		hints:       newHints(),
+	}
+	e.images = &list[inventory.Image]{
+		Question: pace.NewQuestion(config.Pace, listTimeout, e.listImages),
+		picture:  newPicture(func(i inventory.Image) string { return i.ID }),
+	}
+	e.containers = &list[inventory.Container]{
+		Question: pace.NewQuestion(config.Pace, listTimeout, e.listContainers),
+		picture:  newPicture(func(c inventory.Container) string { return c.ID }),
+	}
+	return e, nil
 }
 
-// The kinds of question that cost the engine something, as their metrics name them.
-const (
-	kindImages     = "images"
-	kindContainers = "containers"
-)
-
-// Inventory asks the engine what it holds, and returns when ctx ends at the latest.
+// Inventory tells what the engine holds, and returns when ctx ends at the latest.
 // Every question succeeds or fails alone: what a failed one would have told is
 // unknown, and the log says why.
 func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	var (
-		inv        inventory.Inventory
-		info       inventory.Optional[system.Info]
-		images     inventory.Optional[[]image.Summary]
-		containers inventory.Optional[[]container.Summary]
-	)
+	inv := inventory.Inventory{At: time.Now()}
 	version, up := e.ping(ctx).Get()
 	inv.Up = up
-	if api, ok := e.negotiate(version, up).Get(); ok {
-		version = api.ClientVersion()
+	switch {
+	case up && e.negotiate(version):
+		e.isUp.Store(true)
+		if e.about.isNew() {
+			e.askAbout(ctx)
+		}
+		if info, known := e.about.get().Get(); known {
+			inv.Engine = inventory.Known(describe(info, e.connection.current().ClientVersion()))
+			e.disk.learn(info)
+		}
 		var wg sync.WaitGroup
-		wg.Go(func() { info = e.info(ctx, api) })
-		wg.Go(func() { images = e.listImages(ctx, api) })
-		wg.Go(func() { containers = e.listContainers(ctx, api) })
+		wg.Go(func() { e.images.Ask(ctx) })
+		wg.Go(func() { e.containers.Ask(ctx) })
 		wg.Wait()
-	} else {
-		e.journal.unasked(kindImages)
-		e.journal.unasked(kindContainers)
+		inv.Images = e.images.all()
+		if containers, known := e.containers.all().Get(); known {
+			inv.Containers = inventory.Known(e.whenStopped(ctx, containers))
+		}
+	case up || ctx.Err() == nil: // else it was the scrape that would not wait
+		e.forget()
 	}
-
-	if info, known := info.Get(); known {
-		inv.Engine = inventory.Known(describe(info, version))
-		e.disk.learn(info)
-	}
-	if list, known := images.Get(); known {
-		inv.Images = inventory.Known(translateImages(list, imageStore(info, list, version)))
-	}
-	if list, known := containers.Get(); known {
-		inv.Containers = inventory.Known(translateContainers(list))
-	}
+	inv.Prunes = e.prunes.list(e.about.lastStore())
 	inv.Questions = e.journal.questions(kindImages, kindContainers)
 	inv.Filesystems = e.disk.measure(e.journal)
 	return inv
+}
+
+// forget makes as if nothing had ever been asked, because the engine is gone, or
+// is another one.
+func (e *Engine) forget() {
+	e.isUp.Store(false)
+	e.images.forget()
+	e.containers.forget()
+	e.about.forget()
+	e.stops.forgetAll()
+	e.hints.forget()
+	e.journal.unasked(kindImages)
+	e.journal.unasked(kindContainers)
 }
 
 // ping returns the newest version of the API that the engine speaks.
 func (e *Engine) ping(ctx context.Context) inventory.Optional[string] {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
-	return ask(e.journal, question{act: "reach the engine", endpoint: "/_ping"}, func() (string, error) {
+	return ask(e.journal, question{act: "reach the engine", endpoint: pingEndpoint}, func() (string, error) {
 		return e.connection.ping(ctx)
 	})
 }
 
-func (e *Engine) negotiate(version string, up bool) inventory.Optional[*client.Client] {
-	if !up {
-		return inventory.Optional[*client.Client]{}
-	}
-	return ask(e.journal, question{act: "agree on a version of the API", endpoint: "/_ping"}, func() (*client.Client, error) {
+// negotiate agrees with the engine on a version of the API. Another version than
+// before is another engine, of which nothing is known.
+func (e *Engine) negotiate(version string) (agreed bool) {
+	changed, agreed := ask(e.journal, question{act: "agree on a version of the API", endpoint: pingEndpoint}, func() (bool, error) {
 		return e.connection.speak(version)
-	})
+	}).Get()
+	if changed {
+		e.forget()
+	}
+	return agreed
 }
 
-func (e *Engine) info(ctx context.Context, api *client.Client) inventory.Optional[system.Info] {
+func (e *Engine) listImages(ctx context.Context) error {
+	api := e.connection.current()
+	return fill(e, e.images, question{kindImages, "list images", "/images/json"},
+		func() ([]image.Summary, error) { return api.ImageList(ctx, image.ListOptions{All: true}) },
+		func(record image.Summary) bool { return record.ID != "" },
+		func(records []image.Summary) []inventory.Image {
+			return translateImages(records, imageStore(e.about.get(), records, api.ClientVersion()))
+		})
+}
+
+func (e *Engine) listContainers(ctx context.Context) error {
+	api := e.connection.current()
+	return fill(e, e.containers, question{kindContainers, "list containers", "/containers/json"},
+		func() ([]container.Summary, error) { return api.ContainerList(ctx, container.ListOptions{All: true}) },
+		func(record container.Summary) bool { return record.ID != "" && record.State != "" },
+		translateContainers)
+}
+
+// fill asks for a list and makes it what is known, or nothing if it fails.
+func fill[R, T any](e *Engine, l *list[T], q question, get func() ([]R, error), isComplete func(R) bool, translate func([]R) []T) error {
+	l.begin()
+	records, known := ask(e.journal, q, func() ([]R, error) {
+		records, err := get()
+		if err == nil && !slices.ContainsFunc(records, func(record R) bool { return !isComplete(record) }) {
+			return records, nil
+		}
+		return nil, cmp.Or(err, errIncomplete)
+	}).Get()
+	if !known {
+		l.picture.forget()
+		return errUnanswered
+	}
+	l.end(inventory.Known(translate(records)))
+	return nil
+}
+
+// About is what the engine says of itself. It is asked when an engine is new to us
+// and then from time to time, behind the scrapes.
+type about struct {
+	mu    sync.Mutex
+	asked bool
+	info  inventory.Optional[system.Info]
+	store inventory.Optional[inventory.ImageStore] // kept when the engine goes away
+}
+
+// askAbout asks the engine about itself. One that says that it is another one than
+// before has nothing of what is known.
+func (e *Engine) askAbout(ctx context.Context) inventory.Optional[system.Info] {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
-	return ask(e.journal, question{act: "ask about the engine", endpoint: "/info"}, func() (system.Info, error) {
-		return api.Info(ctx)
+	answer := ask(e.journal, question{act: "ask about the engine", endpoint: "/info"}, func() (system.Info, error) {
+		return e.connection.current().Info(ctx)
 	})
+	before := e.about.get()
+	if was, known := before.Get(); known {
+		if is, known := answer.Get(); known && isAnother(was, is) {
+			e.forget()
+		}
+	}
+	e.about.set(answer)
+	return answer
 }
 
-func (e *Engine) listImages(ctx context.Context, api *client.Client) inventory.Optional[[]image.Summary] {
-	return ask(e.journal, question{kindImages, "list images", "/images/json"}, func() ([]image.Summary, error) {
-		list, err := api.ImageList(ctx, image.ListOptions{All: true})
-		for _, record := range list {
-			if record.ID == "" {
-				err = errors.Join(err, errIncomplete)
-				break
-			}
-		}
-		return list, err
-	})
+func isAnother(was, is system.Info) bool {
+	return was.ServerVersion != is.ServerVersion || was.DockerRootDir != is.DockerRootDir || storeOf(was) != storeOf(is)
 }
 
-func (e *Engine) listContainers(ctx context.Context, api *client.Client) inventory.Optional[[]container.Summary] {
-	return ask(e.journal, question{kindContainers, "list containers", "/containers/json"}, func() ([]container.Summary, error) {
-		list, err := api.ContainerList(ctx, container.ListOptions{All: true})
-		for _, record := range list {
-			if record.ID == "" || record.State == "" {
-				err = errors.Join(err, errIncomplete)
-				break
-			}
-		}
-		return list, err
-	})
+func (a *about) set(info inventory.Optional[system.Info]) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked, a.info = true, info
+	if info, known := info.Get(); known {
+		a.store = inventory.Known(storeOf(info))
+	}
+}
+
+// get returns what the engine has said of itself, if it is still there.
+func (a *about) get() inventory.Optional[system.Info] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.info
+}
+
+// isNew tells whether the engine was not yet asked.
+func (a *about) isNew() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.asked
+}
+
+// lastStore is the engine's image store, or that of the last engine there was.
+func (a *about) lastStore() inventory.Optional[inventory.ImageStore] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.store
+}
+
+func (a *about) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked, a.info = false, inventory.Optional[system.Info]{}
 }

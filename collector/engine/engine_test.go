@@ -16,13 +16,14 @@ import (
 
 	"docker_buildup_exporter/collector/engine/enginetest"
 	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/pace"
 )
 
 // newTest returns an engine room for an address, and what it logs.
 func newTest(t testing.TB, host string) (*Engine, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	e, err := New(Config{Host: host, Timeout: time.Second}, slog.New(slog.NewTextHandler(&log, nil)))
+	e, err := New(Config{Host: host, Timeout: time.Second, Pace: pace.Pace{Idle: 0.005, Change: 0.1}}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,6 @@ func TestOneQuestionFails(t *testing.T) {
 		{"server error", reply(500, "layer does not exist"), "layer does not exist", "the engine's own log"},
 		{"not an HTTP status at all", reply(999, ""), "999", "the engine's own log"},
 		{"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", "see what answers"},
-		{"hung", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no answer in time", "see whether the engine hangs"},
 		{"truncated", reply(200, `[{"Id":"sha256:aa","RepoTags":["a:1"`), "unexpected EOF", "see what answers"},
 		{"empty", reply(200, ""), "EOF", "see what answers"},
 		{"an object", reply(200, `{"message":"hello"}`), "cannot unmarshal object", "see what answers"},
@@ -95,11 +95,8 @@ func TestOneQuestionFails(t *testing.T) {
 			fake.Answer("/images/json", test.answer)
 			var inv inventory.Inventory
 			for range 2 { // the same trouble twice is one line
-				patience := 30 * time.Second // to read much, where the race detector slows us
-				if test.name == "hung" {
-					patience = 300 * time.Millisecond
-				}
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				// Time to read much, where the race detector slows us.
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				inv = e.Inventory(ctx)
 				cancel()
 			}
@@ -124,7 +121,9 @@ func TestOneQuestionFails(t *testing.T) {
 
 			fake.Answer("/images/json", nil)
 			inv = takeInventory(e)
-			if images, known := inv.Images.Get(); !known || len(images) != 7 {
+			if images, known := inv.Images.Get(); strings.HasPrefix(test.name, "an endless") {
+				return // a dear failure is not asked for again at once
+			} else if !known || len(images) != 7 {
 				t.Errorf("after the trouble: %d images, known %v; want 7", len(images), known)
 			}
 			if !strings.Contains(log.String(), "works again: list images") {
@@ -170,12 +169,8 @@ func TestUnreachable(t *testing.T) {
 			if inv.Up {
 				t.Error("it is up")
 			}
-			for _, q := range inv.Questions {
-				_, asked := q.Duration.Get()
-				_, everAnswered := q.LastSuccess.Get()
-				if q.Answered || asked || everAnswered {
-					t.Errorf("%+v: want it not even asked", q)
-				}
+			if len(inv.Questions) > 0 {
+				t.Errorf("before any answer: %+v, want nothing", inv.Questions)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 {
 				t.Errorf("%d lines in the log, want 1:\n%s", lines, log)

@@ -42,6 +42,12 @@ func (e noEngineError) Error() string {
 // errIncomplete is a list that an engine would not make: a record without an ID.
 var errIncomplete = errors.New("a record has no ID or no state")
 
+// errUnanswered is a question that failed for a reason that the journal has.
+var errUnanswered = errors.New("no answer")
+
+// errEventsEnd is a stream of events that is cut as soon as it begins.
+var errEventsEnd = errors.New("the stream of events ends at once, each time")
+
 var errTooLarge = fmt.Errorf("the answer is larger than %d MiB", largestAnswer>>20)
 
 // explain says why a question failed, in a form that stays the same while the
@@ -63,7 +69,11 @@ func (c *connection) explain(q question, err error) (cause, cure string) {
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise scrape_timeout in Prometheus, or --docker.timeout for ping and info"
+		cure = "see whether the engine hangs or is busy (docker version)"
+		if q.kind == "" {
+			cure += "; if it is only slow, raise --docker.timeout"
+		}
+		return "no answer in time", cure
 	case errors.Is(err, context.Canceled):
 		return "no answer within the scrape's deadline", "see whether the engine hangs or is busy (docker version); if it is only slow, raise scrape_timeout in Prometheus"
 	case errors.As(err, new(tooOldError)):
@@ -84,6 +94,8 @@ func (c *connection) explain(q question, err error) (cause, cure string) {
 		return cause, "give the certificate authority of the engine with --docker.tls-ca"
 	case strings.Contains(cause, "malformed HTTP response"), strings.Contains(cause, "HTTP request to an HTTPS server"):
 		return "the engine expects TLS", "give --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"
+	case errors.Is(err, errEventsEnd):
+		return cause, "let " + q.endpoint + " through a proxy without a time limit; until then figures of dear lists are older"
 	case cerrdefs.IsPermissionDenied(err), cerrdefs.IsUnauthorized(err), strings.Contains(cause, "Method Not Allowed"):
 		return "forbidden: " + cause, "allow GET " + q.endpoint + " in the socket proxy or authorization plugin in front of the engine"
 	case cerrdefs.IsInvalidArgument(err) && strings.Contains(cause, "client version"):

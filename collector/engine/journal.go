@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -47,6 +49,9 @@ func newJournal(logger *slog.Logger, explain func(question, error) (cause, cure 
 }
 
 func (j *journal) note(q question, err error, start, end time.Time) {
+	if q.endpoint != pingEndpoint && errors.Is(err, context.Canceled) {
+		return // withdrawn, which is nobody's failure
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 
@@ -78,21 +83,25 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 	}
 }
 
-// unasked notes that a kind of question was not even put, for a reason that is
-// noted elsewhere. Its last answer is no longer good.
+// unasked notes that the last answer to a kind of question is no longer good, for a
+// reason that is noted elsewhere.
 func (j *journal) unasked(kind string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.kinds[kind] = inventory.Question{Kind: kind, LastSuccess: j.kinds[kind].LastSuccess}
+	if before, known := j.kinds[kind]; known {
+		j.kinds[kind] = inventory.Question{Kind: kind, LastSuccess: before.LastSuccess}
+	}
 }
 
-// questions tells how the last question of each kind went.
+// questions tells how the last question of each kind went, if it has come to an end.
 func (j *journal) questions(kinds ...string) []inventory.Question {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var questions []inventory.Question
 	for _, kind := range kinds {
-		questions = append(questions, j.kinds[kind])
+		if record, known := j.kinds[kind]; known {
+			questions = append(questions, record)
+		}
 	}
 	return questions
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"docker_buildup_exporter/collector/inventory"
 
@@ -95,11 +96,48 @@ func isDigested(record image.Summary, store inventory.Optional[inventory.ImageSt
 func translateContainers(list []container.Summary) []inventory.Container {
 	containers := make([]inventory.Container, 0, len(list))
 	for _, record := range list {
-		containers = append(containers, inventory.Container{
+		translated := inventory.Container{
 			ID:      record.ID,
 			ImageID: record.ImageID,
 			State:   inventory.State(record.State),
-		})
+		}
+		if translated.State == inventory.Created {
+			translated.StoppedAt = inventory.Known(time.Unix(record.Created, 0))
+		}
+		containers = append(containers, translated)
 	}
 	return containers
+}
+
+// translateInspectedContainer is translateContainers for a look at one.
+func translateInspectedContainer(inspected container.InspectResponse) inventory.Container {
+	translated := inventory.Container{
+		ID:      inspected.ID,
+		ImageID: inspected.Image,
+		State:   inventory.State(inspected.State.Status),
+	}
+	// A container that never ran has a time of finishing, too: the year 1.
+	for _, text := range []string{inspected.State.FinishedAt, inspected.Created} {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if translated.State.Stopped() && err == nil && at.Year() > 1 {
+			translated.StoppedAt = inventory.Known(at)
+			break
+		}
+	}
+	return translated
+}
+
+// translateInspectedImage is translateImages for a look at one. Its size is left out:
+// the containerd store counts another one in its lists. Its digests are true with
+// either store.
+func translateInspectedImage(inspected image.InspectResponse) inventory.Image {
+	summary := image.Summary{
+		ID: inspected.ID,
+		//lint:ignore SA1019 lists go on to tell the parent, and a look must tell the same
+		ParentID:    inspected.Parent,
+		RepoTags:    inspected.RepoTags,
+		RepoDigests: inspected.RepoDigests,
+		Size:        -1,
+	}
+	return translateImages([]image.Summary{summary}, inventory.Known(inventory.GraphDriver))[0]
 }

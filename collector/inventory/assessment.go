@@ -7,21 +7,24 @@ type Assessment struct {
 	ImageCount     Optional[ImageCount]
 	ImageUse       Optional[map[Use]int]
 	ContainerCount Optional[map[State]int]
+	StoppedCount   Optional[map[StoppedFor]int]
 }
 
 // Assess adds up what an inventory holds.
 func Assess(inventory Inventory) Assessment {
 	a := Assessment{Inventory: inventory}
-	images, imagesKnown := inventory.Images.Get()
+	records, imagesKnown := inventory.Images.Get()
+	images := distinct(records)
 	containers, containersKnown := inventory.Containers.Get()
 	if imagesKnown {
-		a.ImageCount = Known(CountImages(images))
+		a.ImageCount = Known(countImages(images))
 	}
 	if containersKnown {
 		a.ContainerCount = Known(CountContainers(containers))
+		a.StoppedCount = CountStopped(containers, inventory.At)
 	}
 	if imagesKnown && containersKnown {
-		a.ImageUse = Known(CountUse(images, containers))
+		a.ImageUse = Known(countUse(images, containers))
 	}
 	return a
 }

@@ -28,10 +28,15 @@ type ImageCount struct {
 
 // CountImages counts images by kind.
 func CountImages(records []Image) ImageCount {
-	images := distinct(records)
+	return countImages(distinct(records))
+}
+
+func countImages(images []Image) ImageCount {
 	isParent := make(map[string]bool)
 	for _, image := range images {
-		isParent[image.Parent] = true
+		if image.Parent != "" {
+			isParent[image.Parent] = true
+		}
 	}
 
 	var count ImageCount
@@ -86,7 +91,11 @@ func Uses() []Use {
 // CountUse counts images by what uses them. The join is by ID and never by name,
 // because a container's image name may have moved on to another image.
 func CountUse(records []Image, containers []Container) map[Use]int {
-	use := make(map[string]Use)
+	return countUse(distinct(records), containers)
+}
+
+func countUse(images []Image, containers []Container) map[Use]int {
+	use := make(map[string]Use, len(containers))
 	for _, container := range containers {
 		switch {
 		case container.State.Active():
@@ -96,28 +105,11 @@ func CountUse(records []Image, containers []Container) map[Use]int {
 		}
 	}
 	count := map[Use]int{UsedRunning: 0, UsedStopped: 0, Unused: 0}
-	for _, image := range distinct(records) {
+	for _, image := range images {
 		if used, ok := use[image.ID]; ok {
 			count[used]++
 		} else {
 			count[Unused]++
-		}
-	}
-	return count
-}
-
-// CountContainers counts containers by state: every known state, and those that
-// only this engine has.
-func CountContainers(records []Container) map[State]int {
-	count := make(map[State]int)
-	for _, state := range States() {
-		count[state] = 0
-	}
-	seen := make(map[string]bool)
-	for _, container := range records {
-		if !seen[container.ID] {
-			seen[container.ID] = true
-			count[container.State]++
 		}
 	}
 	return count

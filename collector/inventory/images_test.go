@@ -143,19 +143,6 @@ func TestCountUse(t *testing.T) {
 	}
 }
 
-func TestCountContainers(t *testing.T) {
-	got := CountContainers([]Container{
-		{ID: "1", State: Running}, {ID: "2", State: Running}, {ID: "3", State: "hibernating"},
-	})
-	want := map[State]int{
-		Created: 0, Running: 2, Paused: 0, Restarting: 0, Removing: 0, Exited: 0, Dead: 0,
-		"hibernating": 1,
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 func TestAssessUnknown(t *testing.T) {
 	someImages := Known([]Image{{ID: "a", Digested: Known(false), Size: Known(int64(1))}})
 	someContainers := Known([]Container{{ID: "1", ImageID: "a", State: Running}})

@@ -7,12 +7,14 @@ import "time"
 // An Inventory is what one engine holds, as far as it is known.
 // What the engine did not say is unknown, never zero.
 type Inventory struct {
+	At          time.Time // when it was taken
 	Up          bool
 	Engine      Optional[Engine]
 	Questions   []Question
 	Images      Optional[[]Image]
 	Containers  Optional[[]Container]
 	Filesystems []Filesystem
+	Prunes      []Prune
 }
 
 // An Engine is what an engine says of itself.
@@ -62,6 +64,10 @@ type Container struct {
 	ID      string
 	ImageID string // may name an image that was removed by force
 	State   State
+
+	// StoppedAt is when it finished or, if it never ran, was created.
+	// Unknown for a container that is not stopped.
+	StoppedAt Optional[time.Time]
 }
 
 // A State is what the engine calls a container's state.
@@ -86,6 +92,35 @@ func States() []State {
 // the engine refuses to remove the image even by force (Engine: IsRunning).
 func (s State) Active() bool {
 	return s == Running || s == Paused || s == Restarting
+}
+
+// Stopped tells whether "docker container prune" removes a container in this state.
+func (s State) Stopped() bool {
+	return s == Created || s == Exited || s == Dead
+}
+
+// A Prune is what prunes of one resource have done since the program watches, by
+// whomever they were run.
+type Prune struct {
+	Resource Resource
+	Count    int
+	Bytes    int64               // freed, as the engine says
+	Last     Optional[time.Time] // by the engine's clock
+}
+
+// A Resource is one of the kinds of things that pile up on a disk.
+type Resource string
+
+const (
+	Images     Resource = "images"
+	Containers Resource = "containers"
+	Volumes    Resource = "volumes"
+	BuildCache Resource = "build_cache"
+)
+
+// Resources are all of them.
+func Resources() []Resource {
+	return []Resource{Images, Containers, Volumes, BuildCache}
 }
 
 // A Filesystem holds data of the engine. Bytes and counts are those of statfs(2).

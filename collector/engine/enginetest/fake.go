@@ -4,6 +4,7 @@
 package enginetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 //	images.json      /images/json
 //	containers.json  /containers/json
 //
+// A container of the list can be looked at, and has finished at FinishedAt.
 // What has no file is forbidden, as by a socket proxy.
 type Fake struct {
 	mu       sync.Mutex
@@ -81,6 +83,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Sprintf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest))
 	case endpoint == "/_ping":
 		fmt.Fprint(w, "OK")
+	case strings.HasPrefix(endpoint, "/containers/") && endpoint != "/containers/json":
+		inspect(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
 	default:
 		file := strings.TrimSuffix(strings.TrimPrefix(endpoint, "/"), "/json") + ".json"
 		body, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(filepath.Clean(file))))
@@ -92,6 +96,24 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(body)
 	}
+}
+
+// FinishedAt is when the containers of a Fake have finished.
+const FinishedAt = "2025-10-09T08:53:20Z"
+
+func inspect(w http.ResponseWriter, dir, id string) {
+	var containers []struct{ Id, ImageID, State string }
+	if body, err := os.ReadFile(filepath.Join(dir, "containers.json")); err == nil {
+		json.Unmarshal(body, &containers)
+	}
+	for _, c := range containers {
+		if c.Id == id {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, id, c.ImageID, FinishedAt, c.State, FinishedAt)
+			return
+		}
+	}
+	fail(w, http.StatusNotFound, "No such container: "+id)
 }
 
 func fail(w http.ResponseWriter, status int, message string) {

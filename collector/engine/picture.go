@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// A picture is what is known of the things of one kind: the last full list, kept
+// up by looks at single things. A record is what the engine says of one ID; it may
+// say several things of it.
+type picture[T any] struct {
+	id func(T) string
+
+	mu      sync.Mutex
+	records map[string][]T // nil: unknown
+	flat    []T            // all records, if nothing has changed since somebody asked
+	looked  map[string][]T // while a list is under way: what looks have shown meanwhile
+}
+
+func newPicture[T any](id func(T) string) *picture[T] {
+	return &picture[T]{id: id}
+}
+
+// begin says that a list is under way.
+func (p *picture[T]) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looked = make(map[string][]T)
+}
+
+// end takes the list in, or forgets everything if there is none. What was looked
+// at meanwhile stays as it was seen: the list may be of the moment before.
+func (p *picture[T]) end(list inventory.Optional[[]T]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	looked := p.looked
+	p.looked, p.records, p.flat = nil, nil, nil
+	values, known := list.Get()
+	if !known {
+		return
+	}
+	p.records = make(map[string][]T, len(values))
+	for _, value := range values {
+		id := p.id(value)
+		p.records[id] = append(p.records[id], value)
+	}
+	for id, seen := range looked {
+		p.set(id, seen)
+	}
+}
+
+func (p *picture[T]) set(id string, records []T) {
+	if len(records) > 0 {
+		p.records[id] = records
+	} else {
+		delete(p.records, id)
+	}
+}
+
+// forget makes everything unknown.
+func (p *picture[T]) forget() { p.end(inventory.Optional[[]T]{}) }
+
+// size is how many things there are.
+func (p *picture[T]) size() (n int, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.records), p.records != nil
+}
+
+// all returns all records.
+func (p *picture[T]) all() inventory.Optional[[]T] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.records == nil {
+		return inventory.Optional[[]T]{}
+	}
+	if p.flat == nil {
+		for _, records := range p.records {
+			p.flat = append(p.flat, records...)
+		}
+	}
+	return inventory.Known(slices.Clone(p.flat))
+}
+
+// update replaces the records of one ID after a look at it; none means that it is gone.
+func (p *picture[T]) update(id string, records ...T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.looked != nil {
+		p.looked[id] = records
+	}
+	if p.records != nil {
+		p.flat = nil
+		p.set(id, records)
+	}
+}
+
+// find returns the records that match.
+func (p *picture[T]) find(match func(T) bool) []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []T
+	for _, records := range p.records {
+		for _, record := range records {
+			if match(record) {
+				found = append(found, record)
+			}
+		}
+	}
+	return found
+}
+
+// get returns the records of one ID.
+func (p *picture[T]) get(id string) []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records[id]
+}
