@@ -153,6 +153,14 @@ func (p *program) exitCode() int {
 	}
 }
 
+// logs waits until the log says all of some texts.
+func (p *program) logs(texts ...string) {
+	p.t.Helper()
+	for _, text := range texts {
+		eventually(p.t, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(p.log.String(), text) })
+	}
+}
+
 // scrape returns the page.
 func (p *program) scrape() string {
 	p.t.Helper()
@@ -188,8 +196,11 @@ func values(t *testing.T, page string) map[string]float64 {
 	series := make(map[string]float64)
 	for name, family := range families {
 		for _, metric := range family.GetMetric() {
-			if family.GetType() == dto.MetricType_GAUGE {
+			switch family.GetType() {
+			case dto.MetricType_GAUGE:
 				series[name+labels(metric)] = metric.GetGauge().GetValue()
+			case dto.MetricType_COUNTER:
+				series[name+labels(metric)] = metric.GetCounter().GetValue()
 			}
 		}
 	}

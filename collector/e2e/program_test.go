@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -268,20 +267,15 @@ func TestPageIsConstant(t *testing.T) {
 	var series []int
 	for _, images := range []int{10, 1000} {
 		dir := t.TempDir()
-		for _, file := range []string{"api-version", "info.json"} {
-			write(t, filepath.Join(dir, file), readFile(t, filepath.Join(engines, "api-1.51-graphdriver", file)))
-		}
-		var list, containers []map[string]any
-		for i := range images {
-			list = append(list, map[string]any{"Id": fmt.Sprint("sha256:", i), "RepoTags": []string{fmt.Sprint("app:", i)}, "Size": 1000})
-			containers = append(containers, map[string]any{"Id": fmt.Sprint(i), "ImageID": fmt.Sprint("sha256:", i), "State": "exited"})
-		}
-		write(t, filepath.Join(dir, "images.json"), toJSON(t, list))
-		write(t, filepath.Join(dir, "containers.json"), toJSON(t, containers))
+		populateFake(t, dir, images, images)
 		engine := httptest.NewServer(enginetest.NewFake(dir))
 		defer engine.Close()
 		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics")
-		page := p.scrape()
+		var page string // complete once every stopped container was looked at
+		eventually(t, "a complete page", func() bool {
+			page = p.scrape()
+			return strings.Contains(page, "docker_containers_stopped{")
+		})
 		got := values(t, page)
 		if got["docker_images_tagged"] != float64(images) || got[`docker_images{use="stopped"}`] != float64(images) {
 			t.Errorf("%d images: the page says %v", images, got)
@@ -313,7 +307,7 @@ func TestOnlyReads(t *testing.T) {
 		t.Errorf("only %d requests were seen", len(requests))
 	}
 	for _, request := range requests {
-		if !strings.HasPrefix(request, "GET ") && !strings.HasPrefix(request, "HEAD ") || strings.Contains(request, "prune") {
+		if !strings.HasPrefix(request, "GET ") && !strings.HasPrefix(request, "HEAD ") || strings.Contains(request, "/prune") {
 			t.Errorf("sent: %s", request)
 		}
 	}
@@ -335,9 +329,7 @@ func TestFilesystemPath(t *testing.T) {
 	if _, there := got[`docker_filesystem_size_bytes{path="/none"}`]; there {
 		t.Error("a file system that does not exist has a size")
 	}
-	if log := p.log.String(); !strings.Contains(log, "cannot measure the file system /none") || !strings.Contains(log, "--filesystem.path=HOSTPATH=MOUNTPOINT") {
-		t.Errorf("the log does not say so:\n%s", log)
-	}
+	p.logs("cannot measure the file system /none", "--filesystem.path=HOSTPATH=MOUNTPOINT")
 }
 
 // makeKeyPair writes a certificate that signs itself, and its key.
@@ -374,13 +366,4 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(content)
-}
-
-func toJSON(t *testing.T, value any) string {
-	t.Helper()
-	text, err := json.Marshal(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -48,3 +48,24 @@ func waitForEnd(pidFile string) {
 	}
 	os.Remove(pidFile)
 }
+
+// CPU is the time that the engine and its containerd have computed so far.
+func (r *Real) CPU() time.Duration {
+	r.t.Helper()
+	all, err := procfs.AllProcs()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var total time.Duration
+	for _, process := range all {
+		stat, err := process.Stat()
+		if err != nil {
+			continue // it has ended
+		}
+		dockerd := r.process.Process.Pid
+		if stat.PID == dockerd || stat.PPID == dockerd && stat.Comm == "containerd" {
+			total += time.Duration(stat.CPUTime() * float64(time.Second))
+		}
+	}
+	return total
+}

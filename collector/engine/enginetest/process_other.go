@@ -2,7 +2,10 @@
 
 package enginetest
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // Engines of the test's own run on Linux alone.
 
@@ -11,3 +14,6 @@ func Child() *syscall.SysProcAttr { return nil }
 func unmountBelow(string) {}
 
 func waitForEnd(string) {}
+
+// CPU is not known where engines of the test's own do not run.
+func (r *Real) CPU() time.Duration { return 0 }
