@@ -10,10 +10,13 @@ test: ## all tests, also those on real engines; installs what they need
 demo: ## a private engine with buildup on it, the exporter and a Prometheus, until Ctrl-C
 	.ci/demo
 
+bench: ## what watching costs an engine, beside plain listing; about an hour
+	.ci/bench
+
 image: ## build the image, and prove that it works
 	.ci/image
 
 update: ## what is generated: golden pages, the README's tables
 	go test ./collector/e2e -run 'Golden|Readme' -update
 
-.PHONY: build test demo image update
+.PHONY: build test bench demo image update
