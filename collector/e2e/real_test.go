@@ -83,6 +83,35 @@ func fatesOfAnEngine(t *testing.T, kind enginetest.Kind) {
 	}
 }
 
+// An engine is upgraded in place, and then loses all its data, while its lists are
+// dear and it is watched: the page is right again by itself.
+func TestUpgradedAndEmptied(t *testing.T) {
+	engine := enginetest.Start(t, enginetest.Docker20)
+	engine.Build("FROM scratch\nLABEL a=1\n", "-t", "app:1")
+	p := start(t, "--docker.host="+newProxy(engine).serve(t))
+	engineIs := func(version string, images float64) bool {
+		page := p.scrape()
+		got := values(t, page)
+		tagged, known := got["docker_images_tagged"]
+		return known && tagged == images && strings.Contains(page, `docker_engine_info{api_version="1.`) && strings.Contains(page, `version="`+version)
+	}
+	restart := func(change func()) {
+		engine.Signal(syscall.SIGTERM)
+		engine.Wait()
+		change()
+		engine.Start()
+	}
+	eventually(t, "the old engine", func() bool { return engineIs("20.10", 1) })
+	restart(func() { engine.Kind = enginetest.Docker29Overlay2 })
+	eventually(t, "the new engine", func() bool { return engineIs("29", 1) })
+	restart(func() {
+		if err := os.RemoveAll(filepath.Join(engine.Dir, "data", "image")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	eventually(t, "an empty engine", func() bool { return engineIs("29", 0) })
+}
+
 // An engine that is not there at the start is found when it comes.
 func TestEngineComesLater(t *testing.T) {
 	if os.Getenv(enginetest.RealVariable) == "" {

@@ -29,6 +29,9 @@ const (
 
 	shortestBackoff = 500 * time.Millisecond
 	longestBackoff  = time.Minute
+
+	// shortStream is one that ends so soon that to open it was hardly worth it.
+	shortStream = 10 * time.Second
 )
 
 // Watch keeps what is known up to date between the scrapes, until ctx ends.
@@ -57,7 +60,7 @@ func (e *Engine) follow(ctx context.Context) {
 		if err == nil {
 			began, before := time.Now(), last
 			err = e.followOnce(ctx, &last)
-			if last > before || time.Since(began) > longestBackoff {
+			if last > before || time.Since(began) > shortStream {
 				backoff = shortestBackoff
 			}
 			if isOver(err) && backoff == longestBackoff {
