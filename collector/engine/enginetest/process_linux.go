@@ -26,6 +26,20 @@ func unmountBelow(dir string) {
 	}
 }
 
+// waitForStop waits until every thread of a process has stopped. A signal only tells
+// them to: on a busy machine some answer another request before they do.
+func waitForStop(pid int) {
+	runs := func(thread procfs.Proc) bool {
+		stat, err := thread.Stat()
+		return err == nil && stat.State != "T"
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if threads, err := procfs.AllThreads(pid); err != nil || !slices.ContainsFunc(threads, runs) {
+			break
+		}
+	}
+}
+
 // waitForEnd waits until the process that a file names is gone, and forgets it.
 // A process that nobody reaps is gone, too.
 func waitForEnd(pidFile string) {

@@ -13,6 +13,8 @@ func Child() *syscall.SysProcAttr { return nil }
 
 func unmountBelow(string) {}
 
+func waitForStop(int) {}
+
 func waitForEnd(string) {}
 
 // CPU is not known where engines of the test's own do not run.

@@ -145,6 +145,9 @@ func (r *Real) Signal(signal syscall.Signal) {
 	if err := r.process.Process.Signal(signal); err != nil {
 		r.t.Fatal(err)
 	}
+	if signal == syscall.SIGSTOP {
+		waitForStop(r.process.Process.Pid)
+	}
 }
 
 // Wait waits for the engine to end.
