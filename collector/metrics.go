@@ -94,7 +94,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name: "docker_images_untagged",
-			Help: "Images without a tag: dangling, intermediate, or pulled by digest. Tagged and untagged together are all images.",
+			Help: "Images without a tag: dangling, intermediate, or with only a digest reference (repo@sha256:…). Tagged and untagged together are all images.",
 			values: func(a inventory.Assessment, emit emit) {
 				if c, known := a.ImageCount.Get(); known {
 					emit(float64(c.Untagged))

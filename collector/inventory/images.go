@@ -9,7 +9,7 @@ import (
 //
 // Every image is either tagged or untagged. An untagged image is one of three:
 // intermediate (a step of a classic build: the parent of another image),
-// digest-only (pulled as repo@sha256:…) or dangling (all the rest: what
+// digest-only (a digest reference, repo@sha256:…, points to it) or dangling (all the rest: what
 // "docker images" calls "<none> <none>").
 //
 // This is not the engine's "dangling" filter, which means another set in each
