@@ -26,7 +26,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH GOARM=${TARGETVARIANT#v} \
 FROM scratch
 ARG VERSION
 LABEL org.opencontainers.image.title="docker_buildup_exporter" \
-      org.opencontainers.image.description="Tells Prometheus what piles up on a Docker host, and what it costs on disk." \
+      org.opencontainers.image.description="Tells Prometheus what piles up on a Docker host, and how full its disk is." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION"
 # For an engine that is reached by TLS and has a certificate from one of them.

@@ -1,5 +1,5 @@
-// Docker_buildup_exporter tells Prometheus what piles up on a Docker host:
-// images, containers, and what they cost on disk.
+// Docker_buildup_exporter tells Prometheus what piles up on a Docker host, and how
+// full its disk is.
 package main
 
 import (
@@ -34,7 +34,7 @@ import (
 
 const (
 	name        = "docker_buildup_exporter"
-	description = "Tells Prometheus what piles up on a Docker host, and what it costs on disk."
+	description = "Tells Prometheus what piles up on a Docker host, and how full its disk is."
 	healthPath  = "/-/healthy"
 )
 

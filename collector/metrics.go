@@ -142,7 +142,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name: "docker_images_virtual_size_bytes",
-			Help: "Sum of the sizes of all images. Layers that images share are counted again for each of them, so this is what lists show and never what the disk holds. Not comparable between image stores (Engine API: Size of /images/json).",
+			Help: "Sum of the sizes of all images. Layers that images share are counted again for each of them, so this is what \"docker images\" seems to say and never what the disk holds. Not comparable between image stores (Engine API: Size of /images/json).",
 			values: func(a inventory.Assessment, emit emit) {
 				if c, known := a.ImageCount.Get(); known {
 					emitKnown(emit, c.VirtualSize)

@@ -85,7 +85,7 @@ func (c *connection) explain(q question, err error) (cause, cure string) {
 	case errors.Is(err, fs.ErrPermission) && c.isLocal():
 		return cause, c.permissionCure()
 	case errors.Is(err, fs.ErrNotExist) && c.isLocal():
-		return cause, "start the engine, give its address with --docker.host, or mount its socket into this container (-v /var/run/docker.sock:/var/run/docker.sock)"
+		return cause, "start the engine, give its address with --docker.host, or, in a container, mount its socket (-v /var/run/docker.sock:/var/run/docker.sock)"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return cause, "start the engine at " + c.host + ", or give another address with --docker.host"
 	case errors.As(err, &tlsRecord), strings.Contains(cause, "HTTP response to HTTPS client"):
@@ -112,7 +112,7 @@ func (c *connection) permissionCure() string {
 	path := strings.TrimPrefix(c.host, "unix://")
 	info, err := os.Stat(path)
 	if err != nil {
-		return "let this process reach " + path
+		return "let this process reach " + path + ": a folder above it is closed to it"
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -91,16 +91,13 @@ func watchQuestion() question { return question{act: "watch events", endpoint: "
 // reach tells whether the engine answers. If it does not, whatever comes back at
 // its address may be another one, and nothing that is known holds for it.
 func (e *Engine) reach(ctx context.Context) error {
-	pingCtx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
-	version, err := e.connection.ping(pingCtx)
-	if err != nil {
+	version, up := e.ping(ctx).Get()
+	if !up && ctx.Err() == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.forget()
-		return err
 	}
-	if !e.negotiate(version) {
+	if !up || !e.negotiate(version) {
 		return errUnanswered
 	}
 	e.askAbout(ctx)
