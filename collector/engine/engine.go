@@ -142,7 +142,7 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 		wg.Wait()
 		inv.Images = e.images.all()
 		if containers, known := e.containers.all().Get(); known {
-			inv.Containers = inventory.Known(e.whenStopped(ctx, containers))
+			inv.Containers = inventory.Known(e.whenStopped(ctx, slices.Clone(containers)))
 		}
 	case up || ctx.Err() == nil: // else it was the scrape that would not wait
 		e.forget()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -69,7 +70,7 @@ func (p *picture[T]) size() (n int, known bool) {
 	return len(p.records), p.records != nil
 }
 
-// all returns all records.
+// all returns all records in the order of their IDs. They are not to be changed.
 func (p *picture[T]) all() inventory.Optional[[]T] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,11 +78,11 @@ func (p *picture[T]) all() inventory.Optional[[]T] {
 		return inventory.Optional[[]T]{}
 	}
 	if p.flat == nil {
-		for _, records := range p.records {
-			p.flat = append(p.flat, records...)
+		for _, id := range slices.Sorted(maps.Keys(p.records)) {
+			p.flat = append(p.flat, p.records[id]...)
 		}
 	}
-	return inventory.Known(slices.Clone(p.flat))
+	return inventory.Known(p.flat)
 }
 
 // update replaces the records of one ID after a look at it; none means that it is gone.

@@ -118,6 +118,11 @@ func countUse(images []Image, containers []Container) map[Use]int {
 // distinct merges the records of one image ID: all their tags, and the largest
 // size, since records differ in size only where each is one platform of the image.
 func distinct(records []Image) []Image {
+	// Records in the order of their IDs show at a glance that each has its own, and
+	// every scrape pays for this.
+	if isAscending(records) {
+		return records
+	}
 	images := make([]Image, 0, len(records))
 	index := make(map[string]int, len(records))
 	for _, record := range records {
@@ -130,6 +135,15 @@ func distinct(records []Image) []Image {
 		images[i] = merge(images[i], record)
 	}
 	return images
+}
+
+func isAscending(records []Image) bool {
+	for i := 1; i < len(records); i++ {
+		if records[i-1].ID >= records[i].ID {
+			return false
+		}
+	}
+	return true
 }
 
 func merge(a, b Image) Image {
