@@ -91,13 +91,15 @@ func watchQuestion() question { return question{act: "watch events", endpoint: "
 // reach tells whether the engine answers. If it does not, whatever comes back at
 // its address may be another one, and nothing that is known holds for it.
 func (e *Engine) reach(ctx context.Context) error {
-	version, up := e.ping(ctx).Get()
-	if !up && ctx.Err() == nil {
+	pingCtx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	version, err := e.connection.ping(pingCtx) // what fails here is for the next scrape to tell
+	if err != nil && ctx.Err() == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.forget()
 	}
-	if !up || !e.negotiate(version) {
+	if err != nil || !e.negotiate(version) {
 		return errUnanswered
 	}
 	e.askAbout(ctx)
