@@ -1,15 +1,9 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -115,13 +109,13 @@ func TestPages(t *testing.T) {
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	makeKeyPair(t, dir)
+	cert, key := enginetest.KeyPair(t)
 	config := filepath.Join(dir, "web.yml")
-	write(t, config, `
-tls_server_config: {cert_file: cert.pem, key_file: key.pem}
+	write(t, config, fmt.Sprintf(`
+tls_server_config: {cert_file: %s, key_file: %s}
 basic_auth_users:
   prom: $2a$04$nRsT0Hvx3pFZUQmTbpUZB.VPRiFWNjkKImZpEHzU4xQUBBtrfEnPu
-`)
+`, cert, key))
 	engine := httptest.NewServer(enginetest.NewFake(filepath.Join(engines, "empty-host")))
 	defer engine.Close()
 	address := freeAddress(t)
@@ -330,26 +324,6 @@ func TestFilesystemPath(t *testing.T) {
 		t.Error("a file system that does not exist has a size")
 	}
 	p.logs("cannot measure the file system /none", "--filesystem.path=HOSTPATH=MOUNTPOINT")
-}
-
-// makeKeyPair writes a certificate that signs itself, and its key.
-func makeKeyPair(t *testing.T, dir string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyBytes, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})))
-	write(t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyBytes})))
 }
 
 func write(t *testing.T, path, content string) {

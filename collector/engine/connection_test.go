@@ -1,14 +1,9 @@
 package engine
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -176,7 +171,7 @@ func TestTLS(t *testing.T) {
 	t.Run("DOCKER_CERT_PATH alone still verifies", func(t *testing.T) {
 		// The Docker client would take this for leave not to verify.
 		t.Setenv("DOCKER_CERT_PATH", dir)
-		cert, key := makeKeyPair(t)
+		cert, key := enginetest.KeyPair(t)
 		if ok, log := up(t, TLS{Cert: cert, Key: key}); !ok {
 			t.Errorf("not up: %s", log)
 		}
@@ -185,29 +180,6 @@ func TestTLS(t *testing.T) {
 			t.Errorf("up %v with another authority: %s", ok, log)
 		}
 	})
-}
-
-// makeKeyPair makes a certificate that signs itself, and its key.
-func makeKeyPair(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyBytes, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})))
-	write(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyBytes})))
-	return certFile, keyFile
 }
 
 func write(t *testing.T, path, content string) {
