@@ -289,9 +289,16 @@ func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, transportError{err}
 	}
+	if status, wanted := request.Context().Value(statusKey{}).(*int); wanted {
+		*status = response.StatusCode
+	}
 	response.Body = &limitedBody{response.Body, largestAnswer}
 	return response, nil
 }
+
+// statusKey is the key under which a context has where the status of an answer is to
+// be kept, for what the Docker client does not tell.
+type statusKey struct{}
 
 // limitedBody is http.MaxBytesReader for a client.
 type limitedBody struct {

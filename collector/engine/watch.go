@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -128,14 +129,13 @@ func (e *Engine) followOnce(ctx context.Context, last *int64) error {
 
 	// The engine answers at once, though it may have nothing to tell.
 	unanswered := time.AfterFunc(e.timeout, cancel)
-	messages, errs := e.connection.current().Events(ctx, options)
+	var status int
+	messages, errs := e.connection.current().Events(context.WithValue(ctx, statusKey{}, &status), options)
 	if !unanswered.Stop() {
 		return context.DeadlineExceeded
 	}
-	select {
-	case err := <-errs: // refused
-		return err
-	default:
+	if status != http.StatusOK { // refused: the reason is on its way
+		return <-errs
 	}
 	e.journal.note(watchQuestion(), nil, time.Now(), time.Now())
 	e.prunes.watch()
