@@ -127,7 +127,7 @@ func TestBenchChanges(t *testing.T) {
 		return got["docker_images_tagged"] > 0 && got[`docker_containers{state="running"}`] > 0
 	}
 	eventually(t, "the first lists", isComplete)
-	scrapeFor(p, time.Minute) // the events were opened beside the first lists, which are made once more
+	scrapeFor(p, 3*time.Minute) // the events were opened beside the first lists, which are made once more
 
 	lastAnswers := func() [2]float64 {
 		got := values(t, p.scrape())

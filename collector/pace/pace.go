@@ -4,8 +4,8 @@ package pace
 
 import "time"
 
-// Cheap is how long an answer may take and still be asked for whenever somebody
-// wants to know.
+// Cheap is below what an answer takes that is asked for whenever somebody wants to
+// know, unless a question is told another limit.
 const Cheap = 500 * time.Millisecond
 
 // A Pace is how much of the time whoever answers may spend on a question that is
@@ -22,5 +22,5 @@ func (p Pace) Due(took, since time.Duration, changed bool) bool {
 	if changed {
 		share = p.Change
 	}
-	return took < Cheap || share >= 1 || took.Seconds() < share*since.Seconds()
+	return share >= 1 || took.Seconds() < share*since.Seconds()
 }

@@ -18,8 +18,7 @@ func TestDue(t *testing.T) {
 		changed     bool
 		want        bool
 	}{
-		{"cheap: at once", p, 499 * time.Millisecond, 0, false, true},
-		{"dear: not at once", p, 500 * time.Millisecond, time.Second, false, false},
+		{"not at once", p, time.Millisecond, 0, false, false},
 		{"dear and idle: not before 200 times as long", p, time.Second, 200 * time.Second, false, false},
 		{"dear and idle: after that", p, time.Second, 201 * time.Second, false, true},
 		{"dear and changed: not before 10 times as long", p, time.Second, 10 * time.Second, true, false},
@@ -94,6 +93,10 @@ func TestQuestion(t *testing.T) {
 		time.Sleep(time.Hour)
 		q.Forget()
 		step("and at once if the last time is long ago", 8, time.Second)
+		q.CallCheap(2 * time.Second)
+		step("what is called cheap is asked at once", 9, time.Second)
+		q.CallCheap(price)
+		step("and what is not, is not", 9, 0)
 	})
 }
 

@@ -13,6 +13,7 @@ type Question struct {
 	ask     func(context.Context) error
 
 	mu       sync.Mutex
+	cheap    time.Duration
 	flight   *flight
 	answered bool          // at least once since it was forgotten
 	changed  bool          // since it was asked
@@ -29,7 +30,7 @@ type flight struct {
 // NewQuestion returns a question that is asked by a function, which ends with its
 // context, and that after timeout at the latest. The function keeps the answer.
 func NewQuestion(pace Pace, timeout time.Duration, ask func(context.Context) error) *Question {
-	return &Question{pace: pace, timeout: timeout, ask: ask}
+	return &Question{pace: pace, timeout: timeout, ask: ask, cheap: Cheap}
 }
 
 // Ask asks if that is due, and waits for the answer if it is worth waiting for:
@@ -37,11 +38,11 @@ func NewQuestion(pace Pace, timeout time.Duration, ask func(context.Context) err
 // until ctx ends at the latest; the question then goes on by itself.
 func (q *Question) Ask(ctx context.Context) {
 	q.mu.Lock()
-	if q.flight == nil && q.pace.Due(q.took, time.Since(q.ended), q.changed || !q.answered) {
+	if q.flight == nil && (q.took < q.cheap || q.pace.Due(q.took, time.Since(q.ended), q.changed || !q.answered)) {
 		q.begin()
 	}
 	flight := q.flight
-	worthIt := flight != nil && (!q.answered || q.took < Cheap && time.Since(flight.began) < Cheap)
+	worthIt := flight != nil && (!q.answered || q.took < q.cheap && time.Since(flight.began) < q.cheap)
 	q.mu.Unlock()
 	if !worthIt {
 		return
@@ -89,7 +90,15 @@ func (q *Question) HasChanged() bool {
 func (q *Question) IsCheap() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.answered && q.took < Cheap
+	return q.answered && q.took < q.cheap
+}
+
+// CallCheap sets the limit below which the question is asked whenever somebody wants
+// to know.
+func (q *Question) CallCheap(limit time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cheap = limit
 }
 
 // Ended is when the question came to an end the last time; zero if it is under way.
