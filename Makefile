@@ -13,6 +13,9 @@ demo: ## a private engine with buildup on it, the exporter and a Prometheus, unt
 bench: ## what watching costs an engine, beside plain listing; about an hour
 	.ci/bench
 
+exact: ## what cleanup commands free, beside what the page said before; an hour
+	.ci/exact
+
 image: ## build the image, and prove that it works
 	.ci/image
 

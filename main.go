@@ -54,6 +54,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.Flag("docker.tls-insecure", "Speak TLS with the engine without verifying who it is.").BoolVar(&config.TLS.Insecure)
 	app.Flag("engine.idle-share", "Share of its time that the engine may spend on a list that takes it half a second or more, while nothing says that the list has changed. 1: no limit.").Default("0.005").Float64Var(&config.Pace.Idle)
 	app.Flag("engine.change-share", "The same once something says so, and while there is no list at all.").Default("0.1").Float64Var(&config.Pace.Change)
+	app.Flag("collector.container-sizes", "Measure the writable layers of containers. The engine walks through the files of each, of a stopped one once.").Default("true").BoolVar(&config.ContainerSizes)
+	app.Flag("collector.volumes", "Count and measure volumes. The engine walks through the files of each.").Default("true").BoolVar(&config.Volumes)
+	app.Flag("collector.build-cache", "Ask for the build cache. Without it what image prunes free is unknown. Before API 1.42 the engine walks through all files of containers and volumes for it.").Default("true").BoolVar(&config.BuildCache)
 	var (
 		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
 		webFlags    = kingpinflag.AddFlags(app, ":10058")

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,6 +151,20 @@ func Metrics() []Metric {
 			},
 		},
 		{
+			Name: "docker_image_layers",
+			Help: "Distinct layers of all images. Absent until each image was looked at once (Engine API: RootFS.Layers of /images/{id}/json).",
+			values: func(a inventory.Assessment, emit emit) {
+				emitKnown(emit, a.LayerCount)
+			},
+		},
+		{
+			Name: "docker_images_unexamined",
+			Help: "Images whose layers are still to be looked at, once each and without haste. Until it is 0 the figures that need them are absent.",
+			values: func(a inventory.Assessment, emit emit) {
+				emitKnown(emit, a.Unexamined)
+			},
+		},
+		{
 			Name:   "docker_containers",
 			Help:   "Containers by state (Engine API: State of /containers/json?all=1).",
 			Labels: []string{"state"},
@@ -170,6 +185,60 @@ func Metrics() []Metric {
 					for span, n := range count {
 						emit(float64(n), string(span))
 					}
+				}
+			},
+		},
+		{
+			Name:   "docker_volumes",
+			Help:   "Volumes of all drivers by whether a container has them, running or not (Engine API: /volumes).",
+			Labels: []string{"in_use"},
+			values: func(a inventory.Assessment, emit emit) {
+				if count, known := a.VolumeCount.Get(); known {
+					for inUse, n := range count {
+						emit(float64(n), strconv.FormatBool(inUse))
+					}
+				}
+			},
+		},
+		{
+			Name:   "docker_build_cache_records",
+			Help:   "Records of the engine's own build cache by whether a build uses them now (Engine API: BuildCache of /system/df).",
+			Labels: []string{"in_use"},
+			values: func(a inventory.Assessment, emit emit) {
+				if count, known := a.CacheCount.Get(); known {
+					for inUse, n := range count {
+						emit(float64(n), strconv.FormatBool(inUse))
+					}
+				}
+			},
+		},
+		{
+			Name:   "docker_disk_usage_bytes",
+			Help:   "Bytes on disk. images: each layer once; with the containerd store also the compressed copies, of which an engine before 29.5 tells too little. containers: writable layers. volumes: of the local driver, made without options. build_cache: what no image shares. With overlay2 nothing is counted twice. Not comparable between image stores: overlay2 counts the content's bytes, the containerd store blocks on disk.",
+			Labels: []string{"resource"},
+			values: func(a inventory.Assessment, emit emit) {
+				for resource, bytes := range a.DiskUsage {
+					emit(float64(bytes), string(resource))
+				}
+			},
+		},
+		{
+			Name:   "docker_reclaimable_bytes",
+			Help:   "Bytes that the disk would get back from this very command, run alone and now. Commands overlap: never add them up. A lower bound where docker_reclaimable_exact is 0.",
+			Labels: []string{"command"},
+			values: func(a inventory.Assessment, emit emit) {
+				for command, frees := range a.Reclaimable {
+					emit(float64(frees.Bytes), string(command))
+				}
+			},
+		},
+		{
+			Name:   "docker_reclaimable_exact",
+			Help:   "1 if docker_reclaimable_bytes of this command is exact, 0 if it is a lower bound, because the engine does not tell enough.",
+			Labels: []string{"command"},
+			values: func(a inventory.Assessment, emit emit) {
+				for command, frees := range a.Reclaimable {
+					emit(boolean(frees.Exact), string(command))
 				}
 			},
 		},

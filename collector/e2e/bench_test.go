@@ -56,19 +56,41 @@ func TestBenchIdle(t *testing.T) {
 	window := minutes(t)
 	engine := enginetest.Start(t, enginetest.Docker29Containerd)
 	engine.Populate(1000, 500)
-	cost := func(args ...string) time.Duration {
-		before := engine.CPU()
-		p := start(t, append([]string{"--docker.host=" + engine.Host()}, args...)...)
-		scrapeFor(p, window)
-		p.process.Process.Kill()
-		<-p.exited
-		return engine.CPU() - before
-	}
-	plain := cost(yardstick()...)
+	before := engine.CPU()
+	p := start(t, append(yardstick(), "--docker.host="+engine.Host())...)
+	scrapeFor(p, window)
+	p.process.Process.Kill()
+	<-p.exited
+	plain := engine.CPU() - before
 	time.Sleep(15 * time.Second) // the engine ends what nobody waits for any more
-	ours := cost()
-	report(fmt.Sprintf("29 containerd, 1,000 images, 500 containers, %v of scrapes, nothing changes: engine CPU, start included", window),
+
+	before = engine.CPU()
+	p = start(t, "--docker.host="+engine.Host())
+	eventuallyWithin(t, 5*time.Minute, "the first lists", func() bool {
+		page := p.scrape()
+		return strings.Contains(page, "docker_images_tagged ") && strings.Contains(page, "docker_containers{")
+	})
+	lists := engine.CPU() - before
+	examine(t, p, engine, 1000)
+	before = engine.CPU()
+	scrapeFor(p, window)
+	ours := lists + engine.CPU() - before
+	report(fmt.Sprintf("29 containerd, 1,000 images, 500 containers, %v of scrapes, nothing changes: engine CPU, first lists included", window),
 		"%.1f s, the yardstick %.1f s: %.1f %% (goal: 5 %%)", ours.Seconds(), plain.Seconds(), percent(ours, plain))
+}
+
+// examine waits until every image was looked at, and reports what that costs.
+func examine(t *testing.T, p *program, engine *enginetest.Real, images int) {
+	t.Helper()
+	began, before := time.Now(), engine.CPU()
+	eventuallyWithin(t, time.Hour, "all images to be looked at", func() bool {
+		time.Sleep(5 * time.Second)
+		left, known := values(t, p.scrape())["docker_images_unexamined"]
+		return known && left == 0
+	})
+	took, used := time.Since(began), engine.CPU()-before
+	report(fmt.Sprintf("29 containerd, %d images, each looked at once after a start", images),
+		"%.0f s, %.1f s of engine CPU: %.1f %% of a core (goal: 10 %%)", took.Seconds(), used.Seconds(), percent(used, took))
 }
 
 // What is paid per change, and how soon it shows.
@@ -127,7 +149,7 @@ func TestBenchChanges(t *testing.T) {
 		return got["docker_images_tagged"] > 0 && got[`docker_containers{state="running"}`] > 0
 	}
 	eventually(t, "the first lists", isComplete)
-	scrapeFor(p, 3*time.Minute) // the events were opened beside the first lists, which are made once more
+	examine(t, p, engine, 300)
 
 	lastAnswers := func() [2]float64 {
 		got := values(t, p.scrape())
@@ -180,17 +202,23 @@ func TestBenchChanges(t *testing.T) {
 		}
 		return shown
 	}
+	// A list that happens to be due in one of the two is not of the change.
 	perChange := func(n int, alone time.Duration, round func(int) int) (shown int, cost time.Duration) {
-		before := engine.CPU()
-		for range n {
-			round(none)
+		for {
+			answers, before := lastAnswers(), engine.CPU()
+			for range n {
+				round(none)
+			}
+			quiet := engine.CPU() - before
+			before = engine.CPU()
+			shown = 0
+			for i := range n {
+				shown += round(i)
+			}
+			if cost = engine.CPU() - before - quiet - alone; answers == lastAnswers() {
+				return shown, cost / time.Duration(n)
+			}
 		}
-		quiet := engine.CPU() - before
-		before = engine.CPU()
-		for i := range n {
-			shown += round(i)
-		}
-		return shown, (engine.CPU() - before - quiet - alone) / time.Duration(n)
 	}
 	shown, cost := perChange(containerChanges, containersAlone, containerRound)
 	report("same, a container starts or exits: shown by the next scrape that begins 1 s later; engine CPU per change",
@@ -227,7 +255,9 @@ func TestBenchScrape(t *testing.T) {
 	const images, containers, scrapes = 3000, 1000, 1000
 	populateFake(t, dir, images, containers)
 	engine := enginetest.NewFake(dir)
-	for endpoint, file := range map[string]string{"/images/json": "images.json", "/containers/json": "containers.json"} {
+	for endpoint, file := range map[string]string{
+		"/images/json": "images.json", "/containers/json": "containers.json", "/volumes": "volumes.json", "/system/df": "system/df.json",
+	} {
 		engine.Answer(endpoint, func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(600 * time.Millisecond) // dear
 			w.Write([]byte(readFile(t, filepath.Join(dir, file))))
@@ -237,7 +267,10 @@ func TestBenchScrape(t *testing.T) {
 	defer server.Close()
 	p := start(t, "--docker.host="+server.URL)
 	p.scrape()
-	eventually(t, "a complete page", func() bool { return strings.Contains(p.scrape(), "docker_containers_stopped{") })
+	eventually(t, "a complete page", func() bool {
+		page := p.scrape()
+		return strings.Contains(page, "docker_containers_stopped{") && strings.Contains(page, "docker_image_layers ")
+	})
 
 	asked := len(engine.Requests())
 	var took []time.Duration
@@ -265,6 +298,12 @@ func TestBenchScrape(t *testing.T) {
 func populateFake(t *testing.T, dir string, images, containers int) {
 	t.Helper()
 	for _, file := range []string{"api-version", "info.json"} {
+		write(t, filepath.Join(dir, file), readFile(t, filepath.Join(engines, "api-1.51-graphdriver", file)))
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"volumes.json", "system/df.json"} {
 		write(t, filepath.Join(dir, file), readFile(t, filepath.Join(engines, "api-1.51-graphdriver", file)))
 	}
 	var imageList, containerList []map[string]any

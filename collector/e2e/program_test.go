@@ -268,7 +268,8 @@ func TestPageIsConstant(t *testing.T) {
 		var page string // complete once every stopped container was looked at
 		eventually(t, "a complete page", func() bool {
 			page = p.scrape()
-			return strings.Contains(page, "docker_containers_stopped{")
+			return strings.Contains(page, "docker_containers_stopped{") && strings.Contains(page, "docker_image_layers ") &&
+				strings.Contains(page, `docker_disk_usage_bytes{resource="containers"}`)
 		})
 		got := values(t, page)
 		if got["docker_images_tagged"] != float64(images) || got[`docker_images{use="stopped"}`] != float64(images) {

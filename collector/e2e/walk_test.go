@@ -136,14 +136,18 @@ func (w *walk) mutations() map[string]func() error {
 			}
 			return w.do("load", "-i", archive)
 		},
-		"import":        func() error { return w.importArchive() },
-		"tag":           func() error { return w.do("tag", w.image(), w.name()) },
-		"move a tag":    func() error { return w.do("tag", w.image(), w.tag()) },
-		"untag":         func() error { return w.do("rmi", "--no-prune", w.tag()) },
-		"rmi":           func() error { return w.do("rmi", w.image()) },
-		"rmi -f":        func() error { return w.do("rmi", "-f", w.image()) },
-		"commit":        func() error { return w.do("commit", w.container("")) },
-		"create":        func() error { return w.do("create", "--network=none", w.tag()) },
+		"import":     func() error { return w.importArchive() },
+		"tag":        func() error { return w.do("tag", w.image(), w.name()) },
+		"move a tag": func() error { return w.do("tag", w.image(), w.tag()) },
+		"untag":      func() error { return w.do("rmi", "--no-prune", w.tag()) },
+		"rmi":        func() error { return w.do("rmi", w.image()) },
+		"rmi -f":     func() error { return w.do("rmi", "-f", w.image()) },
+		"commit":     func() error { return w.do("commit", w.container("")) },
+		"create":     func() error { return w.do("create", "--network=none", w.tag()) },
+		"create with a volume": func() error {
+			w.count++
+			return w.do("create", "--network=none", "-v", fmt.Sprintf("volume%d:/data", w.count), "-v", "/anonymous", w.tag())
+		},
 		"run":           func() error { return w.do("run", "-d", "--network=none", w.tag()) },
 		"run to an end": func() error { return w.runToEnd() },
 		"restart for ever": func() error {
@@ -350,16 +354,22 @@ func (w *walk) oracle() map[string]float64 {
 	want["docker_image_tags"] = float64(tags)
 
 	var images []struct {
-		ID   string `json:"Id"`
-		Size float64
+		ID     string `json:"Id"`
+		Size   float64
+		RootFS struct{ Layers []string }
 	}
 	w.inspect(&images, "image", slices.Concat(slices.Collect(maps.Keys(tagged)), slices.Collect(maps.Keys(untagged))))
 	want["docker_images_virtual_size_bytes"] = 0
 	use := make(map[string]string)
+	layers := make(map[string]bool)
 	for _, image := range images {
 		want["docker_images_virtual_size_bytes"] += image.Size
 		use[image.ID] = "none"
+		for n := range image.RootFS.Layers {
+			layers[strings.Join(image.RootFS.Layers[:n+1], " ")] = true
+		}
 	}
+	want["docker_image_layers"] = float64(len(layers))
 
 	for _, state := range []string{"created", "running", "paused", "restarting", "removing", "exited", "dead"} {
 		want[fmt.Sprintf("docker_containers{state=%q}", state)] = 0
@@ -394,6 +404,13 @@ func (w *walk) oracle() map[string]float64 {
 	}
 	want[`docker_containers_stopped{stopped_for="0-1h"}`] = want[`docker_containers{state="created"}`] +
 		want[`docker_containers{state="exited"}`] + want[`docker_containers{state="dead"}`]
+	unused := make(map[string]bool)
+	for name := range strings.Lines(w.Docker("volume", "ls", "-q", "--filter", "dangling=true")) {
+		unused[name] = true
+	}
+	volumes := len(strings.Fields(w.Docker("volume", "ls", "-q")))
+	want[`docker_volumes{in_use="false"}`] = float64(len(unused))
+	want[`docker_volumes{in_use="true"}`] = float64(volumes - len(unused))
 	for _, u := range []string{"running", "stopped", "none"} {
 		want[fmt.Sprintf("docker_images{use=%q}", u)] = 0
 	}

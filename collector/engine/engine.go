@@ -18,6 +18,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/versions"
+	"golang.org/x/sync/singleflight"
 )
 
 // A Config says which engine to ask, and how.
@@ -34,6 +36,10 @@ type Config struct {
 	// Pace is how much of its time the engine may spend on lists that are not cheap.
 	Pace pace.Pace
 
+	// What to ask for beside images and containers. Each can cost the engine a walk
+	// through files.
+	ContainerSizes, Volumes, BuildCache bool
+
 	// Places are where to measure the file systems under the engine.
 	// Empty: wherever that can be found out for certain.
 	Places []Place
@@ -44,8 +50,12 @@ const listTimeout = 10 * time.Minute
 
 // The kinds of question that cost the engine something, as their metrics name them.
 const (
-	kindImages     = "images"
-	kindContainers = "containers"
+	kindImages         = "images"
+	kindLayers         = "layers"
+	kindContainers     = "containers"
+	kindContainerSizes = "container_sizes"
+	kindVolumes        = "volumes"
+	kindBuildCache     = "build_cache"
 )
 
 // cheapContainers is below what a list of containers takes that is asked for at every
@@ -63,20 +73,30 @@ const pingEndpoint = "/_ping"
 
 // An Engine is one Docker engine, there or not.
 type Engine struct {
-	connection  *connection
-	timeout     time.Duration
-	changeShare float64 // of the engine's time, for looks
-	disk        *disk
-	journal     *journal
+	config     Config
+	connection *connection
+	disk       *disk
+	journal    *journal
 
 	images     *list[inventory.Image]
+	layers     *layers
 	containers *list[inventory.Container]
-	about      *about
-	stops      *stops
-	prunes     *prunes
-	hints      *hints
-	isUp       atomic.Bool // it answered when last asked
-	watching   atomic.Bool // it tells its events, now
+
+	containerSizes *pace.Question
+	sizes          *sizes
+	toMeasure      atomic.Pointer[[]inventory.Container] // by containerSizes
+
+	volumes     *answer[[]inventory.Volume] // without sizes
+	volumeSizes *answer[map[string]int64]   // by name
+	cache       *answer[[]inventory.CacheRecord]
+	usages      singleflight.Group // of the engine's own account, by what is asked of it
+
+	about    *about
+	stops    *stops
+	prunes   *prunes
+	hints    *hints
+	isUp     atomic.Bool // it answered when last asked
+	watching atomic.Bool // it tells its events, now
 
 	mu sync.Mutex // one inventory at a time
 }
@@ -106,16 +126,21 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		connection:  connection,
-		timeout:     config.Timeout,
-		changeShare: config.Pace.Change,
-		disk:        &disk{places: config.Places, local: connection.isLocal()},
-		journal:     newJournal(logger, connection.explain),
-		about:       &about{},
-		stops:       newStops(),
-		prunes:      newPrunes(),
-		hints:       newHints(),
+		config:     config,
+		connection: connection,
+		disk:       &disk{places: config.Places, local: connection.isLocal()},
+		journal:    newJournal(logger, connection.explain),
+		about:      &about{},
+		layers:     newLayers(config.Pace.Change),
+		sizes:      newSizes(),
+		stops:      newStops(),
+		prunes:     newPrunes(),
+		hints:      newHints(),
 	}
+	e.containerSizes = pace.NewQuestion(config.Pace, listTimeout, e.measureAll)
+	e.volumes = newAnswer(config.Pace, e.listVolumes)
+	e.volumeSizes = newAnswer(config.Pace, e.measureVolumes)
+	e.cache = newAnswer(config.Pace, e.listCache)
 	e.images = &list[inventory.Image]{
 		Question: pace.NewQuestion(config.Pace, listTimeout, e.listImages),
 		picture:  newPicture(func(i inventory.Image) string { return i.ID }),
@@ -147,21 +172,49 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 			inv.Engine = inventory.Known(describe(info, e.connection.current().ClientVersion()))
 			e.disk.learn(info)
 		}
-		var wg sync.WaitGroup
-		wg.Go(func() { e.images.Ask(ctx) })
-		wg.Go(func() { e.containers.Ask(ctx) })
-		wg.Wait()
-		inv.Images = e.images.all()
-		if containers, known := e.containers.all().Get(); known {
-			inv.Containers = inventory.Known(e.whenStopped(ctx, slices.Clone(containers)))
-		}
+		e.ask(ctx, &inv)
 	case up || ctx.Err() == nil: // else it was the scrape that would not wait
 		e.forget()
 	}
 	inv.Prunes = e.prunes.list(e.about.lastStore())
-	inv.Questions = e.journal.questions(kindImages, kindContainers)
+	inv.Questions = e.journal.questions()
 	inv.Filesystems = e.disk.measure(e.journal)
 	return inv
+}
+
+// ask puts the questions that are due: the two lists and what does not depend on
+// them first, and then what does.
+func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
+	var wg sync.WaitGroup
+	wg.Go(func() { e.images.Ask(ctx) })
+	wg.Go(func() { e.containers.Ask(ctx) })
+	if e.config.Volumes {
+		wg.Go(func() { inv.Volumes = e.volumesOf(ctx) })
+	}
+	if e.config.BuildCache {
+		wg.Go(func() {
+			e.cache.Ask(ctx)
+			inv.Cache = e.cache.get()
+		})
+	}
+	wg.Wait()
+
+	inv.Images = e.images.all()
+	records, containersKnown := e.containers.all().Get()
+	containers := slices.Clone(records)
+	if containersKnown {
+		containers = e.whenStopped(ctx, containers)
+	}
+	if images, known := inv.Images.Get(); known {
+		wg.Go(func() { inv.Layers = e.examine(ctx, images, records) })
+	}
+	if containersKnown && e.config.ContainerSizes {
+		wg.Go(func() { e.measure(ctx, containers) })
+	}
+	wg.Wait()
+	if containersKnown {
+		inv.Containers = inventory.Known(containers)
+	}
 }
 
 // forget makes as if nothing had ever been asked, because the engine is gone, or
@@ -173,13 +226,25 @@ func (e *Engine) forget() {
 	e.about.forget()
 	e.stops.forgetAll()
 	e.hints.forget()
-	e.journal.unasked(kindImages)
-	e.journal.unasked(kindContainers)
+	e.endQuestions()
+	e.sizes.forgetAll()
+	e.journal.unasked()
+}
+
+// endQuestions ends those that are under way, and waits for that.
+func (e *Engine) endQuestions() {
+	e.images.Forget()
+	e.containers.Forget()
+	e.containerSizes.Forget()
+	e.volumes.forget()
+	e.volumeSizes.forget()
+	e.cache.forget()
+	e.layers.stop()
 }
 
 // ping returns the newest version of the API that the engine speaks.
 func (e *Engine) ping(ctx context.Context) inventory.Optional[string] {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	return ask(e.journal, question{act: "reach the engine", endpoint: pingEndpoint}, func() (string, error) {
 		return e.connection.ping(ctx)
@@ -200,8 +265,12 @@ func (e *Engine) negotiate(version string) (agreed bool) {
 
 func (e *Engine) listImages(ctx context.Context) error {
 	api := e.connection.current()
+	// What images share, and how much of them is unpacked, is only needed with the
+	// containerd store, which works it out anyway.
+	isContainerd := e.about.lastStore() == inventory.Known(inventory.Containerd)
+	options := image.ListOptions{All: true, SharedSize: isContainerd, Manifests: isContainerd && versions.GreaterThanOrEqualTo(api.ClientVersion(), "1.47")}
 	return fill(e, e.images, question{kindImages, "list images", "/images/json"},
-		func() ([]image.Summary, error) { return api.ImageList(ctx, image.ListOptions{All: true}) },
+		func() ([]image.Summary, error) { return api.ImageList(ctx, options) },
 		func(record image.Summary) bool { return record.ID != "" },
 		func(records []image.Summary) []inventory.Image {
 			return translateImages(records, imageStore(e.about.get(), records, api.ClientVersion()))
@@ -246,7 +315,7 @@ type about struct {
 // askAbout asks the engine about itself. One that says that it is another one than
 // before has nothing of what is known.
 func (e *Engine) askAbout(ctx context.Context) inventory.Optional[system.Info] {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	answer := ask(e.journal, question{act: "ask about the engine", endpoint: "/info"}, func() (system.Info, error) {
 		return e.connection.current().Info(ctx)

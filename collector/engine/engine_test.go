@@ -107,7 +107,7 @@ func TestOneQuestionFails(t *testing.T) {
 			if _, known := inv.Containers.Get(); !known || !inv.Up {
 				t.Errorf("up %v, containers known %v: want both", inv.Up, known)
 			}
-			if images, containers := inv.Questions[0], inv.Questions[1]; images.Answered || !containers.Answered {
+			if containers, images := inv.Questions[0], inv.Questions[1]; images.Answered || !containers.Answered {
 				t.Errorf("answered: images %v, containers %v; want only containers", images.Answered, containers.Answered)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,25 +85,30 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 	}
 }
 
-// unasked notes that the last answer to a kind of question is no longer good, for a
-// reason that is noted elsewhere.
-func (j *journal) unasked(kind string) {
+// unasked notes that no answer so far is good any more, for a reason that is noted
+// elsewhere.
+func (j *journal) unasked() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if before, known := j.kinds[kind]; known {
+	for kind, before := range j.kinds {
 		j.kinds[kind] = inventory.Question{Kind: kind, LastSuccess: before.LastSuccess}
 	}
 }
 
-// questions tells how the last question of each kind went, if it has come to an end.
-func (j *journal) questions(kinds ...string) []inventory.Question {
+// answered tells whether the last question of a kind was.
+func (j *journal) answered(kind string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.kinds[kind].Answered
+}
+
+// questions tells how the last question of each kind went that has come to an end.
+func (j *journal) questions() []inventory.Question {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var questions []inventory.Question
-	for _, kind := range kinds {
-		if record, known := j.kinds[kind]; known {
-			questions = append(questions, record)
-		}
+	for _, kind := range slices.Sorted(maps.Keys(j.kinds)) {
+		questions = append(questions, j.kinds[kind])
 	}
 	return questions
 }

@@ -16,6 +16,7 @@ type picture[T any] struct {
 
 	mu      sync.Mutex
 	records map[string][]T // nil: unknown
+	last    []T            // the last full list, as it was
 	flat    []T            // all records, if nothing has changed since somebody asked
 	looked  map[string][]T // while a list is under way: what looks have shown meanwhile
 }
@@ -39,6 +40,7 @@ func (p *picture[T]) end(list inventory.Optional[[]T]) {
 	looked := p.looked
 	p.looked, p.records, p.flat = nil, nil, nil
 	values, known := list.Get()
+	p.last = values
 	if !known {
 		return
 	}
@@ -83,6 +85,13 @@ func (p *picture[T]) all() inventory.Optional[[]T] {
 		}
 	}
 	return inventory.Known(p.flat)
+}
+
+// lastList returns the last full list, which is not to be changed.
+func (p *picture[T]) lastList() []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
 }
 
 // update replaces the records of one ID after a look at it; none means that it is gone.

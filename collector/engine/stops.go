@@ -12,14 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Stops remembers when containers stopped. The engine tells only who looks at each
-// of them, and it does not change before they start again.
+// Stops remembers what the engine tells of a container only who looks at it alone:
+// when it stopped, which does not change before it starts again, and how its image
+// was named when it was created.
 type stops struct {
-	mu sync.Mutex
-	at map[string]time.Time // by container ID
+	mu   sync.Mutex
+	at   map[string]time.Time           // by container ID
+	from map[string]inventory.Reference // by container ID
 }
 
-func newStops() *stops { return &stops{at: make(map[string]time.Time)} }
+func newStops() *stops {
+	return &stops{at: make(map[string]time.Time), from: make(map[string]inventory.Reference)}
+}
 
 func (s *stops) get(id string) (at time.Time, known bool) {
 	s.mu.Lock()
@@ -28,10 +32,23 @@ func (s *stops) get(id string) (at time.Time, known bool) {
 	return at, known
 }
 
-func (s *stops) set(id string, at time.Time) {
+// set takes in what a look has shown.
+func (s *stops) set(c inventory.Container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at[id] = at
+	if at, known := c.StoppedAt.Get(); known {
+		s.at[c.ID] = at
+	}
+	if from, known := c.CreatedFrom.Get(); known {
+		s.from[c.ID] = from
+	}
+}
+
+func (s *stops) createdFrom(id string) (from inventory.Reference, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from, known = s.from[id]
+	return from, known
 }
 
 func (s *stops) forget(id string) {
@@ -46,13 +63,18 @@ func (s *stops) forgetAll() {
 	clear(s.at)
 }
 
-// keep forgets all but some.
+// keep forgets all but some: when those stopped that are, and how they were made.
 func (s *stops) keep(isStopped map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id := range s.at {
 		if !isStopped[id] {
 			delete(s.at, id)
+		}
+	}
+	for id := range s.from {
+		if _, there := isStopped[id]; !there {
+			delete(s.from, id)
 		}
 	}
 }
@@ -65,20 +87,28 @@ const looksAtOnce = 4
 // container, and have many. The next scrape goes on with what is missing.
 const timeForStops = time.Second
 
-// whenStopped returns containers with the time at which they stopped, and looks at
-// each of those of which it is not known yet.
+// whenStopped returns containers with what only a look at each tells, and looks at
+// those of which it is not known yet.
 func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Container) []inventory.Container {
-	isStopped := make(map[string]bool)
+	goByName := e.about.lastStore() == inventory.Known(inventory.Containerd)
+	isStopped := make(map[string]bool, len(containers))
 	var unknown []*inventory.Container
 	for i := range containers {
 		c := &containers[i]
-		if !c.State.Stopped() {
+		isStopped[c.ID] = c.State.Stopped()
+		if from, known := e.stops.createdFrom(c.ID); known {
+			c.CreatedFrom = inventory.Known(from)
+		}
+		_, nameKnown := c.CreatedFrom.Get()
+		at, stopKnown := e.stops.get(c.ID)
+		switch {
+		case c.State.Stopped() && stopKnown:
+			c.StoppedAt = inventory.Known(at)
+		case c.State.Stopped() && c.State != inventory.Created: // the list has told when that was created
+			unknown = append(unknown, c)
 			continue
 		}
-		isStopped[c.ID] = true
-		if at, known := e.stops.get(c.ID); known {
-			c.StoppedAt = inventory.Known(at)
-		} else if c.State != inventory.Created { // the list has told when that was created
+		if goByName && !nameKnown {
 			unknown = append(unknown, c)
 		}
 	}
@@ -89,7 +119,7 @@ func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Contain
 
 	bounded, cancel := context.WithTimeout(ctx, timeForStops)
 	defer cancel()
-	q := question{act: "look at stopped containers", endpoint: "/containers/{id}/json"}
+	q := question{act: "look at containers", endpoint: "/containers/{id}/json"}
 	ask(e.journal, q, func() (any, error) {
 		var group errgroup.Group
 		group.SetLimit(looksAtOnce)
@@ -129,9 +159,7 @@ func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked invento
 		return inventory.Container{}, false, err
 	}
 	looked = translateInspectedContainer(inspected)
-	if at, known := looked.StoppedAt.Get(); known {
-		e.stops.set(id, at)
-	}
+	e.stops.set(looked)
 	e.containers.update(id, looked)
 	return looked, true, nil
 }

@@ -7,10 +7,15 @@ import (
 
 	"docker_buildup_exporter/collector/inventory"
 
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/api/types/volume"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // describe says which engine it is.
@@ -69,9 +74,36 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 		if record.Size >= 0 { // −1 is the API's "not computed"
 			translated.Size = inventory.Known(record.Size)
 		}
+		if record.SharedSize >= 0 {
+			translated.SharedSize = inventory.Known(record.SharedSize)
+		}
+		translated.Unpacked = unpacked(record.Manifests)
+		if isIndex(record.Descriptor) {
+			translated.IndexSize = record.Descriptor.Size
+		}
 		images = append(images, translated)
 	}
 	return images
+}
+
+// unpacked is how many bytes of an image are unpacked, if it is there for one platform.
+func unpacked(manifests []image.ManifestSummary) inventory.Optional[int64] {
+	var bytes inventory.Optional[int64]
+	for _, manifest := range manifests {
+		if manifest.Kind != image.ManifestKindImage || !manifest.Available {
+			continue
+		}
+		if _, another := bytes.Get(); another || manifest.ImageData == nil {
+			return inventory.Optional[int64]{}
+		}
+		bytes = inventory.Known(manifest.ImageData.Size.Unpacked)
+	}
+	return bytes
+}
+
+// isIndex tells whether an image of the containerd store is a list of platforms.
+func isIndex(d *ocispec.Descriptor) bool {
+	return d != nil && (d.MediaType == ocispec.MediaTypeImageIndex || d.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json")
 }
 
 // isDigested tells whether a digest reference points to the image. Graph drivers
@@ -104,6 +136,10 @@ func translateContainers(list []container.Summary) []inventory.Container {
 		if translated.State == inventory.Created {
 			translated.StoppedAt = inventory.Known(time.Unix(record.Created, 0))
 		}
+		if record.Image != record.ImageID { // else it may be so because the name has moved on
+			translated.CreatedFrom = inventory.Known(translateReference(record.Image, record.ImageID))
+		}
+		translated.Volumes = volumeNames(record.Mounts)
 		containers = append(containers, translated)
 	}
 	return containers
@@ -115,6 +151,10 @@ func translateInspectedContainer(inspected container.InspectResponse) inventory.
 		ID:      inspected.ID,
 		ImageID: inspected.Image,
 		State:   inventory.State(inspected.State.Status),
+		Volumes: volumeNames(inspected.Mounts),
+	}
+	if inspected.Config != nil {
+		translated.CreatedFrom = inventory.Known(translateReference(inspected.Config.Image, inspected.Image))
 	}
 	// A container that never ran has a time of finishing, too: the year 1.
 	for _, text := range []string{inspected.State.FinishedAt, inspected.Created} {
@@ -125,6 +165,104 @@ func translateInspectedContainer(inspected container.InspectResponse) inventory.
 		}
 	}
 	return translated
+}
+
+// translateReference reads how an image was named for a container, as the containerd
+// store's prune does (moby: filterImagesUsedByContainers).
+func translateReference(name, imageID string) inventory.Reference {
+	isID := strings.HasPrefix(imageID, "sha256:"+strings.TrimPrefix(name, "sha256:"))
+	from := inventory.Reference{Pinned: isID || strings.HasSuffix(name, "@"+imageID)}
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		if tagged, isTagged := reference.TagNameOnly(named).(reference.NamedTagged); isTagged {
+			from.Tag = reference.FamiliarName(tagged) + ":" + tagged.Tag()
+		}
+	}
+	return from
+}
+
+func volumeNames(mounts []container.MountPoint) (names []string) {
+	for _, m := range mounts {
+		if m.Type == mount.TypeVolume && m.Name != "" {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// translateVolumes turns the engine's records into the inventory's, without sizes.
+func translateVolumes(list []*volume.Volume) []inventory.Volume {
+	volumes := make([]inventory.Volume, 0, len(list))
+	for _, record := range list {
+		if record == nil {
+			continue
+		}
+		_, anonymous := record.Labels["com.docker.volume.anonymous"]
+		volumes = append(volumes, inventory.Volume{
+			Name:      record.Name,
+			Anonymous: anonymous,
+			Local:     record.Driver == "local" && len(record.Options) == 0,
+		})
+	}
+	return volumes
+}
+
+// translateCache turns the engine's records into the inventory's, one for one.
+func translateCache(list []*build.CacheRecord) []inventory.CacheRecord {
+	records := make([]inventory.CacheRecord, 0, len(list))
+	for _, record := range list {
+		if record == nil {
+			continue
+		}
+		translated := inventory.CacheRecord{
+			ID:        record.ID,
+			Parents:   record.Parents,
+			Type:      record.Type,
+			InUse:     record.InUse,
+			Shared:    record.Shared,
+			Uncounted: isTaken(record),
+		}
+		//lint:ignore SA1019 before API 1.42 there is nothing else
+		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
+			translated.Parents = []string{parent}
+		}
+		if record.Size >= 0 {
+			translated.Size = inventory.Known(record.Size)
+		}
+		records = append(records, translated)
+	}
+	return records
+}
+
+// isTaken tells whether a record is of a layer that a build took from an image of the
+// engine: "from local …" with graph drivers, which count it as 0 bytes, and without
+// any description with the containerd store, which counts its blob only.
+func isTaken(record *build.CacheRecord) bool {
+	return record.Description == "" || strings.HasPrefix(record.Description, "from ") && record.Size == 0
+}
+
+// translateHistory turns the engine's records into steps, the oldest first.
+func translateHistory(history []image.HistoryResponseItem) ([]inventory.Step, error) {
+	steps := make([]inventory.Step, 0, len(history))
+	for _, record := range slices.Backward(history) {
+		if record.Size < 0 {
+			return nil, errIncomplete
+		}
+		steps = append(steps, inventory.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
+	}
+	return steps, nil
+}
+
+// makesNoLayer tells whether an instruction only changes an image's configuration. The
+// classic builder writes each as a shell command that does nothing.
+func makesNoLayer(createdBy string) bool {
+	_, nop, classic := strings.Cut(createdBy, "#(nop) ")
+	if classic {
+		createdBy = nop
+	}
+	instruction, _, _ := strings.Cut(strings.TrimSpace(createdBy), " ")
+	return slices.Contains([]string{
+		"ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME",
+	}, instruction)
 }
 
 // translateInspectedImage is translateImages for a look at one. Its size is left out:
@@ -138,6 +276,7 @@ func translateInspectedImage(inspected image.InspectResponse) inventory.Image {
 		RepoTags:    inspected.RepoTags,
 		RepoDigests: inspected.RepoDigests,
 		Size:        -1,
+		SharedSize:  -1,
 	}
 	return translateImages([]image.Summary{summary}, inventory.Known(inventory.GraphDriver))[0]
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 )
 
@@ -47,21 +48,20 @@ func (e *Engine) Watch(ctx context.Context) {
 		}
 	})
 	wg.Wait()
-	e.images.Forget() // a list may be under way
-	e.containers.Forget()
+	e.endQuestions()
 }
 
 // follow reads the engine's events, and reconnects whenever the stream ends: it
 // does when the engine stops, and when a proxy finds it idle.
 func (e *Engine) follow(ctx context.Context) {
 	backoff := shortestBackoff
-	var last int64 // when the last event was, by the engine's clock, in nanoseconds
+	stream := stream{watchedSince: time.Now()}
 	for ctx.Err() == nil {
 		err := e.reach(ctx)
 		if err == nil {
-			began, before := time.Now(), last
-			err = e.followOnce(ctx, &last)
-			if last > before || time.Since(began) > shortStream {
+			began, before := time.Now(), stream.last
+			err = e.followOnce(ctx, &stream)
+			if stream.last > before || time.Since(began) > shortStream {
 				backoff = shortestBackoff
 			}
 			if isOver(err) && backoff == longestBackoff {
@@ -92,7 +92,7 @@ func watchQuestion() question { return question{act: "watch events", endpoint: "
 // reach tells whether the engine answers. If it does not, whatever comes back at
 // its address may be another one, and nothing that is known holds for it.
 func (e *Engine) reach(ctx context.Context) error {
-	pingCtx, cancel := context.WithTimeout(ctx, e.timeout)
+	pingCtx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	version, err := e.connection.ping(pingCtx) // what fails here is for the next scrape to tell
 	if err != nil && ctx.Err() == nil {
@@ -107,8 +107,28 @@ func (e *Engine) reach(ctx context.Context) error {
 	return nil
 }
 
+// A stream is how far the events were read.
+type stream struct {
+	watchedSince time.Time
+	opened       bool  // at least once
+	last         int64 // event, by the engine's clock, in nanoseconds
+}
+
+// since is the moment, by the engine's clock, from which on it is to tell its events
+// once more: those since the last one or, at first, since somebody watches.
+func (s *stream) since(now string) (nanos int64, known bool) {
+	at, err := time.Parse(time.RFC3339Nano, now)
+	switch {
+	case s.last > 0:
+		return s.last, true
+	case s.opened || err != nil:
+		return 0, false
+	}
+	return at.Add(-time.Since(s.watchedSince)).UnixNano(), true
+}
+
 // followOnce reads one stream of events to its end, which is an error.
-func (e *Engine) followOnce(ctx context.Context, last *int64) error {
+func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	options := events.ListOptions{Filters: filters.NewArgs()}
@@ -118,17 +138,19 @@ func (e *Engine) followOnce(ctx context.Context, last *int64) error {
 	// Named one by one, because health checks alone make three events at each probe.
 	for _, action := range []events.Action{
 		events.ActionCreate, events.ActionStart, events.ActionRestart, events.ActionStop, events.ActionDie, events.ActionPause,
-		events.ActionUnPause, events.ActionDestroy, events.ActionRemove, events.ActionCommit, events.ActionPull,
+		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionRemove, events.ActionCommit, events.ActionPull,
 		events.ActionTag, events.ActionUnTag, events.ActionDelete, events.ActionImport, events.ActionLoad, events.ActionPrune,
 	} {
 		options.Filters.Add("event", string(action))
 	}
-	if *last > 0 {
-		options.Since = fmt.Sprintf("%d.%09d", *last/1e9, *last%1e9)
+	info, _ := e.about.get().Get()
+	since, sinceKnown := stream.since(info.SystemTime)
+	if sinceKnown {
+		options.Since = fmt.Sprintf("%d.%09d", since/1e9, since%1e9)
 	}
 
 	// The engine answers at once, though it may have nothing to tell.
-	unanswered := time.AfterFunc(e.timeout, cancel)
+	unanswered := time.AfterFunc(e.config.Timeout, cancel)
 	var status int
 	messages, errs := e.connection.current().Events(context.WithValue(ctx, statusKey{}, &status), options)
 	if !unanswered.Stop() {
@@ -142,14 +164,19 @@ func (e *Engine) followOnce(ctx context.Context, last *int64) error {
 	e.watching.Store(true)
 	defer e.watching.Store(false)
 	// What happened while nobody watched is not known; nor, since the engine answers
-	// before it begins to tell, what happened just now.
-	e.images.Change()
-	e.containers.Change()
-	e.stops.forgetAll()
+	// before it begins to tell, what happened just now. Only the first time it tells all
+	// that has happened since there was somebody to ask for a list.
+	if stream.opened || !sinceKnown {
+		e.images.Change()
+		e.containers.Change()
+		e.stops.forgetAll()
+		e.sizes.forgetAll()
+	}
+	stream.opened = true
 	for {
 		select {
 		case event := <-messages:
-			*last = max(*last, event.TimeNano)
+			stream.last = max(stream.last, event.TimeNano)
 			e.hear(event)
 		case err := <-errs:
 			return err
@@ -159,6 +186,13 @@ func (e *Engine) followOnce(ctx context.Context, last *int64) error {
 
 // hear makes hints of an event.
 func (e *Engine) hear(event events.Message) {
+	switch event.Type {
+	case events.VolumeEventType:
+		e.volumes.Change()
+		e.volumeSizes.Change()
+	case events.BuilderEventType:
+		e.cache.Change()
+	}
 	if event.Action == events.ActionPrune {
 		e.prunes.add(event)
 		return
@@ -167,6 +201,7 @@ func (e *Engine) hear(event events.Message) {
 	switch event.Type {
 	case events.ContainerEventType:
 		e.stops.forget(event.Actor.ID)
+		e.sizes.forget(event.Actor.ID)
 		given = append(given, hint{kindContainers, event.Actor.ID})
 		if made := event.Actor.Attributes["imageID"]; event.Action == events.ActionCommit && made != "" {
 			given = append(given, hint{kindImages, made})
@@ -218,7 +253,7 @@ func (e *Engine) look(ctx context.Context) {
 			}
 			// Looks may cost the engine no more of its time than lists may.
 			took := time.Since(began)
-			if !sleep(ctx, time.Duration(float64(took)/e.changeShare)-took) {
+			if !sleep(ctx, time.Duration(float64(took)/e.config.Pace.Change)-took) {
 				return
 			}
 		}
@@ -226,7 +261,7 @@ func (e *Engine) look(ctx context.Context) {
 }
 
 func (e *Engine) lookAt(ctx context.Context, hint hint) error {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	if hint.kind == kindContainers {
 		_, _, err := e.lookAtContainer(ctx, hint.id)
@@ -271,15 +306,16 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 	before := e.images.get(inspected.ID)
 	switch {
 	case len(before) == 1: // what an image is made of does not change
-		looked.Size = before[0].Size
+		looked.Size, looked.SharedSize, looked.Unpacked, looked.IndexSize = before[0].Size, before[0].SharedSize, before[0].Unpacked, before[0].IndexSize
 	case e.about.lastStore() == inventory.Known(inventory.GraphDriver):
 		looked.Size = inventory.Known(inspected.Size)
 	case len(looked.Tags) > 0:
 		// The containerd store counts more in a list than in an inspection.
-		looked.Size, err = sizeInList(ctx, api, inspected.ID, looked.Tags[0])
+		listed, err := findInList(ctx, api, inspected.ID, looked.Tags[0])
 		if err != nil {
 			return inventory.Image{}, err
 		}
+		looked.Size, looked.Unpacked, looked.IndexSize = listed.Size, listed.Unpacked, listed.IndexSize
 	}
 	if _, known := looked.Size.Get(); !known { // a list will tell
 		e.images.Change()
@@ -288,18 +324,22 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 	return looked, nil
 }
 
-// sizeInList is what a list of one tag says of an image's size.
-func sizeInList(ctx context.Context, api *client.Client, id, tag string) (inventory.Optional[int64], error) {
-	list, err := api.ImageList(ctx, image.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("reference", tag))})
+// findInList returns what a list of one tag says of an image; nothing if it does not
+// name it.
+func findInList(ctx context.Context, api *client.Client, id, tag string) (inventory.Image, error) {
+	list, err := api.ImageList(ctx, image.ListOptions{
+		All: true, Manifests: versions.GreaterThanOrEqualTo(api.ClientVersion(), "1.47"),
+		Filters: filters.NewArgs(filters.Arg("reference", tag)),
+	})
 	if err != nil {
-		return inventory.Optional[int64]{}, err
+		return inventory.Image{}, err
 	}
-	for _, record := range list {
-		if record.ID == id && record.Size >= 0 {
-			return inventory.Known(record.Size), nil
+	for _, listed := range translateImages(list, inventory.Known(inventory.Containerd)) {
+		if listed.ID == id {
+			return listed, nil
 		}
 	}
-	return inventory.Optional[int64]{}, nil
+	return inventory.Image{}, nil
 }
 
 // compareCounts holds the engine's own counts against ours.

@@ -87,7 +87,7 @@ func newHall(t *testing.T, p pace.Pace) (*hall, *Engine, *strings.Builder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.changeShare = 1 // looks are not what is measured here
+	e.config.Pace.Change = 1 // looks are not what is measured here
 	ctx, cancel := context.WithCancel(context.Background())
 	watched := make(chan struct{})
 	go func() {

@@ -8,6 +8,12 @@ type Assessment struct {
 	ImageUse       Optional[map[Use]int]
 	ContainerCount Optional[map[State]int]
 	StoppedCount   Optional[map[StoppedFor]int]
+	Unexamined     Optional[int] // images that were not yet looked at
+	LayerCount     Optional[int]
+	VolumeCount    Optional[map[bool]int] // by whether a container has it
+	CacheCount     Optional[map[bool]int] // by whether a build uses it
+	DiskUsage      map[Resource]int64
+	Reclaimable    map[Command]Reclaimable
 }
 
 // Assess adds up what an inventory holds.
@@ -26,5 +32,17 @@ func Assess(inventory Inventory) Assessment {
 	if imagesKnown && containersKnown {
 		a.ImageUse = Known(countUse(images, containers))
 	}
+	if layers := inventory.Layers; imagesKnown && layers != nil {
+		a.LayerCount = layers.Count(images)
+		a.Unexamined = Known(layers.unexamined(images))
+	}
+	if volumes, known := inventory.Volumes.Get(); known && containersKnown {
+		a.VolumeCount = Known(CountVolumes(volumes, containers))
+	}
+	if cache, known := inventory.Cache.Get(); known {
+		a.CacheCount = Known(CountCache(cache))
+	}
+	a.DiskUsage = DiskUsage(inventory)
+	a.Reclaimable = Reclaim(inventory)
 	return a
 }

@@ -19,7 +19,19 @@ func BenchmarkAssess(b *testing.B) {
 	for i := range 1000 {
 		containers = append(containers, Container{ID: fmt.Sprintf("%064x", i), ImageID: images[i].ID, State: Exited, StoppedAt: Known(time.Now())})
 	}
-	inventory := Inventory{At: time.Now(), Images: Known(images), Containers: Known(containers)}
+	contents := make(map[string]Content)
+	for i, image := range images {
+		content := Content{}
+		for _, layer := range []int{0, i / 40, i / 8, 2 * i, 2*i + 1} {
+			content.DiffIDs = append(content.DiffIDs, fmt.Sprint("sha256:", len(content.DiffIDs), layer))
+			content.History = append(content.History, Step{Size: int64(layer)})
+		}
+		contents[image.ID] = content
+	}
+	inventory := Inventory{
+		At: time.Now(), Engine: Known(Engine{APIVersion: "1.51", ImageStore: GraphDriver}), Images: Known(images),
+		Layers: LayOut(contents, nil), Containers: Known(containers), Volumes: Known([]Volume{}), Cache: Known([]CacheRecord{}),
+	}
 	for b.Loop() {
 		Assess(inventory)
 	}

@@ -12,7 +12,10 @@ type Inventory struct {
 	Engine      Optional[Engine]
 	Questions   []Question
 	Images      Optional[[]Image]
+	Layers      *Layers // nil: unknown; of the images that were looked at so far
 	Containers  Optional[[]Container]
+	Volumes     Optional[[]Volume]
+	Cache       Optional[[]CacheRecord]
 	Filesystems []Filesystem
 	Prunes      []Prune
 }
@@ -57,6 +60,18 @@ type Image struct {
 	// content's apparent bytes; the containerd store counts allocated blocks
 	// and the compressed blobs beside them.
 	Size Optional[int64]
+
+	// SharedSize is the part of Size that other images of the same list have, too.
+	// Only asked of the containerd store.
+	SharedSize Optional[int64]
+
+	// Unpacked is the part of Size that is no blob. Only asked of the containerd store;
+	// unknown of an image that is there for several platforms.
+	Unpacked Optional[int64]
+
+	// IndexSize is the size of the blob that lists the image's platforms, if it has
+	// one, which Size leaves out. Containerd store only.
+	IndexSize int64
 }
 
 // A Container is one container, in any state.
@@ -68,6 +83,49 @@ type Container struct {
 	// StoppedAt is when it finished or, if it never ran, was created.
 	// Unknown for a container that is not stopped.
 	StoppedAt Optional[time.Time]
+
+	// CreatedFrom is how its image was named when it was created. Only asked where
+	// image prunes go by it, which is the containerd store.
+	CreatedFrom Optional[Reference]
+
+	// Size is that of its writable layer in bytes (Engine API: SizeRw).
+	Size Optional[int64]
+
+	// ImageSize is the size of the layers under that in bytes, which its image had
+	// when it was created (Engine API: SizeRootFs less SizeRw).
+	ImageSize Optional[int64]
+
+	Volumes []string // names
+}
+
+// A Reference is how an image was named.
+type Reference struct {
+	Tag    string // as Image.Tags has it; empty if it was none
+	Pinned bool   // by an ID or a digest
+}
+
+// A Volume is one volume of any driver.
+type Volume struct {
+	Name      string
+	Anonymous bool // made without a name (label com.docker.volume.anonymous, from Engine 23 on)
+	Local     bool // of the local driver and without options: its data is in the engine's root
+
+	// Size is what its files add up to in bytes; unknown unless it is Local.
+	Size Optional[int64]
+}
+
+// A CacheRecord is one record of BuildKit's cache: what a step of a build has made.
+type CacheRecord struct {
+	ID      string
+	Parents []string
+	Type    string // "regular", "internal", "frontend", "source.local" and others
+	InUse   bool   // by a build that runs
+	Shared  bool   // with an image
+	Size    Optional[int64]
+
+	// Uncounted says that the record holds a layer that it took from an image, and that
+	// its Size leaves the unpacked layer out.
+	Uncounted bool
 }
 
 // A State is what the engine calls a container's state.

@@ -127,3 +127,258 @@ func arbitrary(raw []byte) (images []Image, containers []Container) {
 	}
 	return images, containers
 }
+
+// FuzzReclaim holds what commands free to what is true of every host. Its oracle
+// prunes as a graph driver does, one thing after the other, and measures again.
+func FuzzReclaim(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte("any bytes are the recipe of a host"))
+	f.Add([]byte{3, 1, 0, 2, 5, 9, 1, 4, 0, 7, 7, 2, 1, 0, 3, 8, 6, 2, 4, 1, 1, 5, 0, 9, 250, 13, 4, 77, 1, 9})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		host := arbitraryHost(raw)
+		frees := Reclaim(host)
+		for command, c := range cleanups("1.51") {
+			// Everything is known and no layer is cached, so every figure is exact.
+			got, known := frees[command]
+			if !known || !got.Exact || got.Bytes < 0 {
+				t.Fatalf("%s: %+v, known: %v; want an exact figure", command, got, known)
+			}
+			left := simulate(host, c)
+			if want := total(host) - total(left); got.Bytes != want {
+				t.Errorf("%s frees %d, the simulated prune %d", command, got.Bytes, want)
+			}
+			// Run again it frees nothing; but an image pulled by digest that another was built
+			// on is spared the first time by default.
+			again := Reclaim(left)[command]
+			for range 10 { // a chain of them
+				if c.images == some && again.Bytes > 0 {
+					left = simulate(left, c)
+					again = Reclaim(left)[command]
+				}
+			}
+			if again != (Reclaimable{0, true}) {
+				t.Errorf("%s frees %+v after it was run", command, again)
+			}
+		}
+		for _, pair := range [][2]Command{
+			{ImagePrune, ImagePruneAll}, {VolumePrune, VolumePruneAll}, {BuilderPrune, BuilderPruneAll},
+			{SystemPrune, SystemPruneAll}, {SystemPruneAll, SystemPruneAllVolumes},
+			{ContainerPrune, SystemPrune}, {ImagePrune, SystemPrune}, {BuilderPrune, SystemPrune}, {ImagePruneAll, SystemPruneAll},
+		} {
+			if frees[pair[0]].Bytes > frees[pair[1]].Bytes {
+				t.Errorf("%s frees %d, but %s only %d", pair[0], frees[pair[0]].Bytes, pair[1], frees[pair[1]].Bytes)
+			}
+		}
+
+		// Neither the order nor the number of records of one image matters.
+		random := rand.New(rand.NewPCG(uint64(len(raw)), 1))
+		images, _ := host.Images.Get()
+		containers, _ := host.Containers.Get()
+		cache, _ := host.Cache.Get()
+		shuffled := host
+		shuffled.Images = Known(shuffle(random, slices.Concat(images, images)))
+		shuffled.Containers = Known(shuffle(random, containers))
+		shuffled.Cache = Known(shuffle(random, cache))
+		if got := Reclaim(shuffled); !reflect.DeepEqual(got, frees) {
+			t.Errorf("shuffled: %v, before: %v", got, frees)
+		}
+		// What else the command removes does not make it free less.
+		another := host
+		another.Images = Known(append(slices.Clone(images), Image{ID: "another", Digested: Known(false)}))
+		contents := arbitraryContents(raw)
+		contents["another"] = Content{DiffIDs: []string{"diff 1", "diff 5"}, History: []Step{{Size: layerBytes(1)}, {Size: layerBytes(5)}}}
+		another.Layers = LayOut(contents, nil)
+		if got := Reclaim(another)[ImagePruneAll]; got.Bytes < frees[ImagePruneAll].Bytes {
+			t.Errorf("%s frees %d with an unused image more, before: %d", ImagePruneAll, got.Bytes, frees[ImagePruneAll].Bytes)
+		}
+		// On the containerd store there is always a figure of the same kind, and never a negative one.
+		containerd := host
+		containerd.Engine = Known(Engine{ImageStore: Containerd, APIVersion: "1.51"})
+		for command, got := range Reclaim(containerd) {
+			if got.Bytes < 0 {
+				t.Errorf("containerd: %s frees %d", command, got.Bytes)
+			}
+		}
+	})
+}
+
+func shuffle[T any](random *rand.Rand, values []T) []T {
+	values = slices.Clone(values)
+	random.Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
+	return values
+}
+
+// layerBytes is the size of a diff, which tells it from all others.
+func layerBytes(diff int) int64 { return int64(1000*diff + diff%3) }
+
+// arbitraryContents are few diffs in many orders, so that layers are shared.
+func arbitraryContents(raw []byte) map[string]Content {
+	contents := make(map[string]Content)
+	for i := range 10 {
+		var content Content
+		for j := range 4 {
+			if at := 4*i + j; at < len(raw) && raw[at]%5 > 0 {
+				diff := int(raw[at] % 5)
+				content.DiffIDs = append(content.DiffIDs, fmt.Sprint("diff ", diff))
+				content.History = append(content.History, Step{Size: layerBytes(diff)})
+			}
+		}
+		contents[fmt.Sprint("image ", i)] = content
+	}
+	return contents
+}
+
+// arbitraryHost makes a host of any bytes of which everything is known. A parent is
+// an image of a lower number.
+func arbitraryHost(raw []byte) Inventory {
+	host := Inventory{Engine: Known(Engine{ImageStore: GraphDriver, APIVersion: "1.51"}), Layers: LayOut(arbitraryContents(raw), nil)}
+	at := func(i int) int {
+		if len(raw) == 0 {
+			return 0
+		}
+		return int(raw[i%len(raw)]) ^ i*37
+	}
+	var images []Image
+	for i := range 10 {
+		image := Image{ID: fmt.Sprint("image ", i), Digested: Known(at(i)%7 == 0)}
+		if i > 0 && at(i)%2 == 0 {
+			image.Parent = fmt.Sprint("image ", at(i+1)%i)
+			// A parent's layers are the lowest of its child.
+		}
+		if at(i+3)%3 == 0 {
+			image.Tags = []string{fmt.Sprint("tag ", i)}
+		}
+		if at(i+5)%6 > 0 {
+			images = append(images, image)
+		}
+	}
+	var containers []Container
+	states := States()
+	for i := range at(1) % 5 {
+		containers = append(containers, Container{
+			ID: fmt.Sprint(i), ImageID: fmt.Sprint("image ", at(i+7)%10), State: states[at(i+2)%len(states)], Size: Known(int64(at(i))),
+			Volumes: []string{fmt.Sprint("volume ", at(i+4)%4)}, CreatedFrom: Known(Reference{Tag: fmt.Sprint("tag ", at(i)%10)}),
+		})
+	}
+	var volumes []Volume
+	for i := range 4 {
+		volumes = append(volumes, Volume{Name: fmt.Sprint("volume ", i), Anonymous: at(i)%2 == 0, Local: true, Size: Known(int64(at(i + 1)))})
+	}
+	var cache []CacheRecord
+	for i := range at(2) % 6 {
+		record := CacheRecord{ID: fmt.Sprint("record ", i), Type: []string{"regular", "internal", "frontend", "source.local"}[at(i)%4], InUse: at(i+6)%5 == 0, Size: Known(int64(at(i + 8)))}
+		if i > 0 {
+			record.Parents = []string{fmt.Sprint("record ", at(i)%i)}
+		}
+		cache = append(cache, record)
+	}
+	host.Images, host.Containers, host.Volumes, host.Cache = Known(images), Known(containers), Known(volumes), Known(cache)
+	return host
+}
+
+// total is what a host holds: layers that images or containers have, and the rest.
+func total(host Inventory) (bytes int64) {
+	images, _ := host.Images.Get()
+	containers, _ := host.Containers.Get()
+	layers := make(map[string]int64)
+	add := func(id string) {
+		top, _ := host.Layers.top(id)
+		for at := top; at != bottom; at = host.Layers.layers[at].under {
+			size, _ := host.Layers.layers[at].size.Get()
+			layers[fmt.Sprint(at)] = size
+		}
+	}
+	for _, image := range images {
+		add(image.ID)
+	}
+	for _, container := range containers {
+		add(container.ImageID)
+		size, _ := container.Size.Get()
+		bytes += size
+	}
+	for _, size := range layers {
+		bytes += size
+	}
+	volumes, _ := host.Volumes.Get()
+	for _, volume := range volumes {
+		size, _ := volume.Size.Get()
+		bytes += size
+	}
+	cache, _ := host.Cache.Get()
+	for _, record := range cache {
+		size, _ := record.Size.Get()
+		bytes += size
+	}
+	return bytes
+}
+
+// simulate removes what a command removes, one thing at a time.
+func simulate(host Inventory, c cleanup) Inventory {
+	containers, _ := host.Containers.Get()
+	images, _ := host.Images.Get()
+	volumes, _ := host.Volumes.Get()
+	cache, _ := host.Cache.Get()
+	if c.containers != nothing {
+		containers = slices.DeleteFunc(slices.Clone(containers), func(c Container) bool {
+			return c.State == Created || c.State == Exited || c.State == Dead
+		})
+	}
+	isUsed := func(image Image) bool {
+		return slices.ContainsFunc(containers, func(c Container) bool { return c.ImageID == image.ID })
+	}
+	hasChild := func(image Image) bool {
+		return slices.ContainsFunc(images, func(i Image) bool { return i.Parent == image.ID })
+	}
+	if c.volumes != nothing {
+		volumes = slices.DeleteFunc(slices.Clone(volumes), func(v Volume) bool {
+			isUsed := slices.ContainsFunc(containers, func(c Container) bool { return slices.Contains(c.Volumes, v.Name) })
+			return !isUsed && (v.Anonymous || c.volumes == all)
+		})
+	}
+	if c.images != nothing {
+		images = slices.Clone(images)
+		var remove func(image Image)
+		remove = func(image Image) {
+			images = slices.DeleteFunc(images, func(i Image) bool { return i.ID == image.ID })
+			for _, parent := range slices.Clone(images) {
+				digested, _ := parent.Digested.Get()
+				if parent.ID == image.Parent && len(parent.Tags) == 0 && !digested && !isUsed(parent) && !hasChild(parent) {
+					remove(parent)
+				}
+			}
+		}
+		var heads []Image // as they are when the command begins
+		for _, image := range images {
+			if c.images == some && !hasChild(image) && len(image.Tags) == 0 && !isUsed(image) {
+				heads = append(heads, image)
+			}
+		}
+		for _, head := range heads {
+			remove(head)
+		}
+		for again := c.images == all; again; {
+			again = false
+			for _, image := range slices.Clone(images) {
+				if !isUsed(image) && !hasChild(image) {
+					remove(image)
+					again = true
+					break
+				}
+			}
+		}
+	}
+	for again := c.cache != nothing; again; {
+		again = false
+		for i, record := range cache {
+			hasChild := slices.ContainsFunc(cache, func(r CacheRecord) bool { return slices.Contains(r.Parents, record.ID) })
+			isOwn := record.Type == "internal" || record.Type == "frontend"
+			if !record.InUse && !hasChild && (c.cache == all || !isOwn) {
+				cache = slices.Delete(slices.Clone(cache), i, i+1)
+				again = true
+				break
+			}
+		}
+	}
+	host.Containers, host.Images, host.Volumes, host.Cache = Known(containers), Known(images), Known(volumes), Known(cache)
+	return host
+}

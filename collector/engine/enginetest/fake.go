@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,19 +22,24 @@ import (
 //	info.json        /info
 //	images.json      /images/json
 //	containers.json  /containers/json
+//	volumes.json     /volumes
+//	system/df.json   /system/df
 //
-// A container of the list can be looked at, and has finished at FinishedAt.
+// A container of the list can be looked at: it has finished at FinishedAt, and 100
+// bytes in its writable layer, which lies on 1000. So can an image: it has a layer of its own, and one
+// that is as large as half of it and shared by all that are as large as it.
 // What has no file is forbidden, as by a socket proxy.
 type Fake struct {
 	mu       sync.Mutex
 	dir      string
 	answers  map[string]http.HandlerFunc
 	requests []string
+	images   map[string]map[string]int64 // sizes by folder and ID
 }
 
 // NewFake returns an engine that answers from dir.
 func NewFake(dir string) *Fake {
-	return &Fake{dir: dir, answers: make(map[string]http.HandlerFunc)}
+	return &Fake{dir: dir, answers: make(map[string]http.HandlerFunc), images: make(map[string]map[string]int64)}
 }
 
 // Become makes the engine answer from another folder, as after an upgrade.
@@ -85,6 +91,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "OK")
 	case strings.HasPrefix(endpoint, "/containers/") && endpoint != "/containers/json":
 		inspect(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
+	case strings.HasPrefix(endpoint, "/images/") && endpoint != "/images/json":
+		id, what := path.Split(strings.TrimPrefix(endpoint, "/images/"))
+		f.inspectImage(w, dir, strings.TrimSuffix(id, "/"), what)
 	default:
 		file := strings.TrimSuffix(strings.TrimPrefix(endpoint, "/"), "/json") + ".json"
 		body, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(filepath.Clean(file))))
@@ -109,11 +118,46 @@ func inspect(w http.ResponseWriter, dir, id string) {
 	for _, c := range containers {
 		if c.Id == id {
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, id, c.ImageID, FinishedAt, c.State, FinishedAt)
+			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
+				id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
 			return
 		}
 	}
 	fail(w, http.StatusNotFound, "No such container: "+id)
+}
+
+func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, what string) {
+	size, there := f.imageSizes(dir)[id]
+	switch {
+	case !there:
+		fail(w, http.StatusNotFound, "No such image: "+id)
+	case what == "history":
+		fmt.Fprintf(w, `[{"Size":0},{"Size":%d},{"Size":%d}]`, size-size/2, size/2)
+	default:
+		fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Layers":["sha256:%d",%q]}}`, id, size, id)
+	}
+}
+
+// imageSizes are those of the list in a folder, which is read once.
+func (f *Fake) imageSizes(dir string) map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if sizes, read := f.images[dir]; read {
+		return sizes
+	}
+	var images []struct {
+		Id   string
+		Size int64
+	}
+	if body, err := os.ReadFile(filepath.Join(dir, "images.json")); err == nil {
+		json.Unmarshal(body, &images)
+	}
+	sizes := make(map[string]int64, len(images))
+	for _, image := range images {
+		sizes[image.Id] = image.Size
+	}
+	f.images[dir] = sizes
+	return sizes
 }
 
 func fail(w http.ResponseWriter, status int, message string) {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // Populate gives the engine images and containers, as many as a host has after
@@ -89,6 +90,19 @@ func (r *Real) post(path string, body io.Reader) []byte {
 		r.t.Errorf("POST %s: %s, %v: %s", path, response.Status, err, answer)
 	}
 	return answer
+}
+
+// WriteImages writes an archive for "docker load" of n images out of those that
+// Populate makes, the program left out of them.
+func WriteImages(t testing.TB, path string, first, n int) {
+	t.Helper()
+	var archive bytes.Buffer
+	if err := writeImages(&archive, []byte("no program"), first, first+n); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, archive.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func imageName(i int) string  { return fmt.Sprintf("app%d:%d", i%50, i) }

@@ -54,6 +54,7 @@ func Kinds() []Kind {
 type Real struct {
 	Kind    Kind
 	Dir     string
+	Context string // of builds, in Dir; "context" unless a test wants several
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -81,7 +82,7 @@ func Start(t testing.TB, kind Kind) *Real {
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own rights
 		t.Fatal(err)
 	}
-	r := &Real{Kind: kind, Dir: dir, t: t}
+	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
 	t.Cleanup(r.remove)
 	r.Start()
 	return r
@@ -218,7 +219,7 @@ func (r *Real) buildKitClient() string {
 
 func (r *Real) build(client, buildKit, dockerfile string, args []string) string {
 	r.t.Helper()
-	context := filepath.Join(r.Dir, "context")
+	context := filepath.Join(r.Dir, r.Context)
 	if err := os.MkdirAll(context, 0o755); err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,0 +1,467 @@
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+
+	"github.com/docker/go-units"
+)
+
+// Every cleanup command is run on hosts that chance has made, and what the page said
+// before is held against what the disk got back.
+func TestExact(t *testing.T) {
+	hosts := 3
+	if text := os.Getenv("DOCKER_BUILDUP_EXACT"); text != "" {
+		if _, err := fmt.Sscan(text, &hosts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, kind := range enginetest.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			all := make(map[string][]outcome)
+			for i := range hosts {
+				h := newExactHost(t, kind)
+				h.withoutBuildKit = i%3 == 1
+				for _, i := range h.random.Perm(len(cleanups())) {
+					command := cleanups()[i]
+					h.change()
+					if o, ran := h.cleanUp(command); ran {
+						all[command] = append(all[command], o)
+					}
+				}
+			}
+			for _, command := range cleanups() {
+				if len(all[command]) > 0 {
+					report(fmt.Sprintf("%s | `%s`", kind, command), "%s", summary(all[command]))
+				}
+			}
+		})
+	}
+}
+
+func cleanups() []string {
+	return []string{
+		"docker container prune", "docker image prune", "docker image prune --all",
+		"docker volume prune", "docker volume prune --all",
+		"docker builder prune", "docker builder prune --all",
+		"docker system prune", "docker system prune --all", "docker system prune --all --volumes",
+	}
+}
+
+// An outcome is what was said before a command and what came of it, in bytes.
+type outcome struct {
+	command                    string
+	predicted, freed, reported int64
+	exact                      bool
+	systemDF                   int64 // RECLAIMABLE, of what the command is about
+}
+
+// summary sums up the runs of one command.
+func summary(outcomes []outcome) string {
+	var sum outcome
+	exact, worst := 0, 0.0
+	for _, o := range outcomes {
+		sum.predicted += o.predicted
+		sum.freed += o.freed
+		sum.reported += o.reported
+		sum.systemDF += o.systemDF
+		if o.exact {
+			exact++
+		} else if o.freed > 0 {
+			worst = max(worst, 100*float64(o.freed-o.predicted)/float64(o.freed))
+		}
+	}
+	mb := func(n int64) string { return fmt.Sprintf("%.3f", float64(n)/1e6) }
+	df, below := "", ""
+	if rows(outcomes[0].command) != nil {
+		df = mb(sum.systemDF)
+	}
+	if exact < len(outcomes) {
+		below = fmt.Sprintf("%.1f %%", worst)
+	}
+	return fmt.Sprintf("%d | %s | %s | %s | %s | %d | %s",
+		len(outcomes), mb(sum.predicted), mb(sum.freed), mb(sum.reported), df, exact, below)
+}
+
+// rows are those of "docker system df" that a command is about.
+func rows(command string) []string {
+	return map[string][]string{
+		"docker container prune":              {"Containers"},
+		"docker image prune --all":            {"Images"},
+		"docker volume prune --all":           {"Local Volumes"},
+		"docker builder prune --all":          {"Build Cache"},
+		"docker system prune --all":           {"Containers", "Images", "Build Cache"},
+		"docker system prune --all --volumes": {"Containers", "Images", "Build Cache", "Local Volumes"},
+	}[command]
+}
+
+// An exactHost is an engine that holds what chance has put there.
+type exactHost struct {
+	*walk
+	withoutBuildKit bool
+
+	p        *program
+	cli      string // the address for cleanup commands
+	mu       sync.Mutex
+	reported int64
+}
+
+func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
+	t.Helper()
+	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind))}
+	// What a command reports is read where it is not yet rounded.
+	proxy := &httputil.ReverseProxy{
+		Transport: h.Transport(),
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "engine" },
+		ModifyResponse: func(r *http.Response) error {
+			body, err := io.ReadAll(r.Body)
+			var report struct{ SpaceReclaimed int64 }
+			if strings.HasSuffix(r.Request.URL.Path, "/prune") && json.Unmarshal(body, &report) == nil {
+				h.mu.Lock()
+				h.reported += report.SpaceReclaimed
+				h.mu.Unlock()
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return err
+		},
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	h.cli = "tcp://" + strings.TrimPrefix(server.URL, "http://")
+	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1")
+	archive := filepath.Join(h.Dir, "trees.tar")
+	enginetest.WriteImages(t, archive, h.random.IntN(40), 8)
+	h.Docker("load", "-q", "-i", archive)
+	return h
+}
+
+// change changes the host in some of the ways in which hosts grow.
+func (h *exactHost) change() {
+	grow := map[string]func() error{
+		"build":                     func() error { return h.buildSome(h.Build, "-t", h.name()) },
+		"build over a tag":          func() error { return h.buildSome(h.Build, "-t", h.tag()) },
+		"build untagged":            func() error { return h.buildSome(h.Build) },
+		"BuildKit build":            func() error { return h.buildSome(h.BuildKit, "-t", h.name()) },
+		"BuildKit build over a tag": func() error { return h.buildSome(h.BuildKit, "-t", h.tag()) },
+		"BuildKit build untagged":   func() error { return h.buildSome(h.BuildKit) },
+		"load trees": func() error {
+			archive := filepath.Join(h.Dir, "trees.tar")
+			enginetest.WriteImages(h.t, archive, h.random.IntN(40), 5)
+			return h.do("load", "-q", "-i", archive)
+		},
+		"create with a volume": func() error {
+			h.count++
+			return h.do("create", "--network=none", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
+		},
+		"run with a volume": func() error {
+			h.count++
+			return h.do("run", "-d", "--network=none", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
+		},
+		"write to a container": func() error { return h.write(h.container(""), "/file") },
+		"write to a volume":    func() error { return h.write(h.container(""), "/data/file") },
+		"write anonymously":    func() error { return h.write(h.container(""), "/anonymous/file") },
+		"volume create":        func() error { h.count++; return h.do("volume", "create", fmt.Sprintf("unused%d", h.count)) },
+	}
+	for _, name := range []string{
+		"tag", "move a tag", "untag", "rmi", "rmi -f", "commit", "create", "run", "run to an end", "stop", "pause", "rm", "rm -f", "import",
+	} {
+		grow[name] = h.mutations()[name]
+	}
+	var names []string
+	for name := range grow {
+		if !h.withoutBuildKit || !strings.Contains(name, "BuildKit") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for made, tries := 0, 0; made < 12 && tries < 200; tries++ {
+		if grow[h.oneOf(names)]() == nil {
+			made++
+		}
+	}
+}
+
+// buildSome builds an image of some layers of random size, some of them without any
+// byte, on another image or on none; some layers are in several images. Each build has
+// a context of its own: one that is used again grows, but stays as large in the
+// engine's account as it was at first.
+func (h *exactHost) buildSome(build func(string, ...string) string, args ...string) error {
+	if slices.Contains(args, "") {
+		return fmt.Errorf("no tag to build over")
+	}
+	from := "scratch"
+	if tag := h.tag(); tag != "" && h.random.IntN(2) == 0 {
+		from = tag
+	}
+	program := filepath.Join(h.Dir, "context/idle")
+	h.count++
+	h.Context = fmt.Sprint("context", h.count)
+	defer func() { h.Context = "context" }()
+	if err := os.Mkdir(filepath.Join(h.Dir, h.Context), 0o755); err != nil {
+		return err
+	}
+	if err := os.Link(program, filepath.Join(h.Dir, h.Context, "idle")); err != nil {
+		return err
+	}
+	lines := []string{"FROM " + from, "COPY idle /", `ENTRYPOINT ["/idle"]`}
+	for range 1 + h.random.IntN(3) {
+		number := h.random.IntN(30)
+		file := fmt.Sprintf("data%d", number)
+		size := rand.New(rand.NewPCG(uint64(number), 1)).IntN(300_000)
+		switch h.random.IntN(5) {
+		case 0:
+			file, size = "empty", 0
+		case 1:
+			lines = append(lines, fmt.Sprintf("WORKDIR /work%d", number%3))
+		case 2:
+			lines = append(lines, fmt.Sprintf("LABEL number=%d", number))
+		}
+		h.file(file, size, number)
+		lines = append(lines, fmt.Sprintf("COPY %s /%s", file, file))
+	}
+	build(strings.Join(lines, "\n"), args...)
+	return nil
+}
+
+// file puts a file into the build context, always the same for a seed.
+func (h *exactHost) file(name string, size, seed int) string {
+	path := filepath.Join(h.Dir, h.Context, name)
+	content := make([]byte, size)
+	random := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	random.Read(content)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+	longAgo := time.Unix(1e9, 0) // part of what a layer is
+	if err := os.Chtimes(path, longAgo, longAgo); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+func (h *exactHost) write(container, path string) error {
+	h.count++
+	file := h.file(fmt.Sprintf("written%d", h.count), 1+h.random.IntN(200_000), 1000+h.count)
+	defer os.Remove(file)
+	return h.do("cp", file, container+":"+path)
+}
+
+// cleanUp runs a command, if this engine has it, and compares.
+func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
+	h.t.Helper()
+	page := h.steadyPage()
+	predicted, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]
+	exact := page[fmt.Sprintf("docker_reclaimable_exact{command=%q}", command)]
+	if command == "docker volume prune --all" && h.Kind == enginetest.Docker20 {
+		if known {
+			h.t.Errorf("%s is on the page, but this engine has no such command", command)
+		}
+		return o, false
+	}
+	o = outcome{command: command, predicted: int64(predicted), exact: exact == 1, systemDF: h.systemDF(command)}
+	images, cache := h.Docker("images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}} {{.Size}}"), h.buildCache()
+	before := h.diskBytes()
+	h.reported = 0
+	args := append(strings.Fields(command)[1:], "-f")
+	if _, err := h.Try(slices.Concat([]string{"-H", h.cli}, args)...); err != nil {
+		h.t.Fatal(err)
+	}
+	after := h.settledBytes()
+	o.freed, o.reported = total(before)-total(after), h.reported
+
+	explain := func() string {
+		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nimages before:\n%s\nbuild cache before:\n%s\nthe page before:\n%s\nwhat went from the disk: %v",
+			command, o.predicted, o.exact, o.freed, o.reported, images, cache, reclaimables(page), gone(before, after))
+	}
+	off := o.predicted - o.freed
+	slack := int64(0)
+	if h.Kind == enginetest.Docker29Containerd {
+		slack = max(o.freed/1000, 4096) // or one block
+	}
+	switch {
+	case !known:
+		h.t.Errorf("nothing was predicted: %s", explain())
+	case h.Kind == enginetest.Docker29Containerd && o.predicted == o.reported && off < 0:
+		// The command came upon what had been left behind before.
+	case o.exact && (off > slack || off < -slack), !o.exact && off > slack:
+		h.t.Errorf("off by %d: %s", off, explain())
+	}
+	return o, true
+}
+
+func reclaimables(page map[string]float64) string {
+	var lines []string
+	for series, value := range page {
+		if strings.HasPrefix(series, "docker_reclaimable") || strings.HasPrefix(series, "docker_disk_usage") || strings.HasPrefix(series, "docker_image") {
+			lines = append(lines, fmt.Sprintf("%s %.0f", series, value))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// buildCache is what the engine says of it.
+func (h *exactHost) buildCache() string {
+	client := &http.Client{Transport: h.Transport()}
+	response, err := client.Get("http://engine/v1.41/system/df?type=build-cache")
+	if h.Kind != enginetest.Docker20 {
+		response, err = client.Get("http://engine/v1.51/system/df?type=build-cache")
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var usage struct{ BuildCache []map[string]any }
+	json.NewDecoder(response.Body).Decode(&usage)
+	var lines []string
+	for _, record := range usage.BuildCache {
+		lines = append(lines, fmt.Sprint(record["ID"], " ", record["Parent"], record[" Parents"], " ", record["Type"], " in use: ", record["InUse"], " shared: ", record["Shared"], " ", record["Size"], " ", record["Description"]))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// steadyPage is a page on which everything was looked at, and that says the same as
+// the one before.
+func (h *exactHost) steadyPage() map[string]float64 {
+	h.t.Helper()
+	time.Sleep(300 * time.Millisecond) // for the events
+	var before, page map[string]float64
+	eventually(h.t, "a page that does not change", func() bool {
+		before, page = page, values(h.t, h.p.scrape())
+		same := before != nil && page["docker_images_unexamined"] == 0
+		for series, value := range page {
+			if strings.HasPrefix(series, "docker_") && !strings.Contains(series, "docker_scrape") && !strings.Contains(series, "docker_filesystem") {
+				same = same && before[series] == value
+			}
+		}
+		return same
+	})
+	return page
+}
+
+// systemDF is what "docker system df" calls reclaimable of what a command is about.
+func (h *exactHost) systemDF(command string) (bytes int64) {
+	for row := range strings.Lines(h.Docker("system", "df", "--format", "{{.Type}}\t{{.Reclaimable}}")) {
+		name, text, _ := strings.Cut(strings.TrimSpace(row), "\t")
+		text, _, _ = strings.Cut(text, " ")
+		if n, err := units.FromHumanSize(text); err == nil && slices.Contains(rows(command), name) {
+			bytes += n
+		}
+	}
+	return bytes
+}
+
+// settledBytes is diskBytes once it no longer changes: some things are collected
+// behind the command.
+func (h *exactHost) settledBytes() map[string]int64 {
+	bytes := h.diskBytes()
+	for steady := 0; steady < 4; {
+		time.Sleep(150 * time.Millisecond)
+		now := h.diskBytes()
+		steady++
+		if !maps.Equal(now, bytes) {
+			steady = 0
+		}
+		bytes = now
+	}
+	return bytes
+}
+
+func total(bytes map[string]int64) (sum int64) {
+	for _, n := range bytes {
+		sum += n
+	}
+	return sum
+}
+
+// gone are the sizes of what has become smaller, the largest first.
+func gone(before, after map[string]int64) (sizes []int64) {
+	for dir, n := range before {
+		if n != after[dir] {
+			sizes = append(sizes, n-after[dir])
+		}
+	}
+	slices.SortFunc(sizes, func(a, b int64) int { return cmp.Compare(b, a) })
+	return sizes
+}
+
+// diskBytes is what lies in the engine's root, by folder or blob, in the engine's own
+// units: overlay2 counts the bytes of files, the containerd store the blocks of files
+// and folders, and blobs as they are. The layer under each container that holds its
+// mount points counts for neither.
+func (h *exactHost) diskBytes() map[string]int64 {
+	data, bytes := filepath.Join(h.Dir, "data"), make(map[string]int64)
+	for _, dir := range glob(h.t, data, "volumes/*/_data") {
+		bytes[dir] = treeBytes(dir, false)
+	}
+	if h.Kind != enginetest.Docker29Containerd {
+		for _, dir := range glob(h.t, data, "overlay2/*/diff") {
+			if !strings.HasSuffix(filepath.Dir(dir), "-init") {
+				bytes[dir] = treeBytes(dir, false)
+			}
+		}
+		return bytes
+	}
+	for _, dir := range glob(h.t, data, "containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs") {
+		if _, err := os.Lstat(filepath.Join(dir, ".dockerenv")); err != nil {
+			bytes[dir] = treeBytes(dir, true)
+		}
+	}
+	for _, blob := range glob(h.t, data, "containerd/daemon/io.containerd.content.v1.content/blobs/*/*") {
+		bytes[blob] = treeBytes(blob, false)
+	}
+	return bytes
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// treeBytes adds up a tree, files with several names once.
+func treeBytes(dir string, blocks bool) (bytes int64) {
+	seen := make(map[uint64]bool)
+	filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // removed meanwhile
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		switch {
+		case seen[stat.Ino]:
+		case blocks:
+			bytes += stat.Blocks * 512
+		case !entry.IsDir():
+			bytes += info.Size()
+		}
+		seen[stat.Ino] = true
+		return nil
+	})
+	return bytes
+}

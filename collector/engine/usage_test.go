@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// serveAll is serve with everything asked for.
+func serveAll(t *testing.T, dir string) (*Engine, *enginetest.Fake, fmt.Stringer) {
+	t.Helper()
+	e, fake, log := serve(t, dir)
+	e.config.ContainerSizes, e.config.Volumes, e.config.BuildCache = true, true, true
+	return e, fake, log
+}
+
+// asked counts requests whose path has a part.
+func asked(fake *enginetest.Fake, part string) (n int) {
+	for _, request := range fake.Requests() {
+		if strings.Contains(request, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// Layers are asked for once for each image, whatever becomes of the engine, and
+// stopped containers measured once for each stop.
+func TestAskedOnce(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
+	var inv inventory.Inventory
+	for range 3 {
+		inv = takeInventory(e)
+		fake.Answer("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+		takeInventory(e)
+		fake.Answer("/_ping", nil)
+	}
+	images, _ := inv.Images.Get()
+	if got := asked(fake, "/history"); got != len(images) {
+		t.Errorf("asked for the history of images %d times, want once for each of %d", got, len(images))
+	}
+	if a := inventory.Assess(inv); len(a.Reclaimable) != len(inventory.Reclaim(inv)) || a.LayerCount == (inventory.Optional[int]{}) {
+		t.Errorf("layers: %v, reclaimable: %v", a.LayerCount, a.Reclaimable)
+	}
+
+	e, fake, _ = serveAll(t, "api-1.51-graphdriver")
+	running, stopped := 0, 0
+	for range 3 {
+		inv = takeInventory(e)
+	}
+	containers, _ := inv.Containers.Get()
+	for _, c := range containers {
+		if c.State.Stopped() {
+			stopped++
+		} else {
+			running++
+		}
+		if size, known := c.Size.Get(); !known || size != 100 {
+			t.Errorf("%s container %s: %d bytes, known: %v", c.State, c.ID, size, known)
+		}
+	}
+	if got := asked(fake, "?size=1"); got != 3*running+stopped {
+		t.Errorf("measured %d containers in 3 scrapes, want %d stopped ones once and %d others each time", got, stopped, running)
+	}
+}
+
+// An image that cannot be looked at makes what needs layers unknown, and nothing else;
+// one that is gone since the list is no trouble.
+func TestLayersFail(t *testing.T) {
+	other, _, _ := serveAll(t, "api-1.51-graphdriver")
+	images, _ := takeInventory(other).Images.Get()
+	e, fake, log := serveAll(t, "api-1.51-graphdriver")
+	fake.Answer("/images/"+images[0].ID+"/history", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "Forbidden by policy")
+	})
+	a := inventory.Assess(takeInventory(e))
+	if unexamined, _ := a.Unexamined.Get(); unexamined != 1 {
+		t.Errorf("%d images to look at, want 1", unexamined)
+	}
+	if _, known := a.Reclaimable[inventory.ImagePruneAll]; known {
+		t.Error("what an image prune frees is known")
+	}
+	if _, known := a.Reclaimable[inventory.BuilderPrune]; !known {
+		t.Error("what a builder prune frees is not known")
+	}
+	for _, want := range []string{"cannot look at the layers of images", "forbidden: Forbidden by policy", "allow GET /images/{id}/history"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, log)
+		}
+	}
+	fake.Answer("/images/"+images[0].ID+"/history", nil)
+	a = inventory.Assess(takeInventory(e))
+	if _, known := a.Reclaimable[inventory.ImagePruneAll]; !known || !strings.Contains(log.String(), "works again: look at the layers of images") {
+		t.Errorf("known after the trouble: %v, the log:\n%s", known, log)
+	}
+}
+
+// On the containerd store a dead container has lost its writable layer, and asking for
+// its size fails as if it were not there.
+func TestDeadContainer(t *testing.T) {
+	e, fake, log := serveAll(t, "api-1.51-containerd")
+	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"Id":"dead","ImageID":"a","State":"dead"},{"Id":"removing","ImageID":"a","State":"removing"}]`)
+	})
+	for _, state := range []string{"dead", "removing"} {
+		fake.Answer("/containers/"+state+"/json", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("size") == "1" {
+				w.WriteHeader(http.StatusNotFound)
+				fmt.Fprint(w, `{"message":"rw layer snapshot not found for container"}`)
+				return
+			}
+			fmt.Fprintf(w, `{"Id":%q,"Image":"a","Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, state, enginetest.FinishedAt, state, enginetest.FinishedAt)
+		})
+	}
+	containers, _ := takeInventory(e).Containers.Get()
+	for _, c := range containers {
+		size, known := c.Size.Get()
+		if want := c.State == inventory.Dead; known != want || size != 0 {
+			t.Errorf("%s: %d bytes, known: %v; want %v", c.State, size, known, want)
+		}
+	}
+	if strings.Contains(log.String(), "cannot measure") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// Before API 1.42 the engine's account is all or nothing, and only one may ask for it:
+// the two kinds of question share one, and wait for that of somebody else.
+func TestOneAccountBefore142(t *testing.T) {
+	e, fake, log := serveAll(t, "20.10-overlay2")
+	var calls, busy, atOnce, most atomic.Int32
+	busy.Store(1)
+	fake.Answer("/system/df", func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		most.Store(max(most.Load(), atOnce.Add(1)))
+		defer atOnce.Add(-1)
+		if busy.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"message":"a disk usage operation is already running"}`)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+		json.NewEncoder(w).Encode(map[string]any{"BuildCache": []any{}, "Volumes": []any{}})
+	})
+	eventually(t, "the build cache is known", func() bool {
+		_, known := takeInventory(e).Cache.Get()
+		return known
+	})
+	if calls.Load() != 2 || most.Load() != 1 {
+		t.Errorf("asked %d times, %d at once; want 2, 1", calls.Load(), most.Load())
+	}
+	if log.String() != "" {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// Only what was asked for is asked of the engine.
+func TestLeftOut(t *testing.T) {
+	e, fake, _ := serve(t, "api-1.51-graphdriver")
+	inv := takeInventory(e)
+	if n := asked(fake, "/volumes") + asked(fake, "/system/df") + asked(fake, "size=1"); n != 0 {
+		t.Errorf("asked %d times", n)
+	}
+	for _, q := range inv.Questions {
+		if q.Kind != kindImages && q.Kind != kindLayers && q.Kind != kindContainers {
+			t.Errorf("there is a question of %s", q.Kind)
+		}
+	}
+}
+
+func TestTranslateReference(t *testing.T) {
+	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
+	for name, want := range map[string]inventory.Reference{
+		"app":                         {Tag: "app:latest"},
+		"app:1":                       {Tag: "app:1"},
+		"docker.io/library/app:1":     {Tag: "app:1"},
+		"registry.test:5000/team/app": {Tag: "registry.test:5000/team/app:latest"},
+		"app:1@" + id:                 {Tag: "app:1", Pinned: true},
+		"app@" + id:                   {Pinned: true},
+		id:                            {Tag: id, Pinned: true}, // no image has that tag
+		"82d1e9d":                     {Tag: "82d1e9d:latest", Pinned: true},
+	} {
+		if got := translateReference(name, id); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+func TestMakesNoLayer(t *testing.T) {
+	for createdBy, want := range map[string]bool{
+		`/bin/sh -c #(nop)  ENTRYPOINT ["/idle"]`:    true,
+		`/bin/sh -c #(nop) COPY file:191b4fd79166 /`: false,
+		`ENV A=1`:                true,
+		`COPY idle / # buildkit`: false,
+		`WORKDIR /work`:          false,
+		`RUN /bin/sh -c make`:    false,
+		``:                       false,
+		`/bin/sh -c ENV`:         false,
+	} {
+		if got := makesNoLayer(createdBy); got != want {
+			t.Errorf("%q: %v, want %v", createdBy, got, want)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package inventory
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// A Content is what an image is made of. It never changes for an image ID.
+type Content struct {
+	// DiffIDs names the content of each layer, bottom first (Engine API:
+	// RootFS.Layers of /images/{id}/json).
+	DiffIDs []string
+
+	// History are the steps of the image's making, oldest first (Engine API:
+	// /images/{id}/history). Every layer is one of the steps.
+	History []Step
+}
+
+// A Step may have made a layer. If not, its size is 0, as that of a layer without any
+// bytes is.
+type Step struct {
+	Size int64 // bytes
+
+	// NoLayer says that the instruction never makes a layer, as ENV does not.
+	NoLayer bool
+}
+
+// Layers are the layers of some images, each once. What engines share is a layer
+// on top of the same layers (its chain ID), so layers form trees. A Layers does not
+// change.
+type Layers struct {
+	layers []layer          // a layer comes after the one under it
+	tops   map[string]int32 // by image ID
+	blobs  *blobs
+
+	diffCount int
+}
+
+type layer struct {
+	under int32 // none: bottom
+	diff  int32 // what it holds: the same diff can lie on several layers
+	size  Optional[int64]
+}
+
+const bottom = -1 // under the first layer; the top of an image without layers
+
+// emptyDiff is a layer without any file: a tar archive of two empty blocks.
+const emptyDiff = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
+// LayOut finds the layers of images, by image ID.
+//
+// The history does not say which of its steps of size 0 are layers. Where several
+// layouts are possible it takes one at which the layers that images share have one
+// size: what sets of images hold and free adds up the same with each of them, unless
+// a border between two images lies within such a gap.
+//
+// The list is of the containerd store, at a time when it held these images and no
+// others: there it tells what the compressed copies of layers weigh. Without it that
+// is unknown.
+func LayOut(contents map[string]Content, list []Image) *Layers {
+	l := &Layers{tops: make(map[string]int32, len(contents))}
+	diffs := make(map[string]int32)
+	paths := make(map[[2]int32]int32) // by the layer under it and the diff
+	ids := slices.SortedFunc(maps.Keys(contents), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(contents[a].DiffIDs), len(contents[b].DiffIDs)), cmp.Compare(a, b))
+	})
+	for _, id := range ids { // the shortest first: it leaves the least choice to the others
+		top := int32(bottom)
+		var chain []int32
+		for _, diffID := range contents[id].DiffIDs {
+			diff, known := diffs[diffID]
+			if !known {
+				diff = int32(len(diffs))
+				diffs[diffID] = diff
+			}
+			path := [2]int32{top, diff}
+			next, known := paths[path]
+			if !known {
+				next = int32(len(l.layers))
+				paths[path] = next
+				added := layer{under: top, diff: diff}
+				if diffID == emptyDiff {
+					added.size = Known[int64](0)
+				}
+				l.layers = append(l.layers, added)
+			}
+			top = next
+			chain = append(chain, top)
+		}
+		l.tops[id] = top
+		var sizes, likely []int64
+		for _, step := range contents[id].History {
+			sizes = append(sizes, step.Size)
+			if step.Size > 0 || !step.NoLayer {
+				likely = append(likely, step.Size)
+			}
+		}
+		if !l.place(chain, likely) {
+			l.place(chain, sizes)
+		}
+	}
+	l.diffCount = len(diffs)
+	l.blobs = weigh(l, list)
+	return l
+}
+
+// place gives the layers of a chain their sizes: an order-keeping choice of the
+// history's that leaves out none but zeros, and keeps the sizes that are known. If
+// there is no such choice nothing is done.
+func (l *Layers) place(chain []int32, history []int64) (done bool) {
+	n, m := len(chain), len(history)
+	fits := func(i, j int) bool {
+		size, known := l.layers[chain[i]].size.Get()
+		return !known || size == history[j]
+	}
+	// possible[i][j]: the layers from i on can be the entries from j on.
+	possible := make([][]bool, n+1)
+	for i := range possible {
+		possible[i] = make([]bool, m+1)
+	}
+	possible[n][m] = true
+	for i := n; i >= 0; i-- {
+		for j := m - 1; j >= 0; j-- {
+			possible[i][j] = history[j] == 0 && possible[i][j+1] || i < n && fits(i, j) && possible[i+1][j+1]
+		}
+	}
+	if !possible[0][0] {
+		return false
+	}
+	i, j := 0, 0
+	for i < n {
+		if fits(i, j) && possible[i+1][j+1] {
+			l.layers[chain[i]].size = Known(history[j])
+			i++
+		}
+		j++
+	}
+	return true
+}
+
+// top is the uppermost layer of an image, if it was looked at.
+func (l *Layers) top(imageID string) (top int32, known bool) {
+	top, known = l.tops[imageID]
+	return top, known
+}
+
+// Count is how many layers some images have, each once. Unknown if one of them
+// was not looked at.
+func (l *Layers) Count(images []Image) Optional[int] {
+	marks, known := l.mark(images)
+	if !known {
+		return Optional[int]{}
+	}
+	n := 0
+	for _, marked := range marks {
+		if marked {
+			n++
+		}
+	}
+	return Known(n)
+}
+
+// unexamined is how many of the images were not looked at.
+func (l *Layers) unexamined(images []Image) int {
+	n := 0
+	for _, image := range images {
+		if _, looked := l.top(image.ID); !looked {
+			n++
+		}
+	}
+	return n
+}
+
+// mark marks the layers of images.
+func (l *Layers) mark(images []Image) (marks []bool, known bool) {
+	marks = make([]bool, len(l.layers))
+	known = true
+	for _, image := range images {
+		top, looked := l.top(image.ID)
+		if !looked {
+			known = false
+			continue
+		}
+		l.markDown(marks, top)
+	}
+	return marks, known
+}
+
+// markDown marks a layer and all under it.
+func (l *Layers) markDown(marks []bool, top int32) {
+	for at := top; at != bottom && !marks[at]; at = l.layers[at].under {
+		marks[at] = true
+	}
+}
+
+// sum adds up the sizes of marked layers. It is exact if all of them are known.
+func (l *Layers) sum(marks []bool) Reclaimable {
+	sum := Reclaimable{Exact: true}
+	for i, marked := range marks {
+		if marked {
+			sum = sum.plusOptional(l.layers[i].size)
+		}
+	}
+	return sum
+}

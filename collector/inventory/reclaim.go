@@ -1,0 +1,422 @@
+package inventory
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Command is a cleanup command, as a person types it with a CLI that speaks the
+// engine's version of the API.
+type Command string
+
+const (
+	ContainerPrune        Command = "docker container prune"
+	ImagePrune            Command = "docker image prune"
+	ImagePruneAll         Command = "docker image prune --all"
+	VolumePrune           Command = "docker volume prune"
+	VolumePruneAll        Command = "docker volume prune --all"
+	BuilderPrune          Command = "docker builder prune"
+	BuilderPruneAll       Command = "docker builder prune --all"
+	SystemPrune           Command = "docker system prune"
+	SystemPruneAll        Command = "docker system prune --all"
+	SystemPruneAllVolumes Command = "docker system prune --all --volumes"
+)
+
+// A scope is how much of one resource a command removes.
+type scope int
+
+const (
+	nothing scope = iota
+	some          // what the command takes by default
+	all           // also what --all adds to that
+)
+
+// A cleanup is what a command removes, in this order: what goes first no longer
+// holds what comes later (docker/cli: runPrune of system prune).
+type cleanup struct {
+	containers, volumes, images, cache scope
+}
+
+// cleanups are the commands that there are at this version of the API.
+func cleanups(api string) map[Command]cleanup {
+	commands := map[Command]cleanup{
+		ContainerPrune:        {containers: all},
+		ImagePrune:            {images: some},
+		ImagePruneAll:         {images: all},
+		VolumePrune:           {volumes: some},
+		VolumePruneAll:        {volumes: all},
+		BuilderPrune:          {cache: some},
+		BuilderPruneAll:       {cache: all},
+		SystemPrune:           {containers: all, images: some, cache: some},
+		SystemPruneAll:        {containers: all, images: all, cache: all},
+		SystemPruneAllVolumes: {containers: all, volumes: some, images: all, cache: all},
+	}
+	if !hasAnonymousVolumes(api) {
+		delete(commands, VolumePruneAll)
+		for command, cleanup := range commands {
+			if cleanup.volumes == some {
+				cleanup.volumes = all
+				commands[command] = cleanup
+			}
+		}
+	}
+	return commands
+}
+
+// hasAnonymousVolumes tells whether a volume prune leaves named volumes alone unless
+// it is told otherwise: from API 1.42 on.
+func hasAnonymousVolumes(api string) bool {
+	minor, err := strconv.Atoi(strings.TrimPrefix(api, "1."))
+	return err == nil && minor >= 42
+}
+
+// A Reclaimable is how many bytes the disk would get back, in the engine's own units.
+type Reclaimable struct {
+	Bytes int64
+	Exact bool // else it is a lower bound
+}
+
+func (r Reclaimable) plus(other Reclaimable) Reclaimable {
+	if other.Bytes > math.MaxInt64-r.Bytes {
+		return Reclaimable{Bytes: math.MaxInt64}
+	}
+	return Reclaimable{r.Bytes + other.Bytes, r.Exact && other.Exact}
+}
+
+// plusOptional leaves out what is unknown.
+func (r Reclaimable) plusOptional(size Optional[int64]) Reclaimable {
+	bytes, known := size.Get()
+	return r.plus(Reclaimable{bytes, known})
+}
+
+// without takes off bytes of which only some may have been counted.
+func (r Reclaimable) without(bytes int64) Reclaimable {
+	if bytes == 0 || r.Bytes == 0 {
+		return r
+	}
+	return Reclaimable{Bytes: max(0, r.Bytes-bytes)}
+}
+
+// Reclaim tells what each command would free if it were run alone and now. Commands
+// overlap. One of which there is not even a lower bound is left out.
+func Reclaim(inventory Inventory) map[Command]Reclaimable {
+	reclaimable := make(map[Command]Reclaimable)
+	engine, known := inventory.Engine.Get()
+	if !known {
+		return reclaimable
+	}
+	h := newHost(inventory, engine.ImageStore)
+	for command, cleanup := range cleanups(engine.APIVersion) {
+		if frees, known := h.frees(cleanup).Get(); known {
+			reclaimable[command] = frees
+		}
+	}
+	return reclaimable
+}
+
+// A host is what commands work on. Every scrape asks for all of them, so what they
+// have in common is looked up once; images and layers are numbers.
+type host struct {
+	store      ImageStore
+	images     []Image
+	parents    []int32 // of each image; none: -1
+	tops       []int32 // the uppermost layer of each image
+	layers     *Layers
+	containers []Container
+	imageOf    []int32 // of each container; removed: -1
+	volumes    Optional[[]Volume]
+	cache      Optional[[]CacheRecord]
+	candidates map[string][]int32 // the layers that a record of the cache can be of
+
+	containersKnown bool
+	layersKnown     bool // and images
+}
+
+const none = -1
+
+func newHost(inventory Inventory, store ImageStore) *host {
+	h := &host{store: store, layers: inventory.Layers, volumes: inventory.Volumes, cache: inventory.Cache}
+	records, imagesKnown := inventory.Images.Get()
+	h.images = distinct(records)
+	h.containers, h.containersKnown = inventory.Containers.Get()
+	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
+	if !h.layersKnown {
+		return h
+	}
+	index := make(map[string]int32, len(h.images))
+	for i, image := range h.images {
+		index[image.ID] = int32(i)
+	}
+	find := func(id string) int32 {
+		if i, there := index[id]; there {
+			return i
+		}
+		return none
+	}
+	for _, image := range h.images {
+		top, _ := h.layers.top(image.ID)
+		h.tops = append(h.tops, top)
+		h.parents = append(h.parents, find(image.Parent))
+	}
+	for _, container := range h.containers {
+		h.imageOf = append(h.imageOf, find(container.ImageID))
+	}
+	if cache, known := h.cache.Get(); known && len(cache) > 0 {
+		h.candidates = h.match(cache)
+	}
+	return h
+}
+
+// frees adds up what each part of a cleanup frees. A part without a bound is left
+// out of a sum that then is only a lower bound.
+func (h *host) frees(c cleanup) Optional[Reclaimable] {
+	sum, bounded, complete := Reclaimable{Exact: true}, false, true
+	add := func(part Optional[Reclaimable]) {
+		freed, known := part.Get()
+		sum = sum.plus(freed)
+		bounded = bounded || known
+		complete = complete && known
+	}
+	isGone := func(container Container) bool { return c.containers != nothing && container.State.Stopped() }
+	if c.containers != nothing {
+		add(h.writableLayers(isGone))
+	}
+	if c.volumes != nothing {
+		add(h.volumesFreed(c.volumes, isGone))
+	}
+	if c.images != nothing || c.containers != nothing && bounded { // alone, the layers of removed images say too little
+		add(h.layersFreed(c, isGone))
+	}
+	if c.cache != nothing {
+		add(h.cacheFreed(c))
+	}
+	if !bounded {
+		return Optional[Reclaimable]{}
+	}
+	sum.Exact = sum.Exact && complete
+	return Known(sum)
+}
+
+// writableLayers are those of the containers that go.
+func (h *host) writableLayers(isGone func(Container) bool) Optional[Reclaimable] {
+	if !h.containersKnown {
+		return Optional[Reclaimable]{}
+	}
+	sum, some, bounded := Reclaimable{Exact: true}, false, false
+	for _, container := range h.containers {
+		if isGone(container) {
+			_, known := container.Size.Get()
+			some, bounded = true, bounded || known
+			sum = sum.plusOptional(container.Size)
+		}
+	}
+	if some && !bounded {
+		return Optional[Reclaimable]{}
+	}
+	return Known(sum)
+}
+
+// volumesFreed is what a volume prune frees: the local driver's volumes that were
+// made without options and that no container has, running or not. By default only
+// those that were made without a name.
+func (h *host) volumesFreed(s scope, isGone func(Container) bool) Optional[Reclaimable] {
+	volumes, known := h.volumes.Get()
+	if !known || !h.containersKnown {
+		return Optional[Reclaimable]{}
+	}
+	used := usedVolumes(h.containers, isGone)
+	sum := Reclaimable{Exact: true}
+	for _, volume := range volumes {
+		if volume.Local && (volume.Anonymous || s == all) && !used[volume.Name] {
+			sum = sum.plusOptional(volume.Size)
+		}
+	}
+	return Known(sum)
+}
+
+// usedVolumes names the volumes of all containers but those that go.
+func usedVolumes(containers []Container, isGone func(Container) bool) map[string]bool {
+	used := make(map[string]bool)
+	for _, container := range containers {
+		if isGone(container) {
+			continue
+		}
+		for _, name := range container.Volumes {
+			used[name] = true
+		}
+	}
+	return used
+}
+
+// layersFreed is what goes with images, and with containers whose image was removed
+// by force before them: the layers that nothing else has.
+func (h *host) layersFreed(c cleanup, isGone func(Container) bool) Optional[Reclaimable] {
+	unknown := Optional[Reclaimable]{}
+	if !h.layersKnown {
+		return unknown
+	}
+	removed := make([]bool, len(h.images))
+	if c.images != nothing {
+		var known bool
+		if removed, known = h.removeImages(c.images, isGone); !known {
+			return unknown
+		}
+	}
+
+	going, staying := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
+	for i, top := range h.tops {
+		if removed[i] {
+			h.layers.markDown(going, top)
+		} else {
+			h.layers.markDown(staying, top)
+		}
+	}
+	freed, withheld := Reclaimable{Exact: true}, Reclaimable{Exact: true}
+	for i, container := range h.containers {
+		top, looked := int32(bottom), h.imageOf[i] != none
+		if looked {
+			top = h.tops[h.imageOf[i]]
+		} else {
+			top, looked = h.layers.top(container.ImageID)
+		}
+		switch {
+		case looked && isGone(container):
+			h.layers.markDown(going, top)
+		case looked:
+			h.layers.markDown(staying, top)
+		case isGone(container): // of a removed image nothing can be asked
+			freed.Exact = false
+		default: // it keeps layers, nobody knows which
+			withheld = withheld.plusOptional(container.ImageSize)
+		}
+	}
+	for i := range going {
+		going[i] = going[i] && !staying[i]
+	}
+	freed = freed.plus(h.layers.sum(going))
+	if !withheld.Exact && freed.Bytes > 0 {
+		return unknown
+	}
+	freed = freed.without(withheld.Bytes)
+	blobs := Reclaimable{Exact: true}
+	if h.store == Containerd {
+		blobs = h.layers.blobs.freed(h.layers, h.images, removed)
+	}
+	if freed.Bytes == 0 && blobs.Bytes == 0 {
+		return Known(freed.plus(blobs))
+	}
+	cache, known := h.cache.Get()
+	if !known {
+		return unknown // it may hold all of them
+	}
+	survivors := surviving(cache, c.cache)
+	return Known(h.withoutCached(freed, going, cache, survivors).plus(withoutBlobs(blobs, survivors)))
+}
+
+// removeImages tells which images an image prune removes when some containers have
+// gone. It is unknown if the name is by which one of the others was created.
+func (h *host) removeImages(s scope, isGone func(Container) bool) (goes []bool, known bool) {
+	used := make([]bool, len(h.images))
+	for i, container := range h.containers {
+		if image := h.imageOf[i]; image != none && !isGone(container) {
+			used[image] = true
+		}
+	}
+	switch {
+	case h.store == Containerd && s == all:
+		return h.unprotected(used, isGone)
+	case h.store == Containerd:
+		// Every record without a name that no container uses, parents too.
+		goes = make([]bool, len(h.images))
+		for i, image := range h.images {
+			goes[i] = isNameless(image) && !used[i]
+		}
+		return goes, true
+	case s == all:
+		return h.withoutDescendantsIn(used), true
+	default:
+		return h.untaggedHeads(used), true
+	}
+}
+
+// isNameless tells whether neither a tag nor a digest reference points to an image.
+func isNameless(image Image) bool {
+	digested, known := image.Digested.Get()
+	return len(image.Tags) == 0 && known && !digested
+}
+
+// withoutDescendantsIn are the images that graph drivers remove with --all: those
+// that no container uses, nor an image that was built on them.
+func (h *host) withoutDescendantsIn(used []bool) (goes []bool) {
+	stays := make([]bool, len(h.images))
+	for i := range h.images {
+		for at := int32(i); used[i] && at != none && !stays[at]; at = h.parents[at] {
+			stays[at] = true
+		}
+	}
+	for i := range stays {
+		stays[i] = !stays[i]
+	}
+	return stays
+}
+
+// untaggedHeads are the images that graph drivers remove by default: those without a
+// tag that nothing was built on, and then, again and again, the nameless ones that
+// they alone were built on. None of them is used by a container.
+func (h *host) untaggedHeads(used []bool) (goes []bool) {
+	children := make([]int, len(h.images))
+	for _, parent := range h.parents {
+		if parent != none {
+			children[parent]++
+		}
+	}
+	isHead := make([]bool, len(h.images))
+	for i, image := range h.images {
+		isHead[i] = len(image.Tags) == 0 && children[i] == 0 && !used[i]
+	}
+	goes = make([]bool, len(h.images))
+	for i := range h.images {
+		if !isHead[i] {
+			continue
+		}
+		goes[i] = true
+		for at := h.parents[i]; at != none; at = h.parents[at] {
+			children[at]--
+			if children[at] > 0 || used[at] || !isNameless(h.images[at]) {
+				break
+			}
+			goes[at] = true
+		}
+	}
+	return goes
+}
+
+// unprotected are the images that the containerd store removes with --all. It goes by
+// names: a container protects the name that it was created from, whatever that points
+// to by now. It protects its image only where that has no name, or where it was
+// created from its ID or digest.
+func (h *host) unprotected(used []bool, isGone func(Container) bool) (goes []bool, known bool) {
+	protected := make(map[string]bool) // names
+	pinned := make([]bool, len(h.images))
+	for i, container := range h.containers {
+		if isGone(container) {
+			continue
+		}
+		from, known := container.CreatedFrom.Get()
+		if !known {
+			return nil, false
+		}
+		protected[from.Tag] = true
+		if image := h.imageOf[i]; image != none && from.Pinned {
+			pinned[image] = true
+		}
+	}
+	goes = make([]bool, len(h.images))
+	for i, image := range h.images {
+		isProtected := slices.ContainsFunc(image.Tags, func(tag string) bool { return protected[tag] })
+		goes[i] = !isProtected && !pinned[i] && !(isNameless(image) && used[i])
+	}
+	return goes, true
+}

@@ -1,0 +1,405 @@
+package inventory
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+)
+
+// A yard is a host in few words.
+type yard struct {
+	inventory Inventory
+	contents  map[string]Content
+}
+
+func newYard(store ImageStore, api string) *yard {
+	return &yard{
+		inventory: Inventory{
+			Engine: Known(Engine{ImageStore: store, APIVersion: api}), Images: Known([]Image{}), Containers: Known([]Container{}),
+			Volumes: Known([]Volume{}), Cache: Known([]CacheRecord{}),
+		},
+		contents: make(map[string]Content),
+	}
+}
+
+// image adds one of layers whose names are their sizes, bottom first: "10 20b".
+func (y *yard) image(id, parent string, tags []string, layers ...string) {
+	images, _ := y.inventory.Images.Get()
+	content := Content{}
+	var size int64
+	for _, layer := range layers {
+		var bytes int64
+		fmt.Sscan(layer, &bytes)
+		content.DiffIDs = append(content.DiffIDs, layer)
+		content.History = append(content.History, Step{Size: bytes})
+		size += bytes
+	}
+	y.contents[id] = content
+	y.inventory.Images = Known(append(images, Image{ID: id, Parent: parent, Tags: tags, Digested: Known(false), Size: Known(size)}))
+}
+
+func (y *yard) container(imageID string, state State, bytes int64, volumes ...string) {
+	containers, _ := y.inventory.Containers.Get()
+	y.inventory.Containers = Known(append(containers, Container{
+		ID: fmt.Sprint("container ", len(containers)), ImageID: imageID, State: state, Size: Known(bytes), Volumes: volumes,
+		CreatedFrom: Known(Reference{Tag: "of " + imageID}), ImageSize: Known[int64](0),
+	}))
+}
+
+func (y *yard) volume(name string, anonymous, local bool, bytes int64) {
+	volumes, _ := y.inventory.Volumes.Get()
+	y.inventory.Volumes = Known(append(volumes, Volume{Name: name, Anonymous: anonymous, Local: local, Size: Known(bytes)}))
+}
+
+func (y *yard) record(r CacheRecord) {
+	cache, _ := y.inventory.Cache.Get()
+	y.inventory.Cache = Known(append(cache, r))
+}
+
+func (y *yard) reclaim() map[Command]Reclaimable {
+	y.inventory.Layers = LayOut(y.contents, nil)
+	return Reclaim(y.inventory)
+}
+
+// frees tells that a command frees exactly so much; a negative number, that it is not known.
+func (y *yard) frees(t *testing.T, command Command, want int64) {
+	t.Helper()
+	got, known := y.reclaim()[command]
+	if known != (want >= 0) || known && got != (Reclaimable{want, true}) {
+		t.Errorf("%s: %+v, known: %v; want %d", command, got, known, want)
+	}
+}
+
+// atLeast tells that a command frees so much, and that it may be more.
+func (y *yard) atLeast(t *testing.T, command Command, want int64) {
+	t.Helper()
+	if got, known := y.reclaim()[command]; !known || got != (Reclaimable{want, false}) {
+		t.Errorf("%s: %+v, known: %v; want %d at least", command, got, known, want)
+	}
+}
+
+func tag(names ...string) []string { return names }
+
+func TestContainerPrune(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000")
+	for i, state := range States() {
+		y.container("a", state, 1<<i)
+	}
+	y.frees(t, ContainerPrune, 1<<0+1<<5+1<<6) // created, exited, dead
+	y.frees(t, SystemPrune, 1<<0+1<<5+1<<6)
+	y.frees(t, ImagePruneAll, 0)
+
+	y = newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000")
+	y.container("a", Exited, 5)
+	y.inventory.Containers = Known([]Container{{ID: "1", ImageID: "a", State: Exited}})
+	y.frees(t, ContainerPrune, 0-1) // its size is unknown: not even a lower bound
+}
+
+// A container goes on to hold the layers of an image that was removed by force.
+func TestForceRemovedImage(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000", "10a")
+	y.contents["removed"] = Content{DiffIDs: tag("1000", "20b"), History: []Step{{Size: 1000}, {Size: 20}}}
+	y.container("removed", Exited, 5)
+	y.frees(t, ContainerPrune, 25) // the engine says 5
+	y.frees(t, ImagePruneAll, 10)  // the container still has the other layer
+	y.frees(t, SystemPruneAll, 1035)
+
+	delete(y.contents, "removed") // it was removed before anybody looked
+	y.atLeast(t, ContainerPrune, 5)
+	containers, _ := y.inventory.Containers.Get()
+	containers[0].ImageSize = Known[int64](1020)
+	y.atLeast(t, ImagePruneAll, 0)
+	containers[0].ImageSize = Known[int64](300)
+	y.atLeast(t, ImagePruneAll, 710)
+	containers[0].ImageSize = Optional[int64]{}
+	y.frees(t, ImagePruneAll, -1)
+}
+
+func TestImagePruneOfGraphDrivers(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("base", "", tag("base:1"), "1000")
+	y.image("step", "", nil, "1000", "200")
+	y.image("dangling", "step", nil, "1000", "200", "30")
+	y.frees(t, ImagePrune, 230) // the step goes with its last child
+	y.frees(t, ImagePruneAll, 1230)
+
+	y.image("sibling", "step", tag("sibling:1"), "1000", "200", "4")
+	y.frees(t, ImagePrune, 30) // the step has another child
+	y.container("dangling", Exited, 7)
+	y.frees(t, ImagePrune, 0) // refused: a stopped container holds it
+	y.frees(t, SystemPrune, 37)
+	y.frees(t, ImagePruneAll, 4)
+	y.frees(t, SystemPruneAll, 1241)
+
+	// What was pulled by digest and has no tag is removed, too.
+	y = newYard(GraphDriver, "1.51")
+	y.image("pulled", "", nil, "500")
+	images, _ := y.inventory.Images.Get()
+	images[0].Digested = Known(true)
+	y.frees(t, ImagePrune, 500)
+}
+
+func TestImagePruneOfContainerd(t *testing.T) {
+	y := newYard(Containerd, "1.51")
+	y.image("step", "", nil, "1000")
+	y.image("child", "step", tag("child:1"), "1000", "200")
+	y.image("pulled", "", nil, "30000")
+	images, _ := y.inventory.Images.Get()
+	images[2].Digested = Known(true)
+	removed := func(s scope) string {
+		y.inventory.Layers = LayOut(y.contents, nil)
+		h := newHost(y.inventory, Containerd)
+		goes, known := h.removeImages(s, func(Container) bool { return false })
+		if !known {
+			return "unknown"
+		}
+		names := ""
+		for i, image := range h.images {
+			if goes[i] {
+				names += image.ID + " "
+			}
+		}
+		return names
+	}
+	expect := func(what string, s scope, want string) {
+		t.Helper()
+		if got := removed(s); got != want {
+			t.Errorf("%s: removed %q, want %q", what, got, want)
+		}
+	}
+	expect("parents go, what was pulled by digest stays", some, "step ")
+	expect("everything", all, "step child pulled ")
+	y.container("child", Exited, 0)
+	containers, _ := y.inventory.Containers.Get()
+	containers[0].CreatedFrom = Known(Reference{Tag: "child:1"})
+	expect("a container protects the name that it was created from", all, "step pulled ")
+	containers[0].CreatedFrom = Known(Reference{Tag: "moved:1"})
+	expect("and only that, though its image is in use", all, "step child pulled ")
+	containers[0].CreatedFrom = Known(Reference{Pinned: true})
+	expect("one that was created from an ID protects its image", all, "step pulled ")
+	containers[0].CreatedFrom = Optional[Reference]{}
+	expect("a name that is not known can be any", all, "unknown")
+	containers[0].ImageID = "step"
+	expect("an image without a name stays while a container has it", some, "")
+}
+
+func TestVolumePrune(t *testing.T) {
+	for api, want := range map[string]map[Command]int64{
+		"1.41": {VolumePrune: 11, VolumePruneAll: -1, SystemPruneAllVolumes: 1111, SystemPruneAll: 0},
+		"1.42": {VolumePrune: 10, VolumePruneAll: 11, SystemPruneAllVolumes: 1010, SystemPruneAll: 0},
+	} {
+		y := newYard(GraphDriver, api)
+		y.volume("named", false, true, 1)
+		y.volume("anonymous", true, true, 10)
+		y.volume("named, of a stopped container", false, true, 100)
+		y.volume("anonymous, of a stopped container", true, true, 1000)
+		y.volume("of a running container", true, true, 10000)
+		y.volume("elsewhere", true, false, 100000)
+		y.container("gone", Exited, 0, "named, of a stopped container", "anonymous, of a stopped container")
+		y.container("gone", Running, 0, "of a running container")
+		y.contents["gone"] = Content{}
+		for command, bytes := range want {
+			y.frees(t, command, bytes)
+		}
+	}
+}
+
+func TestBuilderPrune(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	record := func(id string, size int64, change func(*CacheRecord)) {
+		r := CacheRecord{ID: id, Type: "regular", Size: Known(size)}
+		if change != nil {
+			change(&r)
+		}
+		y.record(r)
+	}
+	record("plain", 1, nil)
+	record("internal", 10, func(r *CacheRecord) { r.Type = "internal" })
+	record("frontend", 100, func(r *CacheRecord) { r.Type = "frontend" })
+	record("shared", 1000, func(r *CacheRecord) { r.Shared = true })
+	record("used", 10000, func(r *CacheRecord) { r.InUse = true })
+	record("under the one in use", 100000, nil)
+	cache, _ := y.inventory.Cache.Get()
+	cache[4].Parents = tag("under the one in use")
+	y.frees(t, BuilderPrune, 1)
+	y.frees(t, BuilderPruneAll, 111) // the engine says 1111, but an image has the shared one
+}
+
+// An image prune does not free a layer that the build cache holds as well; the builder
+// prune after it does.
+func TestSharedWithBuildCache(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000", "20a", "3a")
+	y.image("b", "", tag("b:1"), "1000", "20b")
+	y.record(CacheRecord{ID: "base", Shared: true, Size: Known[int64](1000)})
+	y.record(CacheRecord{ID: "a", Parents: tag("base"), Shared: true, Size: Known[int64](20)})
+	y.record(CacheRecord{ID: "a's child", Parents: tag("a"), Shared: true, Size: Known[int64](3)})
+	y.frees(t, ImagePruneAll, 20) // the child tells which of the two layers of 20 bytes it is
+	y.frees(t, SystemPruneAll, 1043)
+
+	y = newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000", "20a")
+	y.image("b", "", tag("b:1"), "1000", "20b")
+	y.container("b", Running, 0)
+	y.record(CacheRecord{ID: "base", Shared: true, Size: Known[int64](1000)})
+	y.record(CacheRecord{ID: "one of them", Parents: tag("base"), Shared: true, Size: Known[int64](20)})
+	y.atLeast(t, ImagePruneAll, 0)
+
+	y.inventory.Cache = Optional[[]CacheRecord]{}
+	y.frees(t, ImagePruneAll, -1) // who knows what it holds
+}
+
+// Nothing is said of images as long as one of them was not looked at.
+func TestUnexamined(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000")
+	y.image("b", "", tag("b:1"), "1000", "20")
+	delete(y.contents, "b")
+	y.volume("v", true, true, 5)
+	y.frees(t, ImagePruneAll, -1)
+	y.frees(t, VolumePrune, 5)
+	a := Assess(y.inventory)
+	if unexamined, known := a.Unexamined.Get(); !known || unexamined != 1 {
+		t.Errorf("%d images to look at, known: %v; want 1", unexamined, known)
+	}
+	if _, known := a.LayerCount.Get(); known {
+		t.Error("the number of layers is known")
+	}
+	if _, known := a.DiskUsage[Images]; known {
+		t.Error("the usage of images is known")
+	}
+}
+
+func TestLayOut(t *testing.T) {
+	layer := func(size int64) Step { return Step{Size: size} }
+	setting := Step{NoLayer: true}
+	tests := []struct {
+		name    string
+		history map[string][]Step // by the diffs, which name the image
+		want    map[string]int64  // by chain; absent: unknown
+	}{
+		{
+			"settings make no layer", map[string][]Step{"a b": {layer(5), setting, layer(0)}},
+			map[string]int64{"a": 5, "a b": 0},
+		},
+		{
+			"a layer of any size comes from a step that could be none, if nothing else fits",
+			map[string][]Step{"a b": {setting, layer(5)}},
+			map[string]int64{"a": 0, "a b": 5},
+		},
+		{
+			"what images share has one size, which the shorter tells",
+			map[string][]Step{"a": {layer(0)}, "a b c": {layer(0), layer(7), layer(0), layer(0)}},
+			map[string]int64{"a": 0, "a b": 7, "a b c": 0},
+		},
+		{
+			"the same diff on another layer is another layer",
+			map[string][]Step{"a": {layer(3)}, "b a": {layer(4), layer(3)}},
+			map[string]int64{"a": 3, "b": 4, "b a": 3},
+		},
+		{"fewer steps than layers: unknown", map[string][]Step{"a b": {layer(3)}}, map[string]int64{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			contents := make(map[string]Content)
+			for diffs, history := range test.history {
+				contents[diffs] = Content{DiffIDs: splitWords(diffs), History: history}
+			}
+			l := LayOut(contents, nil)
+			got := make(map[string]int64)
+			for diffs := range contents {
+				top, _ := l.top(diffs)
+				words := splitWords(diffs)
+				for at := top; at != bottom; at = l.layers[at].under {
+					if size, known := l.layers[at].size.Get(); known {
+						got[joinWords(words)] = size
+					}
+					words = words[:len(words)-1]
+				}
+			}
+			if !maps.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func splitWords(s string) (words []string) {
+	for word := range slices.Values([]rune(s)) {
+		if word != ' ' {
+			words = append(words, string(word))
+		}
+	}
+	return words
+}
+
+func joinWords(words []string) (s string) {
+	for i, word := range words {
+		if i > 0 {
+			s += " "
+		}
+		s += word
+	}
+	return s
+}
+
+// The containerd store tells of blobs what images share, and no more.
+func TestBlobs(t *testing.T) {
+	y := newYard(Containerd, "1.51")
+	y.image("base", "", tag("base:1"), "1000")
+	y.image("a", "", tag("a:1"), "1000", "200", "30")
+	y.image("b", "", tag("b:1"), "1000", "200", "40")
+	weights := map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8} // of blobs
+	const manifest = 1
+	y.inventory.Layers = LayOut(y.contents, nil)
+	images, _ := y.inventory.Images.Get()
+	for i := range images {
+		var size, shared, unpacked int64
+		for _, diff := range y.contents[images[i].ID].DiffIDs {
+			var bytes int64
+			fmt.Sscan(diff, &bytes)
+			unpacked += bytes
+			size += bytes + weights[diff]
+			if diff == "1000" || diff == "200" {
+				shared += bytes + weights[diff]
+			}
+		}
+		images[i].Size, images[i].SharedSize, images[i].Unpacked = Known(size+manifest), Known(shared), Known(unpacked)
+	}
+	expect := func(want map[Command]Reclaimable) {
+		t.Helper()
+		y.inventory.Layers = LayOut(y.contents, images)
+		got := Reclaim(y.inventory)
+		for command, frees := range want {
+			if got[command] != frees {
+				t.Errorf("%s: %+v, want %+v", command, got[command], frees)
+			}
+		}
+	}
+	all := Reclaimable{1000 + 200 + 30 + 40 + 500 + 60 + 7 + 8 + 3*manifest, true}
+	expect(map[Command]Reclaimable{ImagePrune: {0, true}, ImagePruneAll: all, SystemPruneAll: all})
+	if got := DiskUsage(y.inventory)[Images]; got != all.Bytes {
+		t.Errorf("images take %d, want %d", got, all.Bytes)
+	}
+
+	// A container of which the name is kept keeps its image; the others go without what they share with it.
+	y.container("a", Running, 0)
+	containers, _ := y.inventory.Containers.Get()
+	containers[0].CreatedFrom = Known(Reference{Tag: "a:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 8 + 2*manifest, true}})
+	// One whose name is gone keeps the unpacked layers, but not the blobs.
+	containers[0].CreatedFrom = Known(Reference{Tag: "other:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 500 + 60 + 7 + 8 + 3*manifest, true}})
+
+	// Before Engine 29.5 no blob counts as shared: then nothing is known of any.
+	for i := range images {
+		shared, _ := images[i].SharedSize.Get()
+		images[i].SharedSize = Known(shared - min(shared, 500))
+	}
+	images[1].SharedSize, images[2].SharedSize, images[0].SharedSize = Known[int64](1200), Known[int64](1200), Known[int64](1000)
+	expect(map[Command]Reclaimable{ImagePruneAll: {40, false}})
+}
