@@ -264,7 +264,7 @@ func TestPageIsConstant(t *testing.T) {
 		populateFake(t, dir, images, images)
 		engine := httptest.NewServer(enginetest.NewFake(dir))
 		defer engine.Close()
-		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics")
+		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics", "--engine.change-share=1")
 		var page string // complete once every stopped container was looked at
 		eventually(t, "a complete page", func() bool {
 			page = p.scrape()

@@ -194,6 +194,15 @@ func (l *Layers) markDown(marks []bool, top int32) {
 	}
 }
 
+// bytesDown adds up a layer and all under it, as far as they are known.
+func (l *Layers) bytesDown(top int32) (bytes int64) {
+	for at := top; at != bottom; at = l.layers[at].under {
+		size, _ := l.layers[at].size.Get()
+		bytes += size
+	}
+	return bytes
+}
+
 // sum adds up the sizes of marked layers. It is exact if all of them are known.
 func (l *Layers) sum(marks []bool) Reclaimable {
 	sum := Reclaimable{Exact: true}

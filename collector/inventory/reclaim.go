@@ -129,6 +129,7 @@ type host struct {
 	volumes    Optional[[]Volume]
 	cache      Optional[[]CacheRecord]
 	candidates map[string][]int32 // the layers that a record of the cache can be of
+	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
 	layersKnown     bool // and images
@@ -158,6 +159,9 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	for _, image := range h.images {
 		top, _ := h.layers.top(image.ID)
 		h.tops = append(h.tops, top)
+		if unpacked, known := image.Unpacked.Get(); known {
+			h.packed += max(0, h.layers.bytesDown(top)-unpacked)
+		}
 		h.parents = append(h.parents, find(image.Parent))
 	}
 	for _, container := range h.containers {
@@ -299,7 +303,7 @@ func (h *host) layersFreed(c cleanup, isGone func(Container) bool) Optional[Recl
 	if !withheld.Exact && freed.Bytes > 0 {
 		return unknown
 	}
-	freed = freed.without(withheld.Bytes)
+	freed = freed.without(withheld.Bytes).without(h.packed)
 	blobs := Reclaimable{Exact: true}
 	if h.store == Containerd {
 		blobs = h.layers.blobs.freed(h.layers, h.images, removed)
