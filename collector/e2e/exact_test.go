@@ -377,7 +377,7 @@ func (h *exactHost) ask(path string, into any) {
 // the one before.
 func (h *exactHost) steadyPage() map[string]float64 {
 	h.t.Helper()
-	time.Sleep(300 * time.Millisecond) // for the events
+	time.Sleep(1500 * time.Millisecond) // for the events
 	var before, page map[string]float64
 	eventually(h.t, "a page that does not change", func() bool {
 		before, page = page, values(h.t, h.p.scrape())

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,8 @@ func (s *sizes) keep(containers []inventory.Container) {
 // what is known.
 func (e *Engine) measure(ctx context.Context, containers []inventory.Container) []inventory.Container {
 	e.sizes.keep(containers)
-	e.toMeasure.Store(&containers)
+	asked := slices.Clone(containers) // the question may outlive the scrape
+	e.toMeasure.Store(&asked)
 	for _, c := range containers {
 		if _, known := e.sizes.get(c); !known {
 			e.containerSizes.Change()
