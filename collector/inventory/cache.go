@@ -17,74 +17,101 @@ func removable(cache []CacheRecord, s scope) map[string]bool {
 		}
 	}
 	goes := make(map[string]bool)
-	for again := s != nothing; again; {
-		again = false
-		for _, record := range cache {
-			isOwn := record.Type == "internal" || record.Type == "frontend"
-			if goes[record.ID] || record.InUse || children[record.ID] > 0 || s == some && (record.Shared || isOwn) {
-				continue
-			}
-			goes[record.ID], again = true, true
-			for _, parent := range record.Parents {
-				children[parent]--
+	byID := make(map[string]CacheRecord, len(cache))
+	work := slices.Clone(cache)
+	for _, record := range cache {
+		byID[record.ID] = record
+	}
+	for s != nothing && len(work) > 0 {
+		record := work[len(work)-1]
+		work = work[:len(work)-1]
+		isOwn := record.Type == "internal" || record.Type == "frontend"
+		if goes[record.ID] || record.InUse || children[record.ID] > 0 || s == some && (record.Shared || isOwn) {
+			continue
+		}
+		goes[record.ID] = true
+		for _, id := range record.Parents {
+			children[id]--
+			if parent, there := byID[id]; there {
+				work = append(work, parent)
 			}
 		}
 	}
 	return goes
 }
 
-// surviving are the records that are left when images are gone, and then a builder
+// surviving are the records that may be left when images are gone, and then a builder
 // prune was: it takes what it would else have left to the images.
-func surviving(cache []CacheRecord, s scope) []CacheRecord {
-	if s == nothing {
-		return cache
-	}
-	goes := removable(unshared(cache), s)
-	var left []CacheRecord
-	for _, record := range cache {
-		if !goes[record.ID] {
-			left = append(left, record)
-		}
-	}
-	return left
+func (h *host) surviving(s scope, f fate) []CacheRecord {
+	cache, _ := h.cache.Get()
+	goes := removable(h.unshared(f), s)
+	return slices.DeleteFunc(slices.Clone(cache), func(record CacheRecord) bool { return goes[record.ID] })
 }
 
-func unshared(cache []CacheRecord) []CacheRecord {
-	var records []CacheRecord
-	for _, record := range cache {
-		record.Shared = false
-		records = append(records, record)
+// unshared are all records, as they are when images are gone: no image shares one any
+// more whose layer certainly went.
+func (h *host) unshared(f fate) []CacheRecord {
+	cache, _ := h.cache.Get()
+	records := slices.Clone(cache)
+	for i, record := range records {
+		candidates := h.candidates[record.ID]
+		mayStay := len(candidates) == 0 || slices.ContainsFunc(candidates, func(at int32) bool { return !f.going[at] })
+		records[i].Shared = record.Shared && mayStay
 	}
 	return records
 }
 
 // cacheFreed is what a builder prune frees: the records that no image shares. What
 // becomes of shared ones belongs to the images.
-func (h *host) cacheFreed(c cleanup) Optional[Reclaimable] {
+func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 	cache, known := h.cache.Get()
 	if !known {
 		return Optional[Reclaimable]{}
 	}
+	isHeld := func(record CacheRecord) bool { // by a container whose image was removed by force
+		return slices.ContainsFunc(h.candidates[record.ID], func(at int32) bool { return f.staying[at] })
+	}
 	goes := removable(cache, c.cache)
-	freed := Reclaimable{Exact: true}
+	freed, own := Reclaimable{Exact: true}, Reclaimable{Exact: true}
 	for _, record := range cache {
 		switch {
 		case !goes[record.ID]:
 		case h.store == Containerd:
 			freed = freed.plus(record.unpacked())
-		case !record.Shared:
+		case record.Shared:
+		case record.hasNoBlob():
 			freed = freed.plusOptional(record.Size)
-			freed.Exact = freed.Exact && !record.Uncounted
+		case isHeld(record):
+			own.Exact = false
+		default:
+			own = own.plusOptional(record.Size)
+			own.Exact = own.Exact && !record.Uncounted
 		}
 	}
+	if held, known := f.held.Get(); h.layersKnown && h.store != Containerd {
+		if !known && own.Bytes > 0 {
+			return Optional[Reclaimable]{}
+		}
+		own = own.without(held)
+	}
+	freed = freed.plus(own)
 	if c.images != nothing {
-		// Where the image goes that shares a record, so may the records under that.
-		mayGo := removable(unshared(cache), c.cache)
+		// Where the image goes that shares a record, so may the record and those under it.
+		mayGo := removable(withoutShared(cache), c.cache)
 		for _, record := range cache {
-			freed.Exact = freed.Exact && (record.Shared || goes[record.ID] || !mayGo[record.ID])
+			isCounted := goes[record.ID] || record.Shared && h.store != Containerd // there it is a layer
+			freed.Exact = freed.Exact && (isCounted || !mayGo[record.ID])
 		}
 	}
 	return Known(freed)
+}
+
+func withoutShared(cache []CacheRecord) []CacheRecord {
+	records := slices.Clone(cache)
+	for i := range records {
+		records[i].Shared = false
+	}
+	return records
 }
 
 // A blob is compressed, or at least no larger than the blocks that its files take,
@@ -142,33 +169,49 @@ func withoutBlobs(freed Reclaimable, surviving []CacheRecord) Reclaimable {
 // else has any more, or what counts as its own. A record is of one layer, and those
 // it was made from are of the layers under that; it does not say which layer it is,
 // but has its size.
-func (h *host) withoutCached(freed Reclaimable, going []bool, cache, surviving []CacheRecord) Reclaimable {
+func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
 	survives := make(map[string]bool, len(surviving))
 	for _, record := range surviving {
 		survives[record.ID] = true
 	}
 	var atLeast, largest, all int64
-	counted := make(map[int32]bool)
+	counted := make([]bool, len(h.layers.layers))
+	count := func(at int32) (size int64) {
+		if f.going[at] {
+			size, _ = h.layers.layers[at].size.Get()
+		}
+		if !counted[at] {
+			counted[at] = true
+			all += size
+		}
+		return size
+	}
+	cache, _ := h.cache.Get()
 	for _, record := range cache {
+		candidates := h.candidates[record.ID]
 		switch {
 		case record.Shared && !survives[record.ID]:
 			continue // it goes with the images
 		case h.store == Containerd && !record.Uncounted:
 			continue // it has unpacked one for itself
+		case record.Shared && len(candidates) == 0: // it contradicts the images: any layer can be its
+			for at := range f.going {
+				largest += count(int32(at))
+			}
 		}
 		var most int64
-		for _, at := range h.candidates[record.ID] {
-			if !going[at] {
-				continue
+		for _, at := range candidates {
+			held := count(at)
+			if h.store == Containerd {
+				// It holds a lease on the description of the image that it came from, and so
+				// all that this image has unpacked.
+				for under := h.layers.layers[at].under; under != bottom; under = h.layers.layers[under].under {
+					held += count(under)
+				}
 			}
-			size, _ := h.layers.layers[at].size.Get()
-			most = max(most, size)
-			if !counted[at] {
-				counted[at] = true
-				all += size
-			}
-			if record.Shared && len(h.candidates[record.ID]) == 1 {
-				atLeast += size
+			most = max(most, held)
+			if record.Shared && len(candidates) == 1 {
+				atLeast += held
 			}
 		}
 		largest += most
@@ -183,74 +226,94 @@ func (h *host) withoutCached(freed Reclaimable, going []bool, cache, surviving [
 // image shares is of an image's layer; any other can be of one that only containers
 // have, or of none.
 func (h *host) match(cache []CacheRecord) map[string][]int32 {
+	if h.store == Containerd { // the others have unpacked one for themselves
+		cache = slices.DeleteFunc(slices.Clone(cache), func(record CacheRecord) bool { return !record.Uncounted })
+	}
 	isListed, _ := h.layers.mark(h.images)
 	onTop := make(map[int32][]int32) // of each layer
 	for i, layer := range h.layers.layers {
 		onTop[layer.under] = append(onTop[layer.under], int32(i))
 	}
-	const root, anywhere = "", "?" // no parent; several, or one that is not there
-	children := make(map[string][]CacheRecord)
 	isRecord := make(map[string]bool, len(cache))
 	for _, record := range cache {
 		isRecord[record.ID] = true
 	}
+	var roots, strays []CacheRecord // without a parent; with several, or with one that is not there
+	children := make(map[string][]CacheRecord)
 	for _, record := range cache {
-		parent := anywhere
 		switch {
 		case len(record.Parents) == 0:
-			parent = root
+			roots = append(roots, record)
 		case len(record.Parents) == 1 && isRecord[record.Parents[0]]:
-			parent = record.Parents[0]
+			children[record.Parents[0]] = append(children[record.Parents[0]], record)
+		default:
+			strays = append(strays, record)
 		}
-		children[parent] = append(children[parent], record)
+	}
+
+	fits := func(record CacheRecord, at int32) bool {
+		size, sizeKnown := record.Size.Get()
+		layerSize, known := h.layers.layers[at].size.Get()
+		return isListed[at] == record.Shared && (!known || !sizeKnown || record.Uncounted || size == layerSize)
 	}
 	found := make(map[string][]int32)
-	var descend func(parent string, under []int32)
-	descend = func(parent string, under []int32) {
-		for _, record := range children[parent] {
-			if _, again := found[record.ID]; again {
-				continue
-			}
-			found[record.ID] = nil
-			size, sizeKnown := record.Size.Get()
-			for _, below := range under {
-				for _, at := range onTop[below] {
-					layerSize, known := h.layers.layers[at].size.Get()
-					fits := !known || !sizeKnown || record.Uncounted || size == layerSize || h.store == Containerd
-					if fits && (isListed[at] == record.Shared) {
-						found[record.ID] = append(found[record.ID], at)
-					}
+	candidatesOn := func(record CacheRecord, below []int32) (candidates []int32) {
+		for _, under := range below {
+			for _, at := range onTop[under] {
+				if fits(record, at) {
+					candidates = append(candidates, at)
 				}
 			}
-			descend(record.ID, found[record.ID])
-			if record.Shared {
-				found[record.ID] = h.narrow(found, record, children[record.ID])
-			}
+		}
+		return candidates
+	}
+	var descend func(record CacheRecord, candidates []int32)
+	descend = func(record CacheRecord, candidates []int32) {
+		if _, again := found[record.ID]; again {
+			return
+		}
+		found[record.ID] = candidates
+		for _, child := range children[record.ID] {
+			descend(child, candidatesOn(child, candidates))
+		}
+		if record.Shared {
+			found[record.ID] = h.narrow(found, record, children[record.ID])
 		}
 	}
-	descend(root, []int32{bottom})
-	descend(anywhere, slices.Collect(maps.Keys(onTop)))
+	for _, record := range roots {
+		descend(record, candidatesOn(record, []int32{bottom}))
+	}
+	type likeness struct { // of records that the same layers fit
+		shared, uncounted bool
+		size              Optional[int64]
+	}
+	everywhere := slices.Sorted(maps.Keys(onTop))
+	alike := make(map[likeness][]int32)
+	for _, record := range strays {
+		like := likeness{record.Shared, record.Uncounted, record.Size}
+		candidates, done := alike[like]
+		if !done {
+			candidates = candidatesOn(record, everywhere)
+			alike[like] = candidates
+		}
+		descend(record, candidates)
+	}
 	return found
 }
 
 // narrow leaves those candidates of a record on which lies a candidate of each shared
 // record that was made from it.
-func (h *host) narrow(found map[string][]int32, record CacheRecord, children []CacheRecord) (left []int32) {
-	for _, at := range found[record.ID] {
-		fits := true
-		for _, child := range children {
-			if !child.Shared {
-				continue
-			}
-			lies := false
-			for _, on := range found[child.ID] {
-				lies = lies || h.layers.layers[on].under == at
-			}
-			fits = fits && lies
+func (h *host) narrow(found map[string][]int32, record CacheRecord, children []CacheRecord) []int32 {
+	left := found[record.ID]
+	for _, child := range children {
+		if !child.Shared {
+			continue
 		}
-		if fits {
-			left = append(left, at)
+		under := make(map[int32]bool)
+		for _, on := range found[child.ID] {
+			under[h.layers.layers[on].under] = true
 		}
+		left = slices.DeleteFunc(slices.Clone(left), func(at int32) bool { return !under[at] })
 	}
 	return left
 }

@@ -128,10 +128,11 @@ type host struct {
 	imageOf    []int32 // of each container; removed: -1
 	volumes    Optional[[]Volume]
 	cache      Optional[[]CacheRecord]
-	candidates map[string][]int32 // the layers that a record of the cache can be of
+	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
+	allListed       bool // the images of all containers
 	layersKnown     bool // and images
 }
 
@@ -142,8 +143,7 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	records, imagesKnown := inventory.Images.Get()
 	h.images = distinct(records)
 	h.containers, h.containersKnown = inventory.Containers.Get()
-	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
-	if !h.layersKnown {
+	if !imagesKnown || !h.containersKnown {
 		return h
 	}
 	index := make(map[string]int32, len(h.images))
@@ -156,6 +156,14 @@ func newHost(inventory Inventory, store ImageStore) *host {
 		}
 		return none
 	}
+	for _, container := range h.containers {
+		h.imageOf = append(h.imageOf, find(container.ImageID))
+	}
+	h.allListed = !slices.Contains(h.imageOf, none)
+	h.layersKnown = h.layers != nil && h.layers.unexamined(h.images) == 0
+	if !h.layersKnown {
+		return h
+	}
 	for _, image := range h.images {
 		top, _ := h.layers.top(image.ID)
 		h.tops = append(h.tops, top)
@@ -163,9 +171,6 @@ func newHost(inventory Inventory, store ImageStore) *host {
 			h.packed += max(0, h.layers.bytesDown(top)-unpacked)
 		}
 		h.parents = append(h.parents, find(image.Parent))
-	}
-	for _, container := range h.containers {
-		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
 	if cache, known := h.cache.Get(); known && len(cache) > 0 {
 		h.candidates = h.match(cache)
@@ -184,6 +189,7 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		complete = complete && known
 	}
 	isGone := func(container Container) bool { return c.containers != nothing && container.State.Stopped() }
+	f, fateKnown := h.fateOf(c, isGone)
 	if c.containers != nothing {
 		add(h.writableLayers(isGone))
 	}
@@ -191,10 +197,18 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		add(h.volumesFreed(c.volumes, isGone))
 	}
 	if c.images != nothing || c.containers != nothing && bounded { // alone, the layers of removed images say too little
-		add(h.layersFreed(c, isGone))
+		var part Optional[Reclaimable]
+		if fateKnown {
+			part = h.layersFreed(c, f)
+		}
+		add(part)
 	}
 	if c.cache != nothing {
-		add(h.cacheFreed(c))
+		var part Optional[Reclaimable]
+		if fateKnown || h.store == Containerd || h.allListed {
+			part = h.cacheFreed(c, f)
+		}
+		add(part)
 	}
 	if !bounded {
 		return Optional[Reclaimable]{}
@@ -254,30 +268,42 @@ func usedVolumes(containers []Container, isGone func(Container) bool) map[string
 	return used
 }
 
-// layersFreed is what goes with images, and with containers whose image was removed
-// by force before them: the layers that nothing else has.
-func (h *host) layersFreed(c cleanup, isGone func(Container) bool) Optional[Reclaimable] {
-	unknown := Optional[Reclaimable]{}
-	if !h.layersKnown {
-		return unknown
-	}
-	removed := make([]bool, len(h.images))
-	if c.images != nothing {
-		var known bool
-		if removed, known = h.removeImages(c.images, isGone); !known {
-			return unknown
-		}
-	}
+// A fate is what becomes of images and layers when a command runs.
+type fate struct {
+	removed        []bool // images
+	going, staying []bool // layers; no layer does both
 
-	going, staying := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
-	for i, top := range h.tops {
-		if removed[i] {
-			h.layers.markDown(going, top)
-		} else {
-			h.layers.markDown(staying, top)
+	// held is what containers that stay hold of layers that nobody has looked at, at
+	// most; unknown if one of them does not say. The other way round, unseen says that
+	// a container goes whose layers nobody has looked at.
+	held   Optional[int64]
+	unseen bool
+}
+
+// fateOf finds what a cleanup does to images, and with them, or with containers whose
+// image was removed by force before, to the layers that nothing else has.
+func (h *host) fateOf(c cleanup, isGone func(Container) bool) (f fate, known bool) {
+	if !h.layersKnown {
+		return f, false
+	}
+	f.removed = make([]bool, len(h.images))
+	if c.images != nothing {
+		if f.removed, known = h.removeImages(c.images, isGone); !known {
+			return f, false
 		}
 	}
-	freed, withheld := Reclaimable{Exact: true}, Reclaimable{Exact: true}
+	f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
+	held := Reclaimable{Exact: true}
+	for i, top := range h.tops {
+		if f.removed[i] {
+			h.layers.markDown(f.going, top)
+			continue
+		}
+		h.layers.markDown(f.staying, top)
+		if image := h.images[i]; image.SeveralPlatforms { // of which only one was looked at
+			held = held.plusOptional(image.Size)
+		}
+	}
 	for i, container := range h.containers {
 		top, looked := int32(bottom), h.imageOf[i] != none
 		if looked {
@@ -287,36 +313,47 @@ func (h *host) layersFreed(c cleanup, isGone func(Container) bool) Optional[Recl
 		}
 		switch {
 		case looked && isGone(container):
-			h.layers.markDown(going, top)
+			h.layers.markDown(f.going, top)
 		case looked:
-			h.layers.markDown(staying, top)
-		case isGone(container): // of a removed image nothing can be asked
-			freed.Exact = false
-		default: // it keeps layers, nobody knows which
-			withheld = withheld.plusOptional(container.ImageSize)
+			h.layers.markDown(f.staying, top)
+		case isGone(container):
+			f.unseen = true
+		default:
+			held = held.plusOptional(container.ImageSize)
 		}
 	}
-	for i := range going {
-		going[i] = going[i] && !staying[i]
+	for i := range f.going {
+		f.going[i] = f.going[i] && !f.staying[i]
 	}
-	freed = freed.plus(h.layers.sum(going))
-	if !withheld.Exact && freed.Bytes > 0 {
+	if held.Exact {
+		f.held = Known(held.Bytes)
+	}
+	return f, true
+}
+
+// layersFreed is what the layers that go free, and with the containerd store their
+// blobs.
+func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
+	unknown := Optional[Reclaimable]{}
+	freed := h.layers.sum(f.going)
+	freed.Exact = freed.Exact && !f.unseen
+	held, heldKnown := f.held.Get()
+	if !heldKnown && freed.Bytes > 0 {
 		return unknown
 	}
-	freed = freed.without(withheld.Bytes).without(h.packed)
+	freed = freed.without(held).without(h.packed)
 	blobs := Reclaimable{Exact: true}
 	if h.store == Containerd {
-		blobs = h.layers.blobs.freed(h.layers, h.images, removed)
+		blobs = h.layers.blobs.freed(h.layers, h.images, f.removed)
 	}
 	if freed.Bytes == 0 && blobs.Bytes == 0 {
 		return Known(freed.plus(blobs))
 	}
-	cache, known := h.cache.Get()
-	if !known {
+	if _, known := h.cache.Get(); !known {
 		return unknown // it may hold all of them
 	}
-	survivors := surviving(cache, c.cache)
-	return Known(h.withoutCached(freed, going, cache, survivors).plus(withoutBlobs(blobs, survivors)))
+	survivors := h.surviving(c.cache, f)
+	return Known(h.withoutCached(freed, f, survivors).plus(withoutBlobs(blobs, survivors)))
 }
 
 // removeImages tells which images an image prune removes when some containers have
