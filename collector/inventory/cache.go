@@ -166,59 +166,64 @@ func withoutBlobs(freed Reclaimable, surviving []CacheRecord) Reclaimable {
 }
 
 // withoutCached takes off what the build cache goes on to hold of layers that nothing
-// else has any more, or what counts as its own. A record is of one layer, and those
-// it was made from are of the layers under that; it does not say which layer it is,
-// but has its size.
+// else has any more, or what counts as its own. A record is of one layer, and holds it
+// and all under it. It does not say which layer it is, but has its size.
 func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
 	survives := make(map[string]bool, len(surviving))
 	for _, record := range surviving {
 		survives[record.ID] = true
 	}
-	var atLeast, largest, all int64
-	counted := make([]bool, len(h.layers.layers))
-	count := func(at int32) (size int64) {
-		if f.going[at] {
-			size, _ = h.layers.layers[at].size.Get()
-		}
-		if !counted[at] {
-			counted[at] = true
-			all += size
-		}
-		return size
-	}
+	certain, possible := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
+	var open []CacheRecord
 	cache, _ := h.cache.Get()
 	for _, record := range cache {
 		candidates := h.candidates[record.ID]
 		switch {
-		case record.Shared && !survives[record.ID]:
-			continue // it goes with the images
-		case h.store == Containerd && !record.Uncounted:
-			continue // it has unpacked one for itself
+		case record.Shared && !survives[record.ID]: // it goes with the images
+		case h.store == Containerd && !record.Uncounted: // it has unpacked one for itself
+		case record.Shared && len(candidates) == 1:
+			h.layers.markDown(certain, candidates[0])
 		case record.Shared && len(candidates) == 0: // it contradicts the images: any layer can be its
-			for at := range f.going {
-				largest += count(int32(at))
+			copy(possible, f.going)
+			open = append(open, record)
+		default:
+			for _, at := range candidates {
+				h.layers.markDown(possible, at)
 			}
+			open = append(open, record)
 		}
-		var most int64
-		for _, at := range candidates {
-			held := count(at)
-			if h.store == Containerd {
-				// It holds a lease on the description of the image that it came from, and so
-				// all that this image has unpacked.
-				for under := h.layers.layers[at].under; under != bottom; under = h.layers.layers[under].under {
-					held += count(under)
-				}
-			}
-			most = max(most, held)
-			if record.Shared && len(candidates) == 1 {
-				atLeast += held
-			}
+	}
+
+	var atLeast, all int64
+	down := make([]int64, len(h.layers.layers)) // of each layer and those under it, what may be held beside what certainly is
+	for at, layer := range h.layers.layers {
+		size, _ := layer.size.Get()
+		if layer.under != bottom {
+			down[at] = down[layer.under]
+		}
+		switch {
+		case !f.going[at]:
+		case certain[at]:
+			atLeast += size
+		case possible[at]:
+			all += size
+			down[at] += size
+		}
+	}
+	var largest int64
+	for _, record := range open {
+		most := int64(0)
+		for _, at := range h.candidates[record.ID] {
+			most = max(most, down[at])
+		}
+		if len(h.candidates[record.ID]) == 0 && record.Shared {
+			most = all
 		}
 		largest += most
 	}
 	atMost := min(largest, all)
-	freed.Bytes = max(0, freed.Bytes-atMost)
-	freed.Exact = freed.Exact && atLeast == atMost
+	freed.Bytes = max(0, freed.Bytes-atLeast-atMost)
+	freed.Exact = freed.Exact && atMost == 0
 	return freed
 }
 
