@@ -121,6 +121,7 @@ type exactHost struct {
 	withoutBuildKit bool
 
 	p        *program
+	registry *enginetest.Registry
 	cli      string // the address for cleanup commands
 	mu       sync.Mutex
 	reported int64
@@ -128,7 +129,7 @@ type exactHost struct {
 
 func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	t.Helper()
-	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind))}
+	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind)), registry: enginetest.NewRegistry(t)}
 	// What a command reports is read where it is not yet rounded.
 	proxy := &httputil.ReverseProxy{
 		Transport: h.Transport(),
@@ -180,6 +181,7 @@ func (h *exactHost) change() {
 		"write to a container": func() error { return h.write(h.container(""), "/file") },
 		"write to a volume":    func() error { return h.write(h.container(""), "/data/file") },
 		"write anonymously":    func() error { return h.write(h.container(""), "/anonymous/file") },
+		"pull by digest":       func() error { return h.pull() },
 		"volume create":        func() error { h.count++; return h.do("volume", "create", fmt.Sprintf("unused%d", h.count)) },
 	}
 	for _, name := range []string{
@@ -241,6 +243,17 @@ func (h *exactHost) buildSome(build func(string, ...string) string, args ...stri
 	}
 	build(strings.Join(lines, "\n"), args...)
 	return nil
+}
+
+// pull pulls an image of few layers by its digest. It has no tag then.
+func (h *exactHost) pull() error {
+	var layers [][]byte
+	for i := range 1 + h.random.IntN(3) {
+		content := make([]byte, 10_000*(i+1))
+		rand.NewChaCha8([32]byte{byte(h.random.IntN(3)), byte(i)}).Read(content)
+		layers = append(layers, enginetest.Layer(fmt.Sprint("pulled", i), content))
+	}
+	return h.do("pull", "--quiet", h.registry.Add(h.t, "pulled", layers...))
 }
 
 // file puts a file into the build context, always the same for a seed.
