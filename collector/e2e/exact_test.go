@@ -313,8 +313,7 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 	off := o.predicted - o.freed
 	slack := int64(0)
 	if h.Kind == enginetest.Docker29Containerd {
-		// A tenth of this is the goal; seldom one is off by more, and why is not known yet.
-		slack = max(o.freed/100, 4096) // or one block
+		slack = max(o.freed/1000, 4096) // or one block
 	}
 	switch {
 	case !known:
