@@ -69,7 +69,7 @@ func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 		return Optional[Reclaimable]{}
 	}
 	isHeld := func(record CacheRecord) bool { // by a container whose image was removed by force
-		return slices.ContainsFunc(h.candidates[record.ID], func(at int32) bool { return f.staying[at] })
+		return f.known && slices.ContainsFunc(h.candidates[record.ID], func(at int32) bool { return f.staying[at] })
 	}
 	goes := removable(cache, c.cache)
 	freed, own := Reclaimable{Exact: true}, Reclaimable{Exact: true}
@@ -88,13 +88,11 @@ func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 			own.Exact = own.Exact && !record.Uncounted
 		}
 	}
-	if held, known := f.held.Get(); h.layersKnown && h.store != Containerd {
-		if !known && own.Bytes > 0 {
-			return Optional[Reclaimable]{}
-		}
-		own = own.without(held)
+	held, heldKnown := f.held.Get()
+	if !heldKnown && own.Bytes > 0 {
+		return Optional[Reclaimable]{}
 	}
-	freed = freed.plus(own)
+	freed = freed.plus(own.without(held))
 	if c.images != nothing {
 		// Where the image goes that shares a record, so may the record and those under it.
 		mayGo := removable(withoutShared(cache), c.cache)

@@ -125,14 +125,13 @@ type host struct {
 	tops       []int32 // the uppermost layer of each image
 	layers     *Layers
 	containers []Container
-	imageOf    []int32 // of each container; removed: -1
+	imageOf    []int32 // of each container; not listed: -1
 	volumes    Optional[[]Volume]
 	cache      Optional[[]CacheRecord]
 	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
-	allListed       bool // the images of all containers
 	layersKnown     bool // and images
 }
 
@@ -143,9 +142,6 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	records, imagesKnown := inventory.Images.Get()
 	h.images = distinct(records)
 	h.containers, h.containersKnown = inventory.Containers.Get()
-	if !imagesKnown || !h.containersKnown {
-		return h
-	}
 	index := make(map[string]int32, len(h.images))
 	for i, image := range h.images {
 		index[image.ID] = int32(i)
@@ -159,8 +155,7 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.allListed = !slices.Contains(h.imageOf, none)
-	h.layersKnown = h.layers != nil && h.layers.unexamined(h.images) == 0
+	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
 	if !h.layersKnown {
 		return h
 	}
@@ -189,7 +184,7 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		complete = complete && known
 	}
 	isGone := func(container Container) bool { return c.containers != nothing && container.State.Stopped() }
-	f, fateKnown := h.fateOf(c, isGone)
+	f := h.fateOf(c, isGone)
 	if c.containers != nothing {
 		add(h.writableLayers(isGone))
 	}
@@ -197,18 +192,10 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		add(h.volumesFreed(c.volumes, isGone))
 	}
 	if c.images != nothing || c.containers != nothing && bounded { // alone, the layers of removed images say too little
-		var part Optional[Reclaimable]
-		if fateKnown {
-			part = h.layersFreed(c, f)
-		}
-		add(part)
+		add(h.layersFreed(c, f))
 	}
 	if c.cache != nothing {
-		var part Optional[Reclaimable]
-		if fateKnown || h.store == Containerd || h.allListed {
-			part = h.cacheFreed(c, f)
-		}
-		add(part)
+		add(h.cacheFreed(c, f))
 	}
 	if !bounded {
 		return Optional[Reclaimable]{}
@@ -270,47 +257,31 @@ func usedVolumes(containers []Container, isGone func(Container) bool) map[string
 
 // A fate is what becomes of images and layers when a command runs.
 type fate struct {
+	known          bool   // of the rest only held is, otherwise
 	removed        []bool // images
 	going, staying []bool // layers; no layer does both
 
-	// held is what containers that stay hold of layers that nobody has looked at, at
-	// most; unknown if one of them does not say. The other way round, unseen says that
-	// a container goes whose layers nobody has looked at.
+	// held is what containers and images that stay hold of layers that nobody has looked
+	// at, at most; unknown if one of them does not say. The other way round, unseen says
+	// that a container goes whose layers nobody has looked at.
 	held   Optional[int64]
 	unseen bool
 }
 
 // fateOf finds what a cleanup does to images, and with them, or with containers whose
 // image was removed by force before, to the layers that nothing else has.
-func (h *host) fateOf(c cleanup, isGone func(Container) bool) (f fate, known bool) {
-	if !h.layersKnown {
-		return f, false
+func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
+	f := fate{known: h.layersKnown}
+	if f.known {
+		f.removed = make([]bool, len(h.images))
+		f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	}
-	f.removed = make([]bool, len(h.images))
-	if c.images != nothing {
-		if f.removed, known = h.removeImages(c.images, isGone); !known {
-			return f, false
-		}
+	if f.known && c.images != nothing {
+		f.removed, f.known = h.removeImages(c.images, isGone)
 	}
-	f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
-	held := Reclaimable{Exact: true}
-	for i, top := range h.tops {
-		if f.removed[i] {
-			h.layers.markDown(f.going, top)
-			continue
-		}
-		h.layers.markDown(f.staying, top)
-		if image := h.images[i]; image.SeveralPlatforms { // of which only one was looked at
-			held = held.plusOptional(image.Size)
-		}
-	}
+	held := Reclaimable{Exact: h.containersKnown}
 	for i, container := range h.containers {
-		top, looked := int32(bottom), h.imageOf[i] != none
-		if looked {
-			top = h.tops[h.imageOf[i]]
-		} else {
-			top, looked = h.layers.top(container.ImageID)
-		}
+		top, looked := h.topOf(i)
 		switch {
 		case looked && isGone(container):
 			h.layers.markDown(f.going, top)
@@ -318,23 +289,50 @@ func (h *host) fateOf(c cleanup, isGone func(Container) bool) (f fate, known boo
 			h.layers.markDown(f.staying, top)
 		case isGone(container):
 			f.unseen = true
-		default:
+		case h.imageOf[i] == none:
 			held = held.plusOptional(container.ImageSize)
 		}
 	}
-	for i := range f.going {
-		f.going[i] = f.going[i] && !f.staying[i]
+	if f.known {
+		for i, top := range h.tops {
+			if f.removed[i] {
+				h.layers.markDown(f.going, top)
+				continue
+			}
+			h.layers.markDown(f.staying, top)
+			if image := h.images[i]; image.SeveralPlatforms { // of which only one was looked at
+				held = held.plusOptional(image.Size)
+			}
+		}
+		for i := range f.going {
+			f.going[i] = f.going[i] && !f.staying[i]
+		}
 	}
 	if held.Exact {
 		f.held = Known(held.Bytes)
 	}
-	return f, true
+	return f
+}
+
+// topOf is the uppermost layer under a container, if it was looked at.
+func (h *host) topOf(container int) (top int32, looked bool) {
+	switch image := h.imageOf[container]; {
+	case !h.layersKnown:
+		return bottom, false
+	case image != none:
+		return h.tops[image], true
+	default:
+		return h.layers.top(h.containers[container].ImageID)
+	}
 }
 
 // layersFreed is what the layers that go free, and with the containerd store their
 // blobs.
 func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
 	unknown := Optional[Reclaimable]{}
+	if !f.known {
+		return unknown
+	}
 	freed := h.layers.sum(f.going)
 	freed.Exact = freed.Exact && !f.unseen
 	held, heldKnown := f.held.Get()
