@@ -151,9 +151,20 @@ func (r CacheRecord) blob() (atMost Optional[int64]) {
 func (r CacheRecord) hasNoBlob() bool { return strings.HasPrefix(r.Type, "source.") }
 
 // withoutBlobs takes off the blobs that the build cache goes on to hold: any record can
-// have the blob of any image's layer.
-func withoutBlobs(freed Reclaimable, surviving []CacheRecord) Reclaimable {
+// have the blob of any image's layer, unless it is known to be of one that stays.
+func (h *host) withoutBlobs(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
+	var kept []Image
+	for i, image := range h.images {
+		if !f.removed[i] {
+			kept = append(kept, image)
+		}
+	}
+	stays := h.layers.diffs(kept)
 	for _, record := range surviving {
+		candidates := h.candidates[record.ID]
+		if len(candidates) > 0 && !slices.ContainsFunc(candidates, func(at int32) bool { return !stays[h.layers.layers[at].diff] }) {
+			continue
+		}
 		atMost, known := record.blob().Get()
 		if !known {
 			return Reclaimable{}
@@ -257,9 +268,15 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 	fits := func(record CacheRecord, at int32) bool {
 		size, sizeKnown := record.Size.Get()
 		layerSize, known := h.layers.layers[at].size.Get()
-		return isListed[at] == record.Shared && (!known || !sizeKnown || record.Uncounted || size == layerSize)
+		switch {
+		case isListed[at] != record.Shared:
+			return false
+		case h.store == Containerd: // its size is that of the layer's blob
+			return !known || !sizeKnown || size <= layerSize+archiveOverhead
+		default:
+			return !known || !sizeKnown || record.Uncounted || size == layerSize
+		}
 	}
-	found := make(map[string][]int32)
 	candidatesOn := func(record CacheRecord, below []int32) (candidates []int32) {
 		for _, under := range below {
 			for _, at := range onTop[under] {
@@ -270,21 +287,30 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 		}
 		return candidates
 	}
-	var descend func(record CacheRecord, candidates []int32)
-	descend = func(record CacheRecord, candidates []int32) {
+	found := make(map[string][]int32)
+	// trail are the records from the lowest layer up, if they are all there.
+	var descend func(record CacheRecord, candidates []int32, trail []CacheRecord)
+	descend = func(record CacheRecord, candidates []int32, trail []CacheRecord) {
 		if _, again := found[record.ID]; again {
 			return
 		}
+		if h.store == Containerd && len(trail) > 0 {
+			candidates = slices.DeleteFunc(candidates, func(at int32) bool { return h.layers.blobs.contradict(h.layers, at, trail) })
+		}
 		found[record.ID] = candidates
 		for _, child := range children[record.ID] {
-			descend(child, candidatesOn(child, candidates))
+			var longer []CacheRecord
+			if len(trail) > 0 {
+				longer = append(slices.Clip(trail), child)
+			}
+			descend(child, candidatesOn(child, candidates), longer)
 		}
 		if record.Shared {
 			found[record.ID] = h.narrow(found, record, children[record.ID])
 		}
 	}
 	for _, record := range roots {
-		descend(record, candidatesOn(record, []int32{bottom}))
+		descend(record, candidatesOn(record, []int32{bottom}), []CacheRecord{record})
 	}
 	type likeness struct { // of records that the same layers fit
 		shared, uncounted bool
@@ -299,7 +325,7 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 			candidates = candidatesOn(record, everywhere)
 			alike[like] = candidates
 		}
-		descend(record, candidates)
+		descend(record, candidates, nil)
 	}
 	return found
 }

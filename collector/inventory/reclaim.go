@@ -351,7 +351,7 @@ func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
 		return unknown // it may hold all of them
 	}
 	survivors := h.surviving(c.cache, f)
-	return Known(h.withoutCached(freed, f, survivors).plus(withoutBlobs(blobs, survivors)))
+	return Known(h.withoutCached(freed, f, survivors).plus(h.withoutBlobs(blobs, f, survivors)))
 }
 
 // removeImages tells which images an image prune removes when some containers have
