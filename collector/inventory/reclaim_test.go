@@ -387,6 +387,13 @@ func TestBlobs(t *testing.T) {
 		t.Errorf("images take %d, want %d", got, all.Bytes)
 	}
 
+	// Records that builds took from the base, and the sizes of its blobs, tell which layers
+	// they keep: 1000 and 200, not 1000 and 40, though that would be as many.
+	y.record(CacheRecord{ID: "base", Uncounted: true, Shared: true, Size: Known[int64](500)})
+	y.record(CacheRecord{ID: "on it", Parents: tag("base"), Uncounted: true, Shared: true, Size: Known[int64](60)})
+	expect(map[Command]Reclaimable{ImagePruneAll: {all.Bytes - 1000 - 200 - 500 - 60, false}})
+	y.inventory.Cache = Known([]CacheRecord{})
+
 	// A container of which the name is kept keeps its image; the others go without what they share with it.
 	y.container("a", Running, 0)
 	containers, _ := y.inventory.Containers.Get()
