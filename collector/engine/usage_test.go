@@ -210,3 +210,49 @@ func TestMakesNoLayer(t *testing.T) {
 		}
 	}
 }
+
+// What images share of the build cache is not known from when one of them comes or goes
+// until the cache is asked for again. Where that is cheap, it is at once.
+func TestCacheOutdated(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
+	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
+	take := func(outdated bool) {
+		t.Helper()
+		a := inventory.Assess(takeInventory(e))
+		_, pruneKnown := a.Reclaimable[inventory.ImagePruneAll]
+		_, countKnown := a.CacheCount.Get()
+		if a.CacheOutdated != outdated || pruneKnown == outdated || !countKnown {
+			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.CacheOutdated, outdated, pruneKnown, countKnown)
+		}
+	}
+	list := func(ids ...string) {
+		var records []map[string]any
+		for _, id := range ids {
+			records = append(records, map[string]any{"Id": id, "Size": 7})
+			fake.Answer("/images/"+id+"/json", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":[%q]}}`, id, id)
+			})
+			fake.Answer("/images/"+id+"/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Size":7}]`) })
+		}
+		fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(records) })
+	}
+	take(false)
+	list("a", "b")
+	take(false)
+
+	e.cache.CallCheap(0)
+	fake.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+		fmt.Fprint(w, `{"BuildCache":[]}`)
+	})
+	e.cache.Change()
+	before := asked(fake, "type=build-cache")
+	eventually(t, "a dear list of the build cache", func() bool { takeInventory(e); return asked(fake, "type=build-cache") > before })
+	eventually(t, "its end", func() bool { return !e.cache.Ended().IsZero() })
+	take(false)
+	list("a", "c") // as many as before
+	take(true)
+	take(true)
+	eventually(t, "another one", func() bool { return !takeInventory(e).CacheOutdated })
+	take(false)
+}
