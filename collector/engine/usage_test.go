@@ -256,3 +256,25 @@ func TestCacheOutdated(t *testing.T) {
 	eventually(t, "another one", func() bool { return !takeInventory(e).CacheOutdated })
 	take(false)
 }
+
+// "docker cp" changes a stopped container, also where it only reads: it makes mount
+// points in it.
+func TestCopiedFromAndTo(t *testing.T) {
+	h, e, _ := newHall(t, once())
+	e.config.ContainerSizes = true
+	for _, action := range []string{"archive-path", "extract-to-dir"} {
+		eventually(t, "the size of a stopped container", func() bool {
+			takeInventory(e)
+			e.sizes.mu.Lock()
+			defer e.sizes.mu.Unlock()
+			_, known := e.sizes.of["c2"]
+			return known
+		})
+		before := asked(h.Fake, "/c2/json?size=1")
+		h.change(func() {}, "container "+action+" c2")
+		eventually(t, "another one after "+action, func() bool { takeInventory(e); return asked(h.Fake, "/c2/json?size=1") > before })
+		if asked(h.Fake, action) == 0 {
+			t.Errorf("the engine is not asked for events of %s", action)
+		}
+	}
+}

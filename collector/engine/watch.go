@@ -138,7 +138,7 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 	// Named one by one, because health checks alone make three events at each probe.
 	for _, action := range []events.Action{
 		events.ActionCreate, events.ActionStart, events.ActionRestart, events.ActionStop, events.ActionDie, events.ActionPause,
-		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionRemove, events.ActionCommit, events.ActionPull,
+		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionArchivePath, events.ActionRemove, events.ActionCommit, events.ActionPull,
 		events.ActionTag, events.ActionUnTag, events.ActionDelete, events.ActionImport, events.ActionLoad, events.ActionPrune,
 	} {
 		options.Filters.Add("event", string(action))
