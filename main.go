@@ -12,11 +12,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
 
@@ -72,6 +74,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.Command("serve", "Serve metrics. The default.").Default()
 	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
 
+	rules := app.Command("rules", "Print the alert rules, with thresholds of your choice.")
+	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
+	rulesTest := rules.Flag("test", "Write the rules and their unit tests into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
+	thresholds := alerts.Defaults()
+	for _, setting := range thresholds.Settings() {
+		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
+	}
+
 	exited := false // --help and --version have printed all that was wanted
 	app.Terminate(func(int) { exited = true })
 	command, err := app.Parse(args)
@@ -86,9 +96,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail("Bad command line, see --help", err)
 	}
-	if command == healthcheck.FullCommand() {
+	switch command {
+	case healthcheck.FullCommand():
 		if err := checkHealth(*webFlags.WebListenAddresses); err != nil {
 			return fail("Not healthy", err)
+		}
+		return 0
+	case rules.FullCommand():
+		if err := writeRules(stdout, thresholds, alerts.Format(*rulesFormat), *rulesTest); err != nil {
+			return fail("Cannot write the rules", err)
 		}
 		return 0
 	}
@@ -149,6 +165,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 		logger.Info("Stopped")
 		return 0
 	}
+}
+
+// writeRules prints the alert rules or, with their tests, writes them into a folder.
+func writeRules(w io.Writer, thresholds alerts.Thresholds, format alerts.Format, dir string) error {
+	if dir == "" {
+		return alerts.Write(w, thresholds, format)
+	}
+	files, err := alerts.Files(thresholds)
+	if err != nil {
+		return err
+	}
+	return writeFiles(dir, files)
+}
+
+// writeFiles writes files by their paths below a folder, which it makes if it is not there.
+func writeFiles(dir string, files map[string][]byte) error {
+	for path, content := range files {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newHandler puts all pages of the program together.
