@@ -354,3 +354,25 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// A list that was made before it was known of which image store is made again, though it
+// is dear: what a digest reference in it means was not known.
+func TestStoreIsToldLater(t *testing.T) {
+	e, fake, _ := serve(t, "api-1.44-containerd")
+	fake.Answer("/info", http.NotFound)
+	takeInventory(e)
+	e.compareCounts(context.Background())
+	if e.images.HasChanged() {
+		t.Error("the images have changed before the engine told its store")
+	}
+	fake.Answer("/info", nil)
+	e.compareCounts(context.Background())
+	if !e.images.HasChanged() {
+		t.Error("the images have not changed since")
+	}
+	takeInventory(e)
+	e.compareCounts(context.Background())
+	if e.images.HasChanged() {
+		t.Error("the images have changed again")
+	}
+}
