@@ -121,6 +121,7 @@ type exactHost struct {
 	withoutBuildKit bool
 
 	p        *program
+	registry *enginetest.Registry
 	cli      string // the address for cleanup commands
 	mu       sync.Mutex
 	reported int64
@@ -128,7 +129,7 @@ type exactHost struct {
 
 func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	t.Helper()
-	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind))}
+	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind)), registry: enginetest.NewRegistry(t)}
 	// What a command reports is read where it is not yet rounded.
 	proxy := &httputil.ReverseProxy{
 		Transport: h.Transport(),
@@ -171,15 +172,16 @@ func (h *exactHost) change() {
 		},
 		"create with a volume": func() error {
 			h.count++
-			return h.do("create", "--network=none", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
+			return h.do("create", "--network=none", "--label=volumes", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
 		},
 		"run with a volume": func() error {
 			h.count++
-			return h.do("run", "-d", "--network=none", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
+			return h.do("run", "-d", "--network=none", "--label=volumes", "-v", fmt.Sprintf("named%d:/data", h.count%6), "-v", "/anonymous", h.tag())
 		},
 		"write to a container": func() error { return h.write(h.container(""), "/file") },
-		"write to a volume":    func() error { return h.write(h.container(""), "/data/file") },
-		"write anonymously":    func() error { return h.write(h.container(""), "/anonymous/file") },
+		"write to a volume":    func() error { return h.write(h.withVolumes(), "/data/file") },
+		"write anonymously":    func() error { return h.write(h.withVolumes(), "/anonymous/file") },
+		"pull by digest":       func() error { return h.pull() },
 		"volume create":        func() error { h.count++; return h.do("volume", "create", fmt.Sprintf("unused%d", h.count)) },
 	}
 	for _, name := range []string{
@@ -243,6 +245,17 @@ func (h *exactHost) buildSome(build func(string, ...string) string, args ...stri
 	return nil
 }
 
+// pull pulls an image of few layers by its digest. It has no tag then.
+func (h *exactHost) pull() error {
+	var layers [][]byte
+	for i := range 1 + h.random.IntN(3) {
+		content := make([]byte, 10_000*(i+1))
+		rand.NewChaCha8([32]byte{byte(h.random.IntN(3)), byte(i)}).Read(content)
+		layers = append(layers, enginetest.Layer(fmt.Sprint("pulled", i), content))
+	}
+	return h.do("pull", "--quiet", h.registry.Add(h.t, "pulled", layers...))
+}
+
 // file puts a file into the build context, always the same for a seed.
 func (h *exactHost) file(name string, size, seed int) string {
 	path := filepath.Join(h.Dir, h.Context, name)
@@ -257,6 +270,12 @@ func (h *exactHost) file(name string, size, seed int) string {
 		h.t.Fatal(err)
 	}
 	return path
+}
+
+// withVolumes is a container that has some. In any other the copy would fail, and yet
+// make mount points of which no event tells.
+func (h *exactHost) withVolumes() string {
+	return h.oneOf(strings.Fields(h.Docker("ps", "-aq", "--filter", "label=volumes")))
 }
 
 func (h *exactHost) write(container, path string) error {
@@ -297,11 +316,16 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nimages before:\n%s\nbuild cache before:\n%s\nthe page before:\n%s\nwhat went from the disk: %v",
 			command, o.predicted, o.exact, o.freed, o.reported, images, cache, reclaimables(page), gone(before, after))
 	}
+	// The others print records that images share, too, or leave out layers of images that
+	// were removed by force.
+	printsAll := []string{"docker image prune", "docker image prune --all", "docker volume prune", "docker volume prune --all", "docker builder prune"}
+	if o.exact && h.Kind != enginetest.Docker29Containerd && slices.Contains(printsAll, command) && o.predicted != o.reported {
+		h.t.Errorf("not what the command prints: %s", explain())
+	}
 	off := o.predicted - o.freed
 	slack := int64(0)
 	if h.Kind == enginetest.Docker29Containerd {
-		// A tenth of this is the goal; seldom one is off by more, and why is not known yet.
-		slack = max(o.freed/100, 4096) // or one block
+		slack = max(o.freed/1000, 4096) // or one block
 	}
 	switch {
 	case !known:

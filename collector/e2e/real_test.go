@@ -247,3 +247,30 @@ func record(t *testing.T, folder string, kind enginetest.Kind, apiVersion string
 		write(t, filepath.Join(dir, file+".json"), recorded)
 	}
 }
+
+// An image that was pulled by its digest is untagged, but not dangling. A prune of
+// dangling images takes it with graph drivers, and leaves it in the containerd store.
+func TestPulledByDigest(t *testing.T) {
+	for _, kind := range enginetest.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			p, engine := real(t, kind)
+			const prune, pruneAll = `docker_reclaimable_bytes{command="docker image prune"}`, `docker_reclaimable_bytes{command="docker image prune --all"}`
+			reference := enginetest.NewRegistry(t).Add(t, "pulled", enginetest.Layer("file", make([]byte, 10_000)))
+			engine.Docker("pull", "--quiet", reference)
+			page := make(map[string]float64)
+			eventually(t, "a page with the image", func() bool {
+				page = values(t, p.scrape())
+				return page["docker_images_untagged"] == 1 && page[pruneAll] > 0
+			})
+			if page["docker_images_dangling"] != 0 || page["docker_images_intermediate"] != 0 || page["docker_images_tagged"] != 0 {
+				t.Errorf("the page says %v", page)
+			}
+			engine.Docker("image", "prune", "--force")
+			left := engine.Docker("images", "--all", "--quiet")
+			if isTaken := left == ""; isTaken != (page[prune] > 0) {
+				t.Errorf("%s: %v; the engine has left %q", prune, page[prune], left)
+			}
+		})
+	}
+}

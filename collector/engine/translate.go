@@ -73,7 +73,7 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 		}
 		translated.Size = sizeOf(record.Size)
 		translated.SharedSize = sizeOf(record.SharedSize)
-		translated.Unpacked = unpacked(record.Manifests)
+		translated.Unpacked, translated.SeveralPlatforms = unpacked(record.Manifests)
 		if isIndex(record.Descriptor) {
 			size, known := sizeOf(record.Descriptor.Size).Get()
 			translated.IndexSize = size
@@ -87,19 +87,21 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 }
 
 // unpacked is how many bytes of an image are unpacked, if it is there for one platform.
-func unpacked(manifests []image.ManifestSummary) inventory.Optional[int64] {
-	var bytes inventory.Optional[int64]
-	platforms := 0
+func unpacked(manifests []image.ManifestSummary) (bytes inventory.Optional[int64], severalPlatforms bool) {
+	found := false
 	for _, manifest := range manifests {
 		if manifest.Kind != image.ManifestKindImage || !manifest.Available {
 			continue
 		}
-		if platforms++; platforms > 1 || manifest.ImageData == nil {
-			return inventory.Optional[int64]{}
+		if found {
+			return inventory.Optional[int64]{}, true
 		}
-		bytes = sizeOf(manifest.ImageData.Size.Unpacked)
+		found = true
+		if manifest.ImageData != nil {
+			bytes = sizeOf(manifest.ImageData.Size.Unpacked)
+		}
 	}
-	return bytes
+	return bytes, false
 }
 
 // isIndex tells whether an image of the containerd store is a list of platforms.

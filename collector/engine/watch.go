@@ -307,6 +307,7 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 	switch {
 	case len(before) == 1: // what an image is made of does not change
 		looked.Size, looked.SharedSize, looked.Unpacked, looked.IndexSize = before[0].Size, before[0].SharedSize, before[0].Unpacked, before[0].IndexSize
+		looked.SeveralPlatforms = before[0].SeveralPlatforms
 	case e.about.lastStore() == inventory.Known(inventory.GraphDriver):
 		looked.Size = sizeOf(inspected.Size)
 	case len(looked.Tags) > 0:
@@ -315,7 +316,7 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 		if err != nil {
 			return inventory.Image{}, err
 		}
-		looked.Size, looked.Unpacked, looked.IndexSize = listed.Size, listed.Unpacked, listed.IndexSize
+		looked.Size, looked.Unpacked, looked.IndexSize, looked.SeveralPlatforms = listed.Size, listed.Unpacked, listed.IndexSize, listed.SeveralPlatforms
 	}
 	if _, known := looked.Size.Get(); !known { // a list will tell
 		e.images.Change()

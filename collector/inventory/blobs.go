@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -16,6 +17,7 @@ type blobs struct {
 	own     map[string]lump // by image ID: what no other image had
 	shared  []lump          // what several images had, the largest first
 	weights []float64       // by diff: if bytes of unpacked and compressed layers are proportional
+	lumps   [][]lump        // by diff: those that hold it
 }
 
 // A lump is diffs whose blobs weigh so many bytes together. The own lump of an image
@@ -24,6 +26,7 @@ type lump struct {
 	diffs  []int32
 	bytes  int64
 	rather bool // or rather more
+	owner  bool // or rather less, by a manifest and a configuration
 }
 
 // weigh finds what a list's sizes say of blobs. It is nil if they say nothing, or
@@ -84,13 +87,13 @@ func weigh(l *Layers, list []Image) *blobs {
 		size, sizeKnown := image.Size.Get()
 		shared, sharedKnown := image.SharedSize.Get()
 		unpacked, unpackedKnown := image.Unpacked.Get()
-		own, common := lump{bytes: size - unpacked - shared + sharedUnpacked}, sum{bytes: shared - sharedUnpacked}
+		own, common := lump{bytes: size - unpacked - shared + sharedUnpacked, owner: true}, sum{bytes: shared - sharedUnpacked}
 		if !sizeKnown || !sharedKnown || !unpackedKnown || common.bytes < 0 || own.bytes < 0 {
 			return nil
 		}
 		own.bytes += image.IndexSize
 		if repeated[i] > 0 { // an image's size counts such a blob twice
-			own = lump{bytes: max(0, own.bytes-repeated[i]), rather: true}
+			own.bytes, own.rather = max(0, own.bytes-repeated[i]), true
 		}
 		for _, diff := range held[i] {
 			set := sets[diff]
@@ -129,7 +132,45 @@ func weigh(l *Layers, list []Image) *blobs {
 		return cmp.Or(cmp.Compare(y.bytes, x.bytes), slices.Compare(x.diffs, y.diffs))
 	})
 	b.apportion(l)
+	b.lumps = make([][]lump, l.diffCount)
+	for _, lump := range slices.AppendSeq(slices.Clone(b.shared), maps.Values(b.own)) {
+		for _, diff := range lump.diffs {
+			b.lumps[diff] = append(b.lumps[diff], lump)
+		}
+	}
 	return b
+}
+
+// contradict tells whether records cannot be of a layer and of those under it, one
+// each: the sizes of such records are those of blobs.
+func (b *blobs) contradict(l *Layers, top int32, records []CacheRecord) bool {
+	if b == nil {
+		return false
+	}
+	bytes := make(map[int32]int64) // by diff
+	for i, at := len(records)-1, top; i >= 0; i, at = i-1, l.layers[at].under {
+		size, known := records[i].Size.Get()
+		diff := l.layers[at].diff
+		if _, again := bytes[diff]; again || !known {
+			return false
+		}
+		bytes[diff] = size
+	}
+	for diff := range bytes {
+		for _, lump := range b.lumps[diff] {
+			var sum int64
+			whole := true
+			for _, other := range lump.diffs {
+				size, there := bytes[other]
+				sum += size
+				whole = whole && there
+			}
+			if !lump.rather && (sum > lump.bytes || whole && !lump.owner && sum != lump.bytes) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // A sum says that some sets of diffs weigh so many bytes together.

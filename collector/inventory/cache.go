@@ -17,74 +17,99 @@ func removable(cache []CacheRecord, s scope) map[string]bool {
 		}
 	}
 	goes := make(map[string]bool)
-	for again := s != nothing; again; {
-		again = false
-		for _, record := range cache {
-			isOwn := record.Type == "internal" || record.Type == "frontend"
-			if goes[record.ID] || record.InUse || children[record.ID] > 0 || s == some && (record.Shared || isOwn) {
-				continue
-			}
-			goes[record.ID], again = true, true
-			for _, parent := range record.Parents {
-				children[parent]--
+	byID := make(map[string]CacheRecord, len(cache))
+	work := slices.Clone(cache)
+	for _, record := range cache {
+		byID[record.ID] = record
+	}
+	for s != nothing && len(work) > 0 {
+		record := work[len(work)-1]
+		work = work[:len(work)-1]
+		isOwn := record.Type == "internal" || record.Type == "frontend"
+		if goes[record.ID] || record.InUse || children[record.ID] > 0 || s == some && (record.Shared || isOwn) {
+			continue
+		}
+		goes[record.ID] = true
+		for _, id := range record.Parents {
+			children[id]--
+			if parent, there := byID[id]; there {
+				work = append(work, parent)
 			}
 		}
 	}
 	return goes
 }
 
-// surviving are the records that are left when images are gone, and then a builder
+// surviving are the records that may be left when images are gone, and then a builder
 // prune was: it takes what it would else have left to the images.
-func surviving(cache []CacheRecord, s scope) []CacheRecord {
-	if s == nothing {
-		return cache
-	}
-	goes := removable(unshared(cache), s)
-	var left []CacheRecord
-	for _, record := range cache {
-		if !goes[record.ID] {
-			left = append(left, record)
-		}
-	}
-	return left
+func (h *host) surviving(s scope, f fate) []CacheRecord {
+	cache, _ := h.cache.Get()
+	goes := removable(h.unshared(f), s)
+	return slices.DeleteFunc(slices.Clone(cache), func(record CacheRecord) bool { return goes[record.ID] })
 }
 
-func unshared(cache []CacheRecord) []CacheRecord {
-	var records []CacheRecord
-	for _, record := range cache {
-		record.Shared = false
-		records = append(records, record)
+// unshared are all records, as they are when images are gone: no image shares one any
+// more whose layer certainly went.
+func (h *host) unshared(f fate) []CacheRecord {
+	cache, _ := h.cache.Get()
+	records := slices.Clone(cache)
+	for i, record := range records {
+		candidates := h.candidates[record.ID]
+		mayStay := len(candidates) == 0 || slices.ContainsFunc(candidates, func(at int32) bool { return !f.going[at] })
+		records[i].Shared = record.Shared && mayStay
 	}
 	return records
 }
 
 // cacheFreed is what a builder prune frees: the records that no image shares. What
 // becomes of shared ones belongs to the images.
-func (h *host) cacheFreed(c cleanup) Optional[Reclaimable] {
+func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 	cache, known := h.cache.Get()
 	if !known {
 		return Optional[Reclaimable]{}
 	}
+	isHeld := func(record CacheRecord) bool { // by a container whose image was removed by force
+		return f.known && slices.ContainsFunc(h.candidates[record.ID], func(at int32) bool { return f.staying[at] })
+	}
 	goes := removable(cache, c.cache)
-	freed := Reclaimable{Exact: true}
+	freed, own := Reclaimable{Exact: true}, Reclaimable{Exact: true}
 	for _, record := range cache {
 		switch {
 		case !goes[record.ID]:
 		case h.store == Containerd:
 			freed = freed.plus(record.unpacked())
-		case !record.Shared:
+		case record.Shared:
+		case record.hasNoBlob():
 			freed = freed.plusOptional(record.Size)
-			freed.Exact = freed.Exact && !record.Uncounted
+		case isHeld(record):
+			own.Exact = false
+		default:
+			own = own.plusOptional(record.Size)
+			own.Exact = own.Exact && !record.Uncounted
 		}
 	}
+	held, heldKnown := f.held.Get()
+	if !heldKnown && own.Bytes > 0 {
+		return Optional[Reclaimable]{}
+	}
+	freed = freed.plus(own.without(held))
 	if c.images != nothing {
-		// Where the image goes that shares a record, so may the records under that.
-		mayGo := removable(unshared(cache), c.cache)
+		// Where the image goes that shares a record, so may the record and those under it.
+		mayGo := removable(withoutShared(cache), c.cache)
 		for _, record := range cache {
-			freed.Exact = freed.Exact && (record.Shared || goes[record.ID] || !mayGo[record.ID])
+			isCounted := goes[record.ID] || record.Shared && h.store != Containerd // there it is a layer
+			freed.Exact = freed.Exact && (isCounted || !mayGo[record.ID])
 		}
 	}
 	return Known(freed)
+}
+
+func withoutShared(cache []CacheRecord) []CacheRecord {
+	records := slices.Clone(cache)
+	for i := range records {
+		records[i].Shared = false
+	}
+	return records
 }
 
 // A blob is compressed, or at least no larger than the blocks that its files take,
@@ -126,9 +151,20 @@ func (r CacheRecord) blob() (atMost Optional[int64]) {
 func (r CacheRecord) hasNoBlob() bool { return strings.HasPrefix(r.Type, "source.") }
 
 // withoutBlobs takes off the blobs that the build cache goes on to hold: any record can
-// have the blob of any image's layer.
-func withoutBlobs(freed Reclaimable, surviving []CacheRecord) Reclaimable {
+// have the blob of any image's layer, unless it is known to be of one that stays.
+func (h *host) withoutBlobs(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
+	var kept []Image
+	for i, image := range h.images {
+		if !f.removed[i] {
+			kept = append(kept, image)
+		}
+	}
+	stays := h.layers.diffs(kept)
 	for _, record := range surviving {
+		candidates := h.candidates[record.ID]
+		if len(candidates) > 0 && !slices.ContainsFunc(candidates, func(at int32) bool { return !stays[h.layers.layers[at].diff] }) {
+			continue
+		}
 		atMost, known := record.blob().Get()
 		if !known {
 			return Reclaimable{}
@@ -139,43 +175,64 @@ func withoutBlobs(freed Reclaimable, surviving []CacheRecord) Reclaimable {
 }
 
 // withoutCached takes off what the build cache goes on to hold of layers that nothing
-// else has any more, or what counts as its own. A record is of one layer, and those
-// it was made from are of the layers under that; it does not say which layer it is,
-// but has its size.
-func (h *host) withoutCached(freed Reclaimable, going []bool, cache, surviving []CacheRecord) Reclaimable {
+// else has any more, or what counts as its own. A record is of one layer, and holds it
+// and all under it. It does not say which layer it is, but has its size.
+func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
 	survives := make(map[string]bool, len(surviving))
 	for _, record := range surviving {
 		survives[record.ID] = true
 	}
-	var atLeast, largest, all int64
-	counted := make(map[int32]bool)
+	certain, possible := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
+	var open []CacheRecord
+	cache, _ := h.cache.Get()
 	for _, record := range cache {
+		candidates := h.candidates[record.ID]
 		switch {
-		case record.Shared && !survives[record.ID]:
-			continue // it goes with the images
-		case h.store == Containerd && !record.Uncounted:
-			continue // it has unpacked one for itself
+		case record.Shared && !survives[record.ID]: // it goes with the images
+		case h.store == Containerd && !record.Uncounted: // it has unpacked one for itself
+		case record.Shared && len(candidates) == 1:
+			h.layers.markDown(certain, candidates[0])
+		case record.Shared && len(candidates) == 0: // it contradicts the images: any layer can be its
+			copy(possible, f.going)
+			open = append(open, record)
+		default:
+			for _, at := range candidates {
+				h.layers.markDown(possible, at)
+			}
+			open = append(open, record)
 		}
-		var most int64
+	}
+
+	var atLeast, all int64
+	down := make([]int64, len(h.layers.layers)) // of each layer and those under it, what may be held beside what certainly is
+	for at, layer := range h.layers.layers {
+		size, _ := layer.size.Get()
+		if layer.under != bottom {
+			down[at] = down[layer.under]
+		}
+		switch {
+		case !f.going[at]:
+		case certain[at]:
+			atLeast += size
+		case possible[at]:
+			all += size
+			down[at] += size
+		}
+	}
+	var largest int64
+	for _, record := range open {
+		most := int64(0)
 		for _, at := range h.candidates[record.ID] {
-			if !going[at] {
-				continue
-			}
-			size, _ := h.layers.layers[at].size.Get()
-			most = max(most, size)
-			if !counted[at] {
-				counted[at] = true
-				all += size
-			}
-			if record.Shared && len(h.candidates[record.ID]) == 1 {
-				atLeast += size
-			}
+			most = max(most, down[at])
+		}
+		if len(h.candidates[record.ID]) == 0 && record.Shared {
+			most = all
 		}
 		largest += most
 	}
 	atMost := min(largest, all)
-	freed.Bytes = max(0, freed.Bytes-atMost)
-	freed.Exact = freed.Exact && atLeast == atMost
+	freed.Bytes = max(0, freed.Bytes-atLeast-atMost)
+	freed.Exact = freed.Exact && atMost == 0
 	return freed
 }
 
@@ -183,74 +240,109 @@ func (h *host) withoutCached(freed Reclaimable, going []bool, cache, surviving [
 // image shares is of an image's layer; any other can be of one that only containers
 // have, or of none.
 func (h *host) match(cache []CacheRecord) map[string][]int32 {
+	if h.store == Containerd { // the others have unpacked one for themselves
+		cache = slices.DeleteFunc(slices.Clone(cache), func(record CacheRecord) bool { return !record.Uncounted })
+	}
 	isListed, _ := h.layers.mark(h.images)
 	onTop := make(map[int32][]int32) // of each layer
 	for i, layer := range h.layers.layers {
 		onTop[layer.under] = append(onTop[layer.under], int32(i))
 	}
-	const root, anywhere = "", "?" // no parent; several, or one that is not there
-	children := make(map[string][]CacheRecord)
 	isRecord := make(map[string]bool, len(cache))
 	for _, record := range cache {
 		isRecord[record.ID] = true
 	}
+	var roots, strays []CacheRecord // without a parent; with several, or with one that is not there
+	children := make(map[string][]CacheRecord)
 	for _, record := range cache {
-		parent := anywhere
 		switch {
 		case len(record.Parents) == 0:
-			parent = root
+			roots = append(roots, record)
 		case len(record.Parents) == 1 && isRecord[record.Parents[0]]:
-			parent = record.Parents[0]
+			children[record.Parents[0]] = append(children[record.Parents[0]], record)
+		default:
+			strays = append(strays, record)
 		}
-		children[parent] = append(children[parent], record)
 	}
-	found := make(map[string][]int32)
-	var descend func(parent string, under []int32)
-	descend = func(parent string, under []int32) {
-		for _, record := range children[parent] {
-			if _, again := found[record.ID]; again {
-				continue
-			}
-			found[record.ID] = nil
-			size, sizeKnown := record.Size.Get()
-			for _, below := range under {
-				for _, at := range onTop[below] {
-					layerSize, known := h.layers.layers[at].size.Get()
-					fits := !known || !sizeKnown || record.Uncounted || size == layerSize || h.store == Containerd
-					if fits && (isListed[at] == record.Shared) {
-						found[record.ID] = append(found[record.ID], at)
-					}
+
+	fits := func(record CacheRecord, at int32) bool {
+		size, sizeKnown := record.Size.Get()
+		layerSize, known := h.layers.layers[at].size.Get()
+		switch {
+		case isListed[at] != record.Shared:
+			return false
+		case h.store == Containerd: // its size is that of the layer's blob
+			return !known || !sizeKnown || size <= layerSize+archiveOverhead
+		default:
+			return !known || !sizeKnown || record.Uncounted || size == layerSize
+		}
+	}
+	candidatesOn := func(record CacheRecord, below []int32) (candidates []int32) {
+		for _, under := range below {
+			for _, at := range onTop[under] {
+				if fits(record, at) {
+					candidates = append(candidates, at)
 				}
 			}
-			descend(record.ID, found[record.ID])
-			if record.Shared {
-				found[record.ID] = h.narrow(found, record, children[record.ID])
+		}
+		return candidates
+	}
+	found := make(map[string][]int32)
+	// trail are the records from the lowest layer up, if they are all there.
+	var descend func(record CacheRecord, candidates []int32, trail []CacheRecord)
+	descend = func(record CacheRecord, candidates []int32, trail []CacheRecord) {
+		if _, again := found[record.ID]; again {
+			return
+		}
+		if h.store == Containerd && len(trail) > 0 {
+			candidates = slices.DeleteFunc(candidates, func(at int32) bool { return h.layers.blobs.contradict(h.layers, at, trail) })
+		}
+		found[record.ID] = candidates
+		for _, child := range children[record.ID] {
+			var longer []CacheRecord
+			if len(trail) > 0 {
+				longer = append(slices.Clip(trail), child)
 			}
+			descend(child, candidatesOn(child, candidates), longer)
+		}
+		if record.Shared {
+			found[record.ID] = h.narrow(found, record, children[record.ID])
 		}
 	}
-	descend(root, []int32{bottom})
-	descend(anywhere, slices.Collect(maps.Keys(onTop)))
+	for _, record := range roots {
+		descend(record, candidatesOn(record, []int32{bottom}), []CacheRecord{record})
+	}
+	type likeness struct { // of records that the same layers fit
+		shared, uncounted bool
+		size              Optional[int64]
+	}
+	everywhere := slices.Sorted(maps.Keys(onTop))
+	alike := make(map[likeness][]int32)
+	for _, record := range strays {
+		like := likeness{record.Shared, record.Uncounted, record.Size}
+		candidates, done := alike[like]
+		if !done {
+			candidates = candidatesOn(record, everywhere)
+			alike[like] = candidates
+		}
+		descend(record, candidates, nil)
+	}
 	return found
 }
 
 // narrow leaves those candidates of a record on which lies a candidate of each shared
 // record that was made from it.
-func (h *host) narrow(found map[string][]int32, record CacheRecord, children []CacheRecord) (left []int32) {
-	for _, at := range found[record.ID] {
-		fits := true
-		for _, child := range children {
-			if !child.Shared {
-				continue
-			}
-			lies := false
-			for _, on := range found[child.ID] {
-				lies = lies || h.layers.layers[on].under == at
-			}
-			fits = fits && lies
+func (h *host) narrow(found map[string][]int32, record CacheRecord, children []CacheRecord) []int32 {
+	left := found[record.ID]
+	for _, child := range children {
+		if !child.Shared {
+			continue
 		}
-		if fits {
-			left = append(left, at)
+		under := make(map[int32]bool)
+		for _, on := range found[child.ID] {
+			under[h.layers.layers[on].under] = true
 		}
+		left = slices.DeleteFunc(slices.Clone(left), func(at int32) bool { return !under[at] })
 	}
 	return left
 }

@@ -73,6 +73,10 @@ type Image struct {
 	// unknown of an image that is there for several platforms.
 	Unpacked Optional[int64]
 
+	// SeveralPlatforms says that the image is there for more than one, of which only
+	// one is looked at. Containerd store only.
+	SeveralPlatforms bool
+
 	// IndexSize is the size of the blob that lists the image's platforms, if it has
 	// one, which Size leaves out. Containerd store only.
 	IndexSize int64

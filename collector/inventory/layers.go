@@ -53,7 +53,8 @@ const emptyDiff = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf
 // The history does not say which of its steps of size 0 are layers. Where several
 // layouts are possible it takes one at which the layers that images share have one
 // size: what sets of images hold and free adds up the same with each of them, unless
-// a border between two images lies within such a gap.
+// a border between two images lies within such a gap. Layers whose size nothing
+// settles have none.
 //
 // The list is of the containerd store, at a time when it held these images and no
 // others: there it tells what the compressed copies of layers weigh. Without it that
@@ -62,12 +63,10 @@ func LayOut(contents map[string]Content, list []Image) *Layers {
 	l := &Layers{tops: make(map[string]int32, len(contents))}
 	diffs := make(map[string]int32)
 	paths := make(map[[2]int32]int32) // by the layer under it and the diff
-	ids := slices.SortedFunc(maps.Keys(contents), func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(contents[a].DiffIDs), len(contents[b].DiffIDs)), cmp.Compare(a, b))
-	})
-	for _, id := range ids { // the shortest first: it leaves the least choice to the others
+	var chains []chain
+	for _, id := range slices.Sorted(maps.Keys(contents)) {
+		c := chain{history: contents[id].History}
 		top := int32(bottom)
-		var chain []int32
 		for _, diffID := range contents[id].DiffIDs {
 			diff, known := diffs[diffID]
 			if !known {
@@ -86,23 +85,91 @@ func LayOut(contents map[string]Content, list []Image) *Layers {
 				l.layers = append(l.layers, added)
 			}
 			top = next
-			chain = append(chain, top)
+			c.layers = append(c.layers, top)
 		}
 		l.tops[id] = top
-		var sizes, likely []int64
-		for _, step := range contents[id].History {
-			sizes = append(sizes, step.Size)
-			if step.Size > 0 || !step.NoLayer {
-				likely = append(likely, step.Size)
-			}
-		}
-		if !l.place(chain, likely) {
-			l.place(chain, sizes)
-		}
+		chains = append(chains, c)
 	}
 	l.diffCount = len(diffs)
+	l.measure(chains)
 	l.blobs = weigh(l, list)
 	return l
+}
+
+// A chain is the layers of one image, bottom first.
+type chain struct {
+	layers  []int32
+	history []Step
+}
+
+// likely are the sizes of the steps that can be layers by what they say of themselves.
+func (c chain) likely() (sizes []int64) {
+	for _, step := range c.history {
+		if step.Size > 0 || !step.NoLayer {
+			sizes = append(sizes, step.Size)
+		}
+	}
+	return sizes
+}
+
+// steps are the sizes of all.
+func (c chain) steps() (sizes []int64) {
+	for _, step := range c.history {
+		sizes = append(sizes, step.Size)
+	}
+	return sizes
+}
+
+// isDefinite tells whether there is no choice which of the likely steps are layers.
+func (c chain) isDefinite() bool { return len(c.likely()) <= len(c.layers) }
+
+// isSound tells whether the history alone allows for as many layers as there are.
+func (c chain) isSound() bool {
+	atLeast := 0
+	for _, step := range c.history {
+		if step.Size > 0 {
+			atLeast++
+		}
+	}
+	return atLeast <= len(c.layers) && len(c.layers) <= len(c.history)
+}
+
+// measure gives layers their sizes. First come the images that leave no choice, then
+// the shortest, since they leave the least to others. Where one does not fit to what
+// was chosen for others, nothing is known of its layers and theirs.
+func (l *Layers) measure(chains []chain) {
+	slices.SortStableFunc(chains, func(a, b chain) int {
+		if a.isDefinite() != b.isDefinite() {
+			return map[bool]int{true: -1, false: 1}[a.isDefinite()]
+		}
+		return cmp.Compare(len(a.layers), len(b.layers))
+	})
+	unclear := make([]bool, len(l.layers))
+	var spreading bool
+	blur := func(c chain) {
+		for _, at := range c.layers {
+			spreading = spreading || !unclear[at]
+			unclear[at] = true
+		}
+	}
+	for _, c := range chains {
+		if !l.place(c.layers, c.likely()) && !l.place(c.layers, c.steps()) && c.isSound() {
+			blur(c)
+		}
+	}
+	for spreading {
+		spreading = false
+		for _, c := range chains {
+			if !c.isDefinite() && slices.ContainsFunc(c.layers, func(at int32) bool { return unclear[at] }) {
+				blur(c)
+			}
+		}
+	}
+	for at, isUnclear := range unclear {
+		if isUnclear {
+			l.layers[at].size = Optional[int64]{}
+		}
+	}
 }
 
 // place gives the layers of a chain their sizes: an order-keeping choice of the

@@ -125,10 +125,10 @@ type host struct {
 	tops       []int32 // the uppermost layer of each image
 	layers     *Layers
 	containers []Container
-	imageOf    []int32 // of each container; removed: -1
+	imageOf    []int32 // of each container; not listed: -1
 	volumes    Optional[[]Volume]
 	cache      Optional[[]CacheRecord]
-	candidates map[string][]int32 // the layers that a record of the cache can be of
+	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
@@ -145,10 +145,6 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	records, imagesKnown := inventory.Images.Get()
 	h.images = distinct(records)
 	h.containers, h.containersKnown = inventory.Containers.Get()
-	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
-	if !h.layersKnown {
-		return h
-	}
 	index := make(map[string]int32, len(h.images))
 	for i, image := range h.images {
 		index[image.ID] = int32(i)
@@ -159,6 +155,13 @@ func newHost(inventory Inventory, store ImageStore) *host {
 		}
 		return none
 	}
+	for _, container := range h.containers {
+		h.imageOf = append(h.imageOf, find(container.ImageID))
+	}
+	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
+	if !h.layersKnown {
+		return h
+	}
 	for _, image := range h.images {
 		top, _ := h.layers.top(image.ID)
 		h.tops = append(h.tops, top)
@@ -166,9 +169,6 @@ func newHost(inventory Inventory, store ImageStore) *host {
 			h.packed += max(0, h.layers.bytesDown(top)-unpacked)
 		}
 		h.parents = append(h.parents, find(image.Parent))
-	}
-	for _, container := range h.containers {
-		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
 	if cache, known := h.cache.Get(); known && len(cache) > 0 {
 		h.candidates = h.match(cache)
@@ -187,6 +187,7 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		complete = complete && known
 	}
 	isGone := func(container Container) bool { return c.containers != nothing && container.State.Stopped() }
+	f := h.fateOf(c, isGone)
 	if c.containers != nothing {
 		add(h.writableLayers(isGone))
 	}
@@ -194,10 +195,10 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		add(h.volumesFreed(c.volumes, isGone))
 	}
 	if c.images != nothing || c.containers != nothing && bounded { // alone, the layers of removed images say too little
-		add(h.layersFreed(c, isGone))
+		add(h.layersFreed(c, f))
 	}
 	if c.cache != nothing {
-		add(h.cacheFreed(c))
+		add(h.cacheFreed(c, f))
 	}
 	if !bounded {
 		return Optional[Reclaimable]{}
@@ -257,69 +258,103 @@ func usedVolumes(containers []Container, isGone func(Container) bool) map[string
 	return used
 }
 
-// layersFreed is what goes with images, and with containers whose image was removed
-// by force before them: the layers that nothing else has.
-func (h *host) layersFreed(c cleanup, isGone func(Container) bool) Optional[Reclaimable] {
-	unknown := Optional[Reclaimable]{}
-	if !h.layersKnown {
-		return unknown
-	}
-	removed := make([]bool, len(h.images))
-	if c.images != nothing {
-		var known bool
-		if removed, known = h.removeImages(c.images, isGone); !known {
-			return unknown
-		}
-	}
+// A fate is what becomes of images and layers when a command runs.
+type fate struct {
+	known          bool   // of the rest only held is, otherwise
+	removed        []bool // images
+	going, staying []bool // layers; no layer does both
 
-	going, staying := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
-	for i, top := range h.tops {
-		if removed[i] {
-			h.layers.markDown(going, top)
-		} else {
-			h.layers.markDown(staying, top)
-		}
+	// held is what containers and images that stay hold of layers that nobody has looked
+	// at, at most; unknown if one of them does not say. The other way round, unseen says
+	// that a container goes whose layers nobody has looked at.
+	held   Optional[int64]
+	unseen bool
+}
+
+// fateOf finds what a cleanup does to images, and with them, or with containers whose
+// image was removed by force before, to the layers that nothing else has.
+func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
+	f := fate{known: h.layersKnown}
+	if f.known {
+		f.removed = make([]bool, len(h.images))
+		f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	}
-	freed, withheld := Reclaimable{Exact: true}, Reclaimable{Exact: true}
+	if f.known && c.images != nothing {
+		f.removed, f.known = h.removeImages(c.images, isGone)
+	}
+	held := Reclaimable{Exact: h.containersKnown}
 	for i, container := range h.containers {
-		top, looked := int32(bottom), h.imageOf[i] != none
-		if looked {
-			top = h.tops[h.imageOf[i]]
-		} else {
-			top, looked = h.layers.top(container.ImageID)
-		}
+		top, looked := h.topOf(i)
 		switch {
 		case looked && isGone(container):
-			h.layers.markDown(going, top)
+			h.layers.markDown(f.going, top)
 		case looked:
-			h.layers.markDown(staying, top)
-		case isGone(container): // of a removed image nothing can be asked
-			freed.Exact = false
-		default: // it keeps layers, nobody knows which
-			withheld = withheld.plusOptional(container.ImageSize)
+			h.layers.markDown(f.staying, top)
+		case isGone(container):
+			f.unseen = true
+		case h.imageOf[i] == none:
+			held = held.plusOptional(container.ImageSize)
 		}
 	}
-	for i := range going {
-		going[i] = going[i] && !staying[i]
+	if f.known {
+		for i, top := range h.tops {
+			if f.removed[i] {
+				h.layers.markDown(f.going, top)
+				continue
+			}
+			h.layers.markDown(f.staying, top)
+			if image := h.images[i]; image.SeveralPlatforms { // of which only one was looked at
+				held = held.plusOptional(image.Size)
+			}
+		}
+		for i := range f.going {
+			f.going[i] = f.going[i] && !f.staying[i]
+		}
 	}
-	freed = freed.plus(h.layers.sum(going))
-	if !withheld.Exact && freed.Bytes > 0 {
+	if held.Exact {
+		f.held = Known(held.Bytes)
+	}
+	return f
+}
+
+// topOf is the uppermost layer under a container, if it was looked at.
+func (h *host) topOf(container int) (top int32, looked bool) {
+	switch image := h.imageOf[container]; {
+	case !h.layersKnown:
+		return bottom, false
+	case image != none:
+		return h.tops[image], true
+	default:
+		return h.layers.top(h.containers[container].ImageID)
+	}
+}
+
+// layersFreed is what the layers that go free, and with the containerd store their
+// blobs.
+func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
+	unknown := Optional[Reclaimable]{}
+	if !f.known {
 		return unknown
 	}
-	freed = freed.without(withheld.Bytes).without(h.packed)
+	freed := h.layers.sum(f.going)
+	freed.Exact = freed.Exact && !f.unseen
+	held, heldKnown := f.held.Get()
+	if !heldKnown && freed.Bytes > 0 {
+		return unknown
+	}
+	freed = freed.without(held).without(h.packed)
 	blobs := Reclaimable{Exact: true}
 	if h.store == Containerd {
-		blobs = h.layers.blobs.freed(h.layers, h.images, removed)
+		blobs = h.layers.blobs.freed(h.layers, h.images, f.removed)
 	}
 	if freed.Bytes == 0 && blobs.Bytes == 0 {
 		return Known(freed.plus(blobs))
 	}
-	cache, known := h.cache.Get()
-	if !known {
+	if _, known := h.cache.Get(); !known {
 		return unknown // it may hold all of them
 	}
-	survivors := surviving(cache, c.cache)
-	return Known(h.withoutCached(freed, going, cache, survivors).plus(withoutBlobs(blobs, survivors)))
+	survivors := h.surviving(c.cache, f)
+	return Known(h.withoutCached(freed, f, survivors).plus(h.withoutBlobs(blobs, f, survivors)))
 }
 
 // removeImages tells which images an image prune removes when some containers have

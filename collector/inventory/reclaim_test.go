@@ -3,6 +3,7 @@ package inventory
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -386,6 +387,13 @@ func TestBlobs(t *testing.T) {
 		t.Errorf("images take %d, want %d", got, all.Bytes)
 	}
 
+	// Records that builds took from the base, and the sizes of its blobs, tell which layers
+	// they keep: 1000 and 200, not 1000 and 40, though that would be as many.
+	y.record(CacheRecord{ID: "base", Uncounted: true, Shared: true, Size: Known[int64](500)})
+	y.record(CacheRecord{ID: "on it", Parents: tag("base"), Uncounted: true, Shared: true, Size: Known[int64](60)})
+	expect(map[Command]Reclaimable{ImagePruneAll: {all.Bytes - 1000 - 200 - 500 - 60, false}})
+	y.inventory.Cache = Known([]CacheRecord{})
+
 	// A container of which the name is kept keeps its image; the others go without what they share with it.
 	y.container("a", Running, 0)
 	containers, _ := y.inventory.Containers.Get()
@@ -402,4 +410,107 @@ func TestBlobs(t *testing.T) {
 	}
 	images[1].SharedSize, images[2].SharedSize, images[0].SharedSize = Known[int64](1200), Known[int64](1200), Known[int64](1000)
 	expect(map[Command]Reclaimable{ImagePruneAll: {40, false}})
+}
+
+// Two histories that cannot both be true make no figure that is too high.
+func TestContradictingHistories(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "x", "y")
+	y.image("b", "", tag("b:1"), "x", "z")
+	y.contents["a"] = Content{DiffIDs: tag("x", "y"), History: []Step{{}, {Size: 5}, {}}}
+	y.contents["b"] = Content{DiffIDs: tag("x", "z"), History: []Step{{Size: 5}, {Size: 7}}}
+	y.container("b", Running, 0)
+	y.frees(t, ImagePruneAll, 0) // that b leaves no choice tells of a
+
+	y.contents["b"] = Content{DiffIDs: tag("x", "z"), History: []Step{{Size: 4}, {Size: 7}, {}}}
+	y.atLeast(t, ImagePruneAll, 0)
+}
+
+// A record that an image is said to share, and whose size is that of no layer, may
+// hold any.
+func TestRecordThatFitsNoLayer(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("a", "", tag("a:1"), "1000", "20")
+	y.record(CacheRecord{ID: "strange", Shared: true, Size: Known[int64](7)})
+	y.atLeast(t, ImagePruneAll, 0)
+	y.frees(t, SystemPruneAll, 1020)
+}
+
+// A record under an image that stays is left, whatever image prune does.
+func TestRecordOfAnImageThatStays(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.image("dangling", "", nil, "1000", "20")
+	y.image("kept", "", tag("kept:1"), "7", "20")
+	y.record(CacheRecord{ID: "linked", Parents: tag("gone"), Shared: true, Size: Known[int64](20)})
+	y.atLeast(t, SystemPrune, 0) // it can be of either, and holds what is under it
+	y.frees(t, SystemPruneAll, 1047)
+}
+
+// A container holds the layers of its image even when that was removed by force, and
+// with them what a record of the build cache has.
+func TestBuilderPruneBesideForceRemovedImage(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.contents["removed"] = Content{DiffIDs: tag("1000", "20"), History: []Step{{Size: 1000}, {Size: 20}}}
+	y.container("removed", Running, 0)
+	y.record(CacheRecord{ID: "base", Size: Known[int64](1000)})
+	y.record(CacheRecord{ID: "other", Size: Known[int64](3)})
+	y.record(CacheRecord{ID: "context", Type: "source.local", Size: Known[int64](500)})
+	y.atLeast(t, BuilderPrune, 503)
+
+	delete(y.contents, "removed") // before anybody looked
+	containers, _ := y.inventory.Containers.Get()
+	containers[0].ImageSize = Known[int64](1020)
+	y.atLeast(t, BuilderPrune, 500)
+	containers[0].ImageSize = Optional[int64]{}
+	y.frees(t, BuilderPrune, -1)
+}
+
+// An image of several platforms has layers that nobody has looked at.
+func TestSeveralPlatforms(t *testing.T) {
+	y := newYard(Containerd, "1.51")
+	y.image("dangling", "", nil, "1000", "20")
+	y.image("kept", "", tag("kept:1"), "7")
+	y.atLeast(t, ImagePrune, 1020) // of blobs nothing is known
+	images, _ := y.inventory.Images.Get()
+	images[1].SeveralPlatforms, images[1].Size = true, Known[int64](600)
+	y.atLeast(t, ImagePrune, 420)
+}
+
+// A record of the containerd store that was taken from an image keeps all that this
+// image has unpacked.
+func TestRecordTakenFromAnImage(t *testing.T) {
+	y := newYard(Containerd, "1.51")
+	y.image("base", "", tag("base:1"), "1000", "20")
+	y.image("other", "", tag("other:1"), "300")
+	y.record(CacheRecord{ID: "top of base", Parents: tag("gone"), Uncounted: true, Shared: true, Size: Known[int64](5)})
+	y.atLeast(t, ImagePruneAll, 300)
+	y.atLeast(t, SystemPruneAll, 1320)
+}
+
+// However many records there are, and however little they say, it stays cheap.
+func TestManyRecords(t *testing.T) {
+	for _, store := range []ImageStore{GraphDriver, Containerd} {
+		y := newYard(store, "1.51")
+		for i := range 1000 {
+			y.image(fmt.Sprint("image ", i), "", nil, "0", fmt.Sprint("0a", i), fmt.Sprint("0b", i))
+		}
+		for i := range 5000 {
+			r := CacheRecord{ID: fmt.Sprint("record ", i), Shared: i%2 == 0, Uncounted: true}
+			switch i % 3 {
+			case 0:
+				r.Parents = tag("gone")
+			case 1:
+				r.Parents = tag(fmt.Sprint("record ", max(0, i-3)))
+			}
+			y.record(r)
+		}
+		y.inventory.Layers = LayOut(y.contents, nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		Reclaim(y.inventory)
+		runtime.ReadMemStats(&after)
+		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 100 {
+			t.Errorf("%s: %d MiB allocated", store, allocated)
+		}
+	}
 }
