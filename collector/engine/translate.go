@@ -153,7 +153,7 @@ func translateContainers(list []container.Summary) []inventory.Container {
 		if record.Image != record.ImageID { // else it may be so because the name has moved on
 			translated.CreatedFrom = inventory.Known(translateReference(record.Image, record.ImageID))
 		}
-		translated.Volumes = volumeNames(record.Mounts)
+		translated.Volumes, translated.MountedImages = translateMounts(record.Mounts)
 		containers = append(containers, translated)
 	}
 	return firstOfEach(containers, func(c inventory.Container) string { return c.ID })
@@ -165,8 +165,8 @@ func translateInspectedContainer(inspected container.InspectResponse) inventory.
 		ID:      inspected.ID,
 		ImageID: inspected.Image,
 		State:   inventory.State(inspected.State.Status),
-		Volumes: volumeNames(inspected.Mounts),
 	}
+	translated.Volumes, translated.MountedImages = translateMounts(inspected.Mounts)
 	if inspected.Config != nil {
 		translated.CreatedFrom = inventory.Known(translateReference(inspected.Config.Image, inspected.Image))
 	}
@@ -194,13 +194,30 @@ func translateReference(name, imageID string) inventory.Reference {
 	return from
 }
 
-func volumeNames(mounts []container.MountPoint) (names []string) {
+// translateMounts names the volumes and the images that a container mounts.
+func translateMounts(mounts []container.MountPoint) (volumes, images []string) {
 	for _, m := range mounts {
-		if m.Type == mount.TypeVolume && m.Name != "" {
-			names = append(names, m.Name)
+		switch {
+		case m.Type == mount.TypeVolume && m.Name != "":
+			volumes = append(volumes, m.Name)
+		case m.Type == mount.TypeImage:
+			images = append(images, translateMounted(m.Name))
 		}
 	}
-	return names
+	return volumes, images
+}
+
+// translateMounted reads how an image was named for a mount.
+func translateMounted(name string) string {
+	_, digest, isPinned := strings.Cut(name, "@") // with the containerd store that is the ID
+	switch named, err := reference.ParseNormalizedNamed(name); {
+	case isPinned:
+		return digest
+	case err == nil && !strings.HasPrefix(name, "sha256:"):
+		return reference.FamiliarString(reference.TagNameOnly(named))
+	default:
+		return name
+	}
 }
 
 // translateVolumes turns the engine's records into the inventory's, without sizes.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,9 @@ import (
 
 	"docker_buildup_exporter/collector/engine/enginetest"
 	"docker_buildup_exporter/collector/inventory"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 )
 
 // serveAll is serve with everything asked for.
@@ -409,6 +413,25 @@ func TestSizeWhileItRan(t *testing.T) {
 		e.sizes.set("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
 		if _, known := e.lastSize(test.now); known != test.same {
 			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
+		}
+	}
+}
+
+// The list and a look name the images that a container mounts as it was told to.
+func TestTranslateMounted(t *testing.T) {
+	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
+	for name, want := range map[string]string{
+		"app":                     "app:latest",
+		"docker.io/library/app:1": "app:1",
+		"app@" + id:               id,
+		"app:1@" + id:             id,
+		id:                        id,
+		"":                        "",
+	} {
+		mounts := []container.MountPoint{{Type: mount.TypeVolume, Name: "v"}, {Type: mount.TypeBind}, {Type: mount.TypeImage, Name: name}}
+		volumes, images := translateMounts(mounts)
+		if !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
+			t.Errorf("%q: volumes %q, images %q; want %q", name, volumes, images, want)
 		}
 	}
 }
