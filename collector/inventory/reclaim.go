@@ -283,6 +283,8 @@ func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
 		f.removed, f.known = h.removeImages(c.images, isGone)
 	}
 	held := Reclaimable{Exact: h.containersKnown}
+	mounted, unseen := h.mounted(f, isGone)
+	held, f.unseen = held.plusOptional(mounted), unseen
 	for i, container := range h.containers {
 		top, looked := h.topOf(i)
 		switch {
