@@ -64,7 +64,8 @@ func (e *Engine) measureAll(ctx context.Context) error {
 		var failure error
 		for _, c := range *e.toMeasure.Load() {
 			_, known := e.lastSize(c)
-			if _, sinceWhen := c.StoppedAt.Get(); known && sinceWhen {
+			_, stopKnown := c.StoppedAt.Get()
+			if c.State.Stopped() && (known || !stopKnown) { // else nothing would tell for how long it is true
 				continue
 			}
 			if err := e.measureOne(ctx, c); err != nil {

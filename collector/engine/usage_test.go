@@ -335,9 +335,15 @@ func TestBadLooks(t *testing.T) {
 			fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
 				fmt.Fprint(w, `[{"Id":"bad0"},{"Id":"bad1"},{"Id":"bad2"},{"Id":"bad3"},{"Id":"good"}]`)
 			})
-			a := inventory.Assess(takeInventory(e))
-			if unexamined, _ := a.Unexamined.Get(); unexamined != 4 {
-				t.Errorf("%d images to look at, want 4", unexamined)
+			takeInventory(e)
+			eventually(t, "the end of the looks", func() bool {
+				e.layers.mu.Lock()
+				defer e.layers.mu.Unlock()
+				return e.layers.look == nil
+			})
+			images, _ := e.images.all().Get()
+			if missing := e.layers.missing(images); len(missing) != 4 {
+				t.Errorf("%d images to look at, want 4", len(missing))
 			}
 			if !strings.Contains(log.String(), "cannot look at the layers of images") || !strings.Contains(log.String(), "what an image is made of: bad3") {
 				t.Errorf("the log:\n%s", log)
@@ -432,6 +438,23 @@ func TestTranslateMounted(t *testing.T) {
 		volumes, images := translateMounts(mounts)
 		if !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
 			t.Errorf("%q: volumes %q, images %q; want %q", name, volumes, images, want)
+		}
+	}
+}
+
+// A stopped container is not measured before it is known since when: nothing would tell
+// for how long that is true.
+func TestStoppedSinceUnknown(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
+	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Id":"c","State":"exited"}]`) })
+	finished := ""
+	fake.Answer("/containers/c/json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"Id":"c","State":{"Status":"exited","FinishedAt":%q},"SizeRw":3}`, finished)
+	})
+	for _, finished = range []string{"", enginetest.FinishedAt} {
+		containers, _ := takeInventory(e).Containers.Get()
+		if size, known := containers[0].Size.Get(); known != (finished != "") || known && size != 3 {
+			t.Errorf("finished at %q: %d bytes, known: %v", finished, size, known)
 		}
 	}
 }
