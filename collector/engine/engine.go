@@ -88,7 +88,7 @@ type Engine struct {
 
 	volumes     *answer[[]inventory.Volume] // without sizes
 	volumeSizes *answer[map[string]int64]   // by name
-	cache       *answer[[]inventory.CacheRecord]
+	cache       *answer[cacheList]
 	usages      singleflight.Group // of the engine's own account, by what is asked of it
 
 	about    *about
@@ -182,24 +182,34 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 	return inv
 }
 
-// ask puts the questions that are due: the two lists and what does not depend on
-// them first, and then what does.
+// ask puts the questions that are due: the lists and what does not depend on them
+// first, and then what does.
 func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 	var wg sync.WaitGroup
-	wg.Go(func() { e.images.Ask(ctx) })
 	wg.Go(func() { e.containers.Ask(ctx) })
 	if e.config.Volumes {
-		wg.Go(func() { inv.Volumes = e.volumesOf(ctx) })
+		wg.Go(func() { e.volumes.Ask(ctx) })
 	}
-	if e.config.BuildCache {
-		wg.Go(func() {
-			e.cache.Ask(ctx)
-			inv.Cache = e.cache.get()
-		})
-	}
+	wg.Go(func() {
+		e.images.Ask(ctx)
+		// The engine's own account comes after the images, so that a cheap one knows of
+		// the same.
+		if e.config.Volumes {
+			wg.Go(func() { e.volumeSizes.Ask(ctx) })
+		}
+		if e.config.BuildCache {
+			e.askCache(ctx)
+		}
+	})
 	wg.Wait()
+	inv.Volumes = e.volumesOf()
 
+	cache, cacheKnown := e.cache.get().Get()
 	inv.Images = e.images.all()
+	if cacheKnown {
+		inv.Cache = inventory.Known(cache.records)
+		inv.CacheOutdated = cache.turn != e.images.currentTurn()
+	}
 	records, containersKnown := e.containers.all().Get()
 	containers := slices.Clone(records)
 	if containersKnown {

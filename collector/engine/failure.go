@@ -42,6 +42,9 @@ func (e noEngineError) Error() string {
 // errIncomplete is a list that an engine would not make: a record without an ID.
 var errIncomplete = errors.New("a record has no ID or no state")
 
+// errNoLayers is an image that cannot be as the engine says, or of which it says nothing.
+var errNoLayers = errors.New("the engine does not tell what an image is made of")
+
 // errUnanswered is a question that failed for a reason that the journal has.
 var errUnanswered = errors.New("no answer")
 
@@ -102,6 +105,8 @@ func (c *connection) explain(q question, err error) (cause, cure string) {
 		return cause, "if it does not pass with the next scrape, update this exporter: it speaks Engine API " + oldestAPI + " to " + newestAPI
 	case errors.As(err, &syntax), errors.As(err, &wrongType), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errTooLarge), errors.Is(err, errIncomplete):
 		return "the answer cannot be read: " + cause, "see what answers at " + c.host + q.endpoint + ": a Docker engine, a proxy, something else?"
+	case errors.Is(err, errNoLayers):
+		return cause, "see what docker image inspect says of it; an image whose content is not there can be pulled again or removed"
 	default:
 		return cause, "see the engine's own log (journalctl -u docker)"
 	}

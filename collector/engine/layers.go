@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -18,10 +20,28 @@ type layers struct {
 	share float64 // of the engine's time, for looks that are not cheap
 
 	mu       sync.Mutex
-	contents map[string]inventory.Content // by image ID
-	look     *look                        // under way
-	laidOut  *inventory.Layers            // of all contents; nil: not since they changed
-	list     []inventory.Image            // that laidOut was made with
+	contents map[string]looked    // by image ID
+	lost     map[string]time.Time // images that are not there, by the end of the list that had them
+	look     *look                // under way
+	laidOut  *inventory.Layers    // of all contents; nil: not since they changed
+	list     []inventory.Image    // that laidOut was made with
+}
+
+// A looked is what a look at an image has shown.
+type looked struct {
+	inventory.Content
+	unpacked inventory.Optional[int64] // as a list before it said
+}
+
+// isStale tells whether an image was unpacked after the look: until then the containerd
+// store gives its layers no size. If a look does not explain what the list says of an
+// image, nor does another one.
+func (l looked) isStale(image inventory.Image) bool {
+	unpacked, known := image.Unpacked.Get()
+	for _, step := range l.History {
+		unpacked -= step.Size
+	}
+	return known && unpacked != 0 && l.unpacked != image.Unpacked
 }
 
 // A look goes on behind the scrape that began it.
@@ -31,14 +51,27 @@ type look struct {
 }
 
 func newLayers(share float64) *layers {
-	return &layers{share: share, contents: make(map[string]inventory.Content)}
+	return &layers{share: share, contents: make(map[string]looked), lost: make(map[string]time.Time)}
 }
 
-func (l *layers) add(id string, content inventory.Content) {
+func (l *layers) add(image inventory.Image, content inventory.Content) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.contents[id] = content
+	delete(l.lost, image.ID)
+	l.contents[image.ID] = looked{content, image.Unpacked}
 	l.laidOut = nil
+}
+
+// lose notes that an image is not there, though a list has it that ended at some time
+// (zero: that is under way). It tells whether so had a list before.
+func (l *layers) lose(id string, listed time.Time) (again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, again := l.lost[id]
+	if !again && !listed.IsZero() {
+		l.lost[id] = listed
+	}
+	return again && listed.After(before)
 }
 
 // keep forgets all images but some.
@@ -51,18 +84,31 @@ func (l *layers) keep(wanted map[string]bool) {
 			l.laidOut = nil
 		}
 	}
-}
-
-// missing are the images that were not looked at yet.
-func (l *layers) missing(images []inventory.Image) (ids []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, image := range images {
-		if _, looked := l.contents[image.ID]; !looked {
-			ids = append(ids, image.ID)
+	for id := range l.lost {
+		if !wanted[id] {
+			delete(l.lost, id)
 		}
 	}
-	return ids
+}
+
+// missing are the images that were not looked at yet, or are to be looked at again.
+func (l *layers) missing(images []inventory.Image) (missing []inventory.Image) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, image := range images {
+		if i > 0 && images[i-1].ID == image.ID {
+			continue
+		}
+		content, looked := l.contents[image.ID]
+		if looked && content.isStale(image) {
+			delete(l.contents, image.ID)
+			l.laidOut, looked = nil, false
+		}
+		if !looked {
+			missing = append(missing, image)
+		}
+	}
+	return missing
 }
 
 // layOut returns the layers of all images that were looked at.
@@ -71,7 +117,11 @@ func (l *layers) layOut(list []inventory.Image) *inventory.Layers {
 	defer l.mu.Unlock()
 	isSame := len(list) == len(l.list) && (len(list) == 0 || &list[0] == &l.list[0])
 	if l.laidOut == nil || !isSame {
-		l.laidOut, l.list = inventory.LayOut(l.contents, list), list
+		contents := make(map[string]inventory.Content, len(l.contents))
+		for id, looked := range l.contents {
+			contents[id] = looked.Content
+		}
+		l.laidOut, l.list = inventory.LayOut(contents, list), list
 	}
 	return l.laidOut
 }
@@ -125,7 +175,7 @@ func layersQuestion() question {
 }
 
 // lookAtLayers looks at images one by one, unless a look is under way.
-func (e *Engine) lookAtLayers(ids []string) (done <-chan struct{}) {
+func (e *Engine) lookAtLayers(images []inventory.Image) (done <-chan struct{}) {
 	l := e.layers
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,7 +188,7 @@ func (e *Engine) lookAtLayers(ids []string) (done <-chan struct{}) {
 	go func() {
 		defer close(look.done)
 		defer cancel()
-		took, err := e.lookAtEach(ctx, ids)
+		took, err := e.lookAtEach(ctx, images)
 		e.journal.note(layersQuestion(), err, time.Now().Add(-took), time.Now())
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -149,21 +199,27 @@ func (e *Engine) lookAtLayers(ids []string) (done <-chan struct{}) {
 
 // lookAtEach pauses between two looks as soon as they are not cheap any more, so that
 // the engine has no more than its share to do for them.
-func (e *Engine) lookAtEach(ctx context.Context, ids []string) (took time.Duration, err error) {
+func (e *Engine) lookAtEach(ctx context.Context, images []inventory.Image) (took time.Duration, err error) {
 	const inARow = 3 // failures, after which there is no use in going on
-	failed := 0
-	for _, id := range ids {
+	failed, listed := 0, e.images.Ended()
+	for _, image := range images {
 		began := time.Now()
-		content, failure := e.lookAtContent(ctx, id)
+		content, failure := e.lookAtContent(ctx, image.ID)
 		last := time.Since(began)
 		took += last
 		switch {
 		case ctx.Err() != nil:
 			return took, ctx.Err()
 		case failure == nil:
-			e.layers.add(id, content)
+			e.layers.add(image, content)
 			failed = 0
-		case !cerrdefs.IsNotFound(failure): // else it is gone, as a list will tell
+		case cerrdefs.IsNotFound(failure):
+			if e.layers.lose(image.ID, listed) { // else it is gone since the list
+				err = failure
+			}
+		case errors.Is(failure, errNoLayers): // the next image may be better
+			err = failure
+		default:
 			err = failure
 			if failed++; failed == inARow {
 				return took, err
@@ -185,10 +241,16 @@ func (e *Engine) lookAtContent(ctx context.Context, id string) (inventory.Conten
 	if err != nil {
 		return inventory.Content{}, err
 	}
+	if inspected.ID != id || inspected.RootFS.Type == "" { // as where no platform's content is there
+		return inventory.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
+	}
 	history, err := api.ImageHistory(ctx, id)
 	if err != nil {
 		return inventory.Content{}, err
 	}
-	steps, err := translateHistory(history)
-	return inventory.Content{DiffIDs: inspected.RootFS.Layers, History: steps}, err
+	content, known := translateContent(inspected.RootFS.Layers, history).Get()
+	if !known {
+		return inventory.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
+	}
+	return content, nil
 }

@@ -17,6 +17,7 @@ type picture[T any] struct {
 	mu      sync.Mutex
 	records map[string][]T // nil: unknown
 	last    []T            // the last full list, as it was
+	turn    int            // grows whenever the IDs are others than before
 	flat    []T            // all records, if nothing has changed since somebody asked
 	looked  map[string][]T // while a list is under way: what looks have shown meanwhile
 }
@@ -37,8 +38,13 @@ func (p *picture[T]) begin() {
 func (p *picture[T]) end(list inventory.Optional[[]T]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	looked := p.looked
+	looked, before := p.looked, p.records
 	p.looked, p.records, p.flat = nil, nil, nil
+	defer func() {
+		if !hasSameKeys(before, p.records) {
+			p.turn++
+		}
+	}()
 	values, known := list.Get()
 	p.last = values
 	if !known {
@@ -60,6 +66,19 @@ func (p *picture[T]) set(id string, records []T) {
 	} else {
 		delete(p.records, id)
 	}
+}
+
+// hasSameKeys tells whether two maps have, and whether both or neither are nil.
+func hasSameKeys[T any](a, b map[string]T) bool {
+	if len(a) != len(b) || (a == nil) != (b == nil) {
+		return false
+	}
+	for key := range a {
+		if _, there := b[key]; !there {
+			return false
+		}
+	}
+	return true
 }
 
 // forget makes everything unknown.
@@ -87,6 +106,13 @@ func (p *picture[T]) all() inventory.Optional[[]T] {
 	return inventory.Known(p.flat)
 }
 
+// currentTurn is another one than before if a thing has come or gone since.
+func (p *picture[T]) currentTurn() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.turn
+}
+
 // lastList returns the last full list, which is not to be changed.
 func (p *picture[T]) lastList() []T {
 	p.mu.Lock()
@@ -102,6 +128,9 @@ func (p *picture[T]) update(id string, records ...T) {
 		p.looked[id] = records
 	}
 	if p.records != nil {
+		if _, there := p.records[id]; there != (len(records) > 0) {
+			p.turn++
+		}
 		p.flat = nil
 		p.set(id, records)
 	}

@@ -71,15 +71,15 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 				translated.Tags = append(translated.Tags, tag)
 			}
 		}
-		if record.Size >= 0 { // −1 is the API's "not computed"
-			translated.Size = inventory.Known(record.Size)
-		}
-		if record.SharedSize >= 0 {
-			translated.SharedSize = inventory.Known(record.SharedSize)
-		}
-		translated.Unpacked = unpacked(record.Manifests)
+		translated.Size = sizeOfImage(record.Size)
+		translated.SharedSize = sizeOfImage(record.SharedSize)
+		translated.Unpacked, translated.SeveralPlatforms = unpacked(record.Manifests)
 		if isIndex(record.Descriptor) {
-			translated.IndexSize = record.Descriptor.Size
+			size, known := sizeOfImage(record.Descriptor.Size).Get()
+			translated.IndexSize = size
+			if !known { // nor is what is no blob
+				translated.Unpacked = inventory.Optional[int64]{}
+			}
 		}
 		images = append(images, translated)
 	}
@@ -87,18 +87,21 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 }
 
 // unpacked is how many bytes of an image are unpacked, if it is there for one platform.
-func unpacked(manifests []image.ManifestSummary) inventory.Optional[int64] {
-	var bytes inventory.Optional[int64]
+func unpacked(manifests []image.ManifestSummary) (bytes inventory.Optional[int64], severalPlatforms bool) {
+	found := false
 	for _, manifest := range manifests {
 		if manifest.Kind != image.ManifestKindImage || !manifest.Available {
 			continue
 		}
-		if _, another := bytes.Get(); another || manifest.ImageData == nil {
-			return inventory.Optional[int64]{}
+		if found {
+			return inventory.Optional[int64]{}, true
 		}
-		bytes = inventory.Known(manifest.ImageData.Size.Unpacked)
+		found = true
+		if manifest.ImageData != nil {
+			bytes = sizeOfImage(manifest.ImageData.Size.Unpacked)
+		}
 	}
-	return bytes
+	return bytes, false
 }
 
 // isIndex tells whether an image of the containerd store is a list of platforms.
@@ -240,16 +243,36 @@ func isTaken(record *build.CacheRecord) bool {
 	return record.Description == "" || strings.HasPrefix(record.Description, "from ") && record.Size == 0
 }
 
-// translateHistory turns the engine's records into steps, the oldest first.
-func translateHistory(history []image.HistoryResponseItem) ([]inventory.Step, error) {
-	steps := make([]inventory.Step, 0, len(history))
-	for _, record := range slices.Backward(history) {
-		if record.Size < 0 {
-			return nil, errIncomplete
-		}
-		steps = append(steps, inventory.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
+// translateContent puts together what an image is made of. An image that none can be
+// is unknown: to find out which steps are layers takes time by both their numbers.
+func translateContent(diffIDs []string, history []image.HistoryResponseItem) inventory.Optional[inventory.Content] {
+	const mostLayers, mostSteps = 1000, 10000 // overlay file systems have 500 layers at most
+	if len(diffIDs) > mostLayers || len(history) > mostSteps {
+		return inventory.Optional[inventory.Content]{}
 	}
-	return steps, nil
+	content := inventory.Content{DiffIDs: diffIDs}
+	var sum int64
+	for _, record := range slices.Backward(history) {
+		if record.Size < 0 || record.Size > largestImage-sum {
+			return inventory.Optional[inventory.Content]{}
+		}
+		sum += record.Size
+		content.History = append(content.History, inventory.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
+	}
+	return inventory.Known(content)
+}
+
+// largestImage is how many bytes an image has at most. Beyond it they are no size but a
+// mistake, and sums of them would overflow.
+const largestImage = 1 << 44
+
+// sizeOfImage is what the engine says of the size of an image or a part of it. −1 is its
+// "not computed".
+func sizeOfImage(bytes int64) inventory.Optional[int64] {
+	if bytes < 0 || bytes > largestImage {
+		return inventory.Optional[int64]{}
+	}
+	return inventory.Known(bytes)
 }
 
 // makesNoLayer tells whether an instruction only changes an image's configuration. The

@@ -76,17 +76,38 @@ func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[stri
 	})
 }
 
-func (e *Engine) listCache(ctx context.Context) inventory.Optional[[]inventory.CacheRecord] {
-	return ask(e.journal, question{kindBuildCache, "list the build cache", "/system/df"}, func() ([]inventory.CacheRecord, error) {
+// A cacheList is the build cache beside some images: a record says whether one of them
+// shares it.
+type cacheList struct {
+	records []inventory.CacheRecord
+	turn    int // of the images when it was asked for
+}
+
+func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
+	return ask(e.journal, question{kindBuildCache, "list the build cache", "/system/df"}, func() (cacheList, error) {
 		usage, err := e.diskUsage(ctx, types.BuildCacheObject)
-		return translateCache(usage.BuildCache), err
+		return cacheList{translateCache(usage.BuildCache), usage.turn}, err
 	})
+}
+
+// cacheIsOutdated tells whether an image has come or gone since the build cache was
+// asked for, by what is known of images now.
+func (e *Engine) cacheIsOutdated() bool {
+	cache, known := e.cache.get().Get()
+	return known && cache.turn != e.images.currentTurn()
+}
+
+func (e *Engine) askCache(ctx context.Context) {
+	if e.cacheIsOutdated() {
+		e.cache.Change()
+	}
+	e.cache.Ask(ctx)
 }
 
 // diskUsage asks for one part of the engine's own account. Before API 1.42 it is all
 // or nothing, with a walk through the files of containers, too: whoever asks for
 // another part meanwhile shares the answer.
-func (e *Engine) diskUsage(ctx context.Context, part types.DiskUsageObject) (types.DiskUsage, error) {
+func (e *Engine) diskUsage(ctx context.Context, part types.DiskUsageObject) (account, error) {
 	api := e.connection.current()
 	options, key := types.DiskUsageOptions{Types: []types.DiskUsageObject{part}}, string(part)
 	if versions.LessThan(api.ClientVersion(), "1.42") {
@@ -94,22 +115,25 @@ func (e *Engine) diskUsage(ctx context.Context, part types.DiskUsageObject) (typ
 	}
 	usage, err, _ := e.usages.Do(key, func() (any, error) {
 		for {
+			turn := e.images.currentTurn()
 			usage, err := api.DiskUsage(ctx, options)
 			// Before API 1.42 somebody else's question makes ours fail.
 			if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") || !sleep(ctx, time.Second) {
-				return usage, err
+				return account{usage, turn}, err
 			}
 		}
 	})
-	return usage.(types.DiskUsage), err
+	return usage.(account), err
+}
+
+// An account is the engine's own, asked for at some turn of the images.
+type account struct {
+	types.DiskUsage
+	turn int
 }
 
 // volumesOf puts together what is known of volumes.
-func (e *Engine) volumesOf(ctx context.Context) inventory.Optional[[]inventory.Volume] {
-	var wg sync.WaitGroup
-	wg.Go(func() { e.volumes.Ask(ctx) })
-	wg.Go(func() { e.volumeSizes.Ask(ctx) })
-	wg.Wait()
+func (e *Engine) volumesOf() inventory.Optional[[]inventory.Volume] {
 	list, known := e.volumes.get().Get()
 	if !known {
 		return inventory.Optional[[]inventory.Volume]{}

@@ -210,3 +210,157 @@ func TestMakesNoLayer(t *testing.T) {
 		}
 	}
 }
+
+// What images share of the build cache is not known from when one of them comes or goes
+// until the cache is asked for again. Where that is cheap, it is at once.
+func TestCacheOutdated(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
+	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
+	take := func(outdated bool) {
+		t.Helper()
+		a := inventory.Assess(takeInventory(e))
+		_, pruneKnown := a.Reclaimable[inventory.ImagePruneAll]
+		_, countKnown := a.CacheCount.Get()
+		if a.CacheOutdated != outdated || pruneKnown == outdated || !countKnown {
+			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.CacheOutdated, outdated, pruneKnown, countKnown)
+		}
+	}
+	list := func(ids ...string) {
+		var records []map[string]any
+		for _, id := range ids {
+			records = append(records, map[string]any{"Id": id, "Size": 7})
+			fake.Answer("/images/"+id+"/json", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":[%q]}}`, id, id)
+			})
+			fake.Answer("/images/"+id+"/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Size":7}]`) })
+		}
+		fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(records) })
+	}
+	take(false)
+	list("a", "b")
+	take(false)
+
+	e.cache.CallCheap(0)
+	fake.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+		fmt.Fprint(w, `{"BuildCache":[]}`)
+	})
+	e.cache.Change()
+	before := asked(fake, "type=build-cache")
+	eventually(t, "a dear list of the build cache", func() bool { takeInventory(e); return asked(fake, "type=build-cache") > before })
+	eventually(t, "its end", func() bool { return !e.cache.Ended().IsZero() })
+	take(false)
+	list("a", "c") // as many as before
+	take(true)
+	take(true)
+	eventually(t, "another one", func() bool { return !takeInventory(e).CacheOutdated })
+	take(false)
+}
+
+// "docker cp" changes a stopped container, also where it only reads: it makes mount
+// points in it.
+func TestCopiedFromAndTo(t *testing.T) {
+	h, e, _ := newHall(t, once())
+	e.config.ContainerSizes = true
+	for _, action := range []string{"archive-path", "extract-to-dir"} {
+		eventually(t, "the size of a stopped container", func() bool {
+			takeInventory(e)
+			e.sizes.mu.Lock()
+			defer e.sizes.mu.Unlock()
+			_, known := e.sizes.of["c2"]
+			return known
+		})
+		before := asked(h.Fake, "/c2/json?size=1")
+		h.change(func() {}, "container "+action+" c2")
+		eventually(t, "another one after "+action, func() bool { takeInventory(e); return asked(h.Fake, "/c2/json?size=1") > before })
+		if asked(h.Fake, action) == 0 {
+			t.Errorf("the engine is not asked for events of %s", action)
+		}
+	}
+}
+
+// An image that was unpacked after the look at it is looked at once more, but not again
+// and again if that explains nothing.
+func TestUnpackedAfterTheLook(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-containerd")
+	var unpacked, told atomic.Int64
+	fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `[{"Id":"a","Size":100,"Manifests":[{"Kind":"image","Available":true,"ImageData":{"Size":{"Unpacked":%d}}}]}]`, unpacked.Load())
+	})
+	fake.Answer("/images/a/json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"Id":"a","RootFS":{"Type":"layers","Layers":["x"]}}`)
+	})
+	fake.Answer("/images/a/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `[{"Size":%d}]`, told.Load()) })
+	for _, step := range []struct {
+		unpacked, told int64
+		looks          int
+	}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 3}, {80, 90, 3}, {70, 70, 3}} {
+		unpacked.Store(step.unpacked)
+		told.Store(step.told)
+		takeInventory(e)
+		if got := asked(fake, "/a/history"); got != step.looks {
+			t.Errorf("%+v: looked at %d times", step, got)
+		}
+	}
+}
+
+// An image that cannot be as the engine says stays unknown, and the log says which. It
+// keeps no other image from being looked at.
+func TestBadLooks(t *testing.T) {
+	const layers = `{"Id":"bad0","RootFS":{"Type":"layers","Layers":["x"]}}`
+	many := func(record string, n int) string { return "[" + strings.Repeat(record+",", n) + record + "]" }
+	for name, test := range map[string]struct{ inspect, history string }{
+		"nothing":             {`{}`, `[]`},
+		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`},
+		"no layers":           {`{"Id":"bad0"}`, `[]`},
+		"a negative size":     {layers, `[{"Size":-1}]`},
+		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`},
+		"sizes that overflow": {layers, many(`{"Size":17592186044416}`, 1)},
+		"too many steps":      {layers, many(`{"Size":0}`, 10000)},
+		"too many layers":     {`{"Id":"bad0","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1000) + `}}`, `[{"Size":1}]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, fake, log := serveAll(t, "api-1.51-graphdriver")
+			answer := func(id, inspect, history string) {
+				fake.Answer("/images/"+id+"/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, inspect) })
+				fake.Answer("/images/"+id+"/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, history) })
+			}
+			for i := range 4 {
+				id := fmt.Sprint("bad", i)
+				answer(id, strings.ReplaceAll(test.inspect, "bad0", id), test.history)
+			}
+			answer("good", `{"Id":"good","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`)
+			fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(w, `[{"Id":"bad0"},{"Id":"bad1"},{"Id":"bad2"},{"Id":"bad3"},{"Id":"good"}]`)
+			})
+			a := inventory.Assess(takeInventory(e))
+			if unexamined, _ := a.Unexamined.Get(); unexamined != 4 {
+				t.Errorf("%d images to look at, want 4", unexamined)
+			}
+			if !strings.Contains(log.String(), "cannot look at the layers of images") || !strings.Contains(log.String(), "what an image is made of: bad3") {
+				t.Errorf("the log:\n%s", log)
+			}
+		})
+	}
+}
+
+// An image that is not there since the list is no trouble; one that goes on to be in
+// lists and not to be there is.
+func TestImageIsNotThere(t *testing.T) {
+	for _, endpoint := range []string{"json", "history"} {
+		e, fake, log := serveAll(t, "api-1.51-graphdriver")
+		fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Id":"a"}]`) })
+		fake.Answer("/images/a/json", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"Id":"a","RootFS":{"Type":"layers","Layers":["x"]}}`)
+		})
+		fake.Answer("/images/a/"+endpoint, http.NotFound)
+		takeInventory(e)
+		if log.String() != "" {
+			t.Errorf("%s: the log says at first:\n%s", endpoint, log)
+		}
+		takeInventory(e)
+		if !strings.Contains(log.String(), "cannot look at the layers of images") {
+			t.Errorf("%s: the log says of an image that is never there:\n%s", endpoint, log)
+		}
+	}
+}

@@ -138,7 +138,7 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 	// Named one by one, because health checks alone make three events at each probe.
 	for _, action := range []events.Action{
 		events.ActionCreate, events.ActionStart, events.ActionRestart, events.ActionStop, events.ActionDie, events.ActionPause,
-		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionRemove, events.ActionCommit, events.ActionPull,
+		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionArchivePath, events.ActionRemove, events.ActionCommit, events.ActionPull,
 		events.ActionTag, events.ActionUnTag, events.ActionDelete, events.ActionImport, events.ActionLoad, events.ActionPrune,
 	} {
 		options.Filters.Add("event", string(action))
@@ -307,15 +307,16 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 	switch {
 	case len(before) == 1: // what an image is made of does not change
 		looked.Size, looked.SharedSize, looked.Unpacked, looked.IndexSize = before[0].Size, before[0].SharedSize, before[0].Unpacked, before[0].IndexSize
+		looked.SeveralPlatforms = before[0].SeveralPlatforms
 	case e.about.lastStore() == inventory.Known(inventory.GraphDriver):
-		looked.Size = inventory.Known(inspected.Size)
+		looked.Size = sizeOfImage(inspected.Size)
 	case len(looked.Tags) > 0:
 		// The containerd store counts more in a list than in an inspection.
 		listed, err := findInList(ctx, api, inspected.ID, looked.Tags[0])
 		if err != nil {
 			return inventory.Image{}, err
 		}
-		looked.Size, looked.Unpacked, looked.IndexSize = listed.Size, listed.Unpacked, listed.IndexSize
+		looked.Size, looked.Unpacked, looked.IndexSize, looked.SeveralPlatforms = listed.Size, listed.Unpacked, listed.IndexSize, listed.SeveralPlatforms
 	}
 	if _, known := looked.Size.Get(); !known { // a list will tell
 		e.images.Change()

@@ -190,7 +190,7 @@ func (h *hall) container(id string) http.HandlerFunc {
 			http.Error(w, "no such container", http.StatusNotFound)
 			return
 		}
-		fmt.Fprintf(w, `{"Id":%q,"Image":"sha256:a","Created":%q,"State":{"Status":%q}}`, id, enginetest.FinishedAt, h.states[id])
+		fmt.Fprintf(w, `{"Id":%q,"Image":"sha256:a","Created":%q,"State":{"Status":%q},"SizeRw":5}`, id, enginetest.FinishedAt, h.states[id])
 	}
 }
 

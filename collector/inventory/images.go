@@ -160,6 +160,7 @@ func merge(a, b Image) Image {
 	}
 	aSize, aKnown := a.Size.Get()
 	bSize, bKnown := b.Size.Get()
+	a.SeveralPlatforms = a.SeveralPlatforms || b.SeveralPlatforms || a.Size != b.Size
 	a.Size = Optional[int64]{}
 	if aKnown && bKnown {
 		a.Size = Known(max(aSize, bSize))

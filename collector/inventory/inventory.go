@@ -18,6 +18,10 @@ type Inventory struct {
 	Cache       Optional[[]CacheRecord]
 	Filesystems []Filesystem
 	Prunes      []Prune
+
+	// CacheOutdated says that an image came or went since the list of the cache was
+	// made, so that which records images share is not known.
+	CacheOutdated bool
 }
 
 // An Engine is what an engine says of itself.

@@ -139,6 +139,9 @@ const none = -1
 
 func newHost(inventory Inventory, store ImageStore) *host {
 	h := &host{store: store, layers: inventory.Layers, volumes: inventory.Volumes, cache: inventory.Cache}
+	if inventory.CacheOutdated {
+		h.cache = Optional[[]CacheRecord]{}
+	}
 	records, imagesKnown := inventory.Images.Get()
 	h.images = distinct(records)
 	h.containers, h.containersKnown = inventory.Containers.Get()

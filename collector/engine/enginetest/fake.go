@@ -134,7 +134,7 @@ func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, what string) {
 	case what == "history":
 		fmt.Fprintf(w, `[{"Size":0},{"Size":%d},{"Size":%d}]`, size-size/2, size/2)
 	default:
-		fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Layers":["sha256:%d",%q]}}`, id, size, id)
+		fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":["sha256:%d",%q]}}`, id, size, id)
 	}
 }
 
