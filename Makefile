@@ -7,7 +7,7 @@ build: ## the program
 test: ## all tests, also those on real engines; installs what they need
 	.ci/test
 
-demo: ## a private engine with buildup on it, the exporter and a Prometheus, until Ctrl-C
+demo: ## a private engine with buildup on it, the exporter, a Prometheus, an Alertmanager, a full disk, until Ctrl-C
 	.ci/demo
 
 bench: ## what watching costs an engine, beside plain listing; about an hour
