@@ -132,6 +132,7 @@ type host struct {
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
+	namesKnown      bool // of each image without a tag, whether it has a digest reference
 	layersKnown     bool // and images
 }
 
@@ -162,7 +163,10 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	if !h.layersKnown {
 		return h
 	}
+	h.namesKnown = true
 	for _, image := range h.images {
+		_, known := image.Digested.Get()
+		h.namesKnown = h.namesKnown && (known || len(image.Tags) > 0)
 		top, _ := h.layers.top(image.ID)
 		h.tops = append(h.tops, top)
 		if unpacked, known := image.Unpacked.Get(); known {
@@ -281,8 +285,7 @@ func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
 	}
 	if f.known && c.images != nothing {
 		f.removed, f.known = h.removeImages(c.images, isGone)
-		_, namesKnown := countImages(h.images).Dangling.Get()
-		f.unseen = !namesKnown
+		f.unseen = !h.namesKnown
 	}
 	held := Reclaimable{Exact: h.containersKnown}
 	mounted, unseen := h.mounted(f, isGone)
