@@ -19,6 +19,7 @@ import (
 
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
+	"docker_buildup_exporter/dashboards"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +72,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.VersionFlag.NoEnvar()
 	app.Command("serve", "Serve metrics. The default.").Default()
 	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
+	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder; without one, say which there are.")
+	dashboardsDir := writeDashboards.Arg("DIR", "Folder to write into.").String()
 
 	exited := false // --help and --version have printed all that was wanted
 	app.Terminate(func(int) { exited = true })
@@ -89,6 +92,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if command == healthcheck.FullCommand() {
 		if err := checkHealth(*webFlags.WebListenAddresses); err != nil {
 			return fail("Not healthy", err)
+		}
+		return 0
+	}
+	if command == writeDashboards.FullCommand() {
+		if err := dashboards.Write(dashboards.Defaults(), *dashboardsDir, stdout); err != nil {
+			return fail("Cannot write the dashboards", err)
 		}
 		return 0
 	}
