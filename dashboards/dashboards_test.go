@@ -302,7 +302,7 @@ func TestPanels(t *testing.T) {
 				t.Errorf("%s: two panels are called %q", d.UID, p.Title)
 			}
 			titles[p.Title] = true
-			if !slices.Contains([]string{"stat", "timeseries", "table"}, p.Type) {
+			if !slices.Contains([]string{"stat", "timeseries", "state-timeline", "table"}, p.Type) {
 				t.Errorf("%s: %q is a %q", d.UID, p.Title, p.Type)
 			}
 			if p.Description == "" {
@@ -327,7 +327,8 @@ func TestPanels(t *testing.T) {
 				if target.Datasource != (source{"prometheus", "$datasource"}) {
 					t.Errorf("%s: %q asks data source %q", d.UID, p.Title, target.Datasource)
 				}
-				if target.Instant == target.Range || target.Range != (p.Type == "timeseries") || (target.Format == "table") != (p.Type == "table") {
+				overTime := p.Type == "timeseries" || p.Type == "state-timeline"
+				if target.Range != overTime || target.Instant == overTime || (target.Format == "table") != (p.Type == "table") {
 					t.Errorf("%s: %q is a %s of instant %t, range %t, format %s", d.UID, p.Title, p.Type, target.Instant, target.Range, target.Format)
 				}
 			}
@@ -392,7 +393,7 @@ func TestTables(t *testing.T) {
 func TestLinksLeadToADashboardOrThereAreNone(t *testing.T) {
 	dashboards := all(t)
 	address := regexp.MustCompile(`^/d/([a-z-]+)/([a-z-]+)\?(.*)$`)
-	fields := regexp.MustCompile(`\$\{__data\.fields\["([^"]+)"\]\}`)
+	fields := regexp.MustCompile(`\$\{__data\.fields\["([^"]+)"\]:percentencode\}`)
 	linked := make(map[string]bool)
 	check := func(where string, l link, columns []string) {
 		if l.Type == "dashboards" {
@@ -593,7 +594,7 @@ func (d dashboard) expressions() map[string]string {
 // checkUnit holds a unit to those that Grafana knows and this exporter has.
 func checkUnit(t *testing.T, where, unit string) {
 	t.Helper()
-	if !slices.Contains([]string{"short", "bytes", "percentunit", "s"}, unit) {
+	if !slices.Contains([]string{"short", "bytes", "percentunit", "s", "string"}, unit) {
 		t.Errorf("%s has unit %q", where, unit)
 	}
 }

@@ -29,7 +29,7 @@ func fleet(t Thresholds) dashboard {
 		labelVariable("job", "Job", "Scrape jobs of the exporters.", "docker_up", true),
 		labelVariable("instance", "Instance", "Hosts to show.", `docker_up{job=~"$job"}`, true),
 	}
-	toHost := `/d/` + hostUID + `/` + hostUID + `?${datasource:queryparam}&var-job=${__data.fields["Job"]}&var-instance=${__data.fields["Host"]}&${__url_time_range}`
+	toHost := `/d/` + hostUID + `/` + hostUID + `?${datasource:queryparam}&var-job=${__data.fields["Job"]:percentencode}&var-instance=${__data.fields["Host"]:percentencode}&${__url_time_range}`
 	upOrDown := says(map[string]object{"1": word(0, "up", "green"), "0": word(1, "down", "red")})
 	exactness := says(map[string]object{"1": word(0, "exactly", ""), "0": word(1, "at least", "")})
 	perHost := func(aggregation, expr string) string { return aggregation + ` by (job, instance) (` + expr + `)` }
@@ -48,15 +48,16 @@ func fleet(t Thresholds) dashboard {
 			stat("Reclaimable in all", `Bytes that "`+cleanup+`" would free if it were run on every host now: stopped containers, all images that nothing runs, build cache. Volumes stay. At least, where a host's figure is a lower bound; without the hosts whose figure is unknown.`,
 				"bytes", now(`sum(docker_reclaimable_bytes{command="`+cleanup+`"})`, "")).
 				size(4, 7),
-			stat("Seen", "Exporters that are scraped, engines of these that answer, and hosts of which the disk is known. Fewer than the first number means that something is not seen.",
+			stat("Seen", "Exporters that are scraped, and how many of them have an engine that answers, a disk that is known, and a known figure for \"Reclaimable in all\". Fewer than the first number means that something is not seen.",
 				"short",
 				now(`count(docker_up)`, "exporters"),
 				now(`sum(docker_up)`, "engines up"),
-				now(`count(count by (job, instance) (docker_filesystem_size_bytes))`, "disks known")).
+				now(`count(count by (job, instance) (docker_filesystem_size_bytes))`, "disks known"),
+				now(`count(docker_reclaimable_bytes{command="`+cleanup+`"})`, "reclaimable known")).
 				named().decimals(0).size(8, 7),
 			table("Firing alerts", "Alerts on Docker that fire now. What each means and what to do stands in the runbook, alerts/README.md.",
 				"short",
-				column{title: "Host", label: "instance", properties: []property{{"links", []link{{Title: "Open this host", URL: toHost}}}}},
+				column{title: "Host", label: "instance", properties: []property{{"links", []dataLink{{Title: "Open this host", URL: toHost}}}}},
 				column{title: "Job", label: "job"},
 				column{title: "Alert", label: "alertname"},
 				column{title: "Severity", label: "severity"},
@@ -67,7 +68,7 @@ func fleet(t Thresholds) dashboard {
 			table("Hosts", "A line for each host; its name leads to its own page. An empty figure is not known. Full in: at the pace of the last 6 hours. What \""+cleanup+"\" frees leaves volumes alone. Unused: images that no container uses. Age: of the oldest figure.",
 				"short",
 				column{title: "Host", label: "instance", properties: []property{
-					{"links", []link{{Title: "Open this host", URL: toHost}}},
+					{"links", []dataLink{{Title: "Open this host", URL: toHost}}},
 					{"custom.minWidth", 180},
 				}},
 				column{title: "Job", label: "job"},
@@ -104,7 +105,7 @@ func fleet(t Thresholds) dashboard {
 				decimals(0).size(12, 9),
 		}},
 	}
-	links := []link{{Title: "Docker buildup", Type: "dashboards", Icon: "external link", Tags: []string{tag}, KeepTime: true}}
+	link := pageLink{Title: "Docker buildup", Type: "dashboards", Icon: "external link", Tags: []string{tag}, KeepTime: true}
 	return build(fleetUID, "Docker buildup / Fleet", "Which Docker host's disk fills, and what has piled up on each.",
-		`job=~"$job", instance=~"$instance"`, alerts, variables, links, rows)
+		`job=~"$job", instance=~"$instance"`, alerts, variables, link, rows)
 }

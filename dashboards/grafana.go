@@ -25,7 +25,7 @@ type dashboard struct {
 	Refresh       string         `json:"refresh"`
 	Time          timeRange      `json:"time"`
 	Timezone      string         `json:"timezone"`
-	Links         []link         `json:"links"`
+	Links         []pageLink     `json:"links"`
 	Annotations   annotationList `json:"annotations"`
 	Templating    variableList   `json:"templating"`
 	Panels        []panel        `json:"panels"`
@@ -36,14 +36,24 @@ type timeRange struct {
 	To   string `json:"to"`
 }
 
-type link struct {
+// A pageLink stands at the top of a dashboard, a dataLink in a cell of a table.
+type pageLink struct {
 	Title       string   `json:"title"`
-	Type        string   `json:"type,omitempty"`
-	Icon        string   `json:"icon,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
+	Type        string   `json:"type"`
+	Icon        string   `json:"icon"`
+	Tooltip     string   `json:"tooltip"`
+	Tags        []string `json:"tags"`
 	URL         string   `json:"url"`
-	KeepTime    bool     `json:"keepTime,omitempty"`
+	AsDropdown  bool     `json:"asDropdown"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
 	TargetBlank bool     `json:"targetBlank"`
+}
+
+type dataLink struct {
+	Title       string `json:"title"`
+	URL         string `json:"url"`
+	TargetBlank bool   `json:"targetBlank"`
 }
 
 type annotationList struct {
@@ -173,7 +183,7 @@ type row struct {
 
 // build puts a dashboard together. Its expressions name metrics without the
 // matchers of the hosts that are shown; they get them here.
-func build(uid, title, description, hosts, alerts string, variables []variable, links []link, rows []row) dashboard {
+func build(uid, title, description, hosts, alerts string, variables []variable, link pageLink, rows []row) dashboard {
 	annotations := []annotation{
 		{
 			Name:        "Firing alerts",
@@ -206,7 +216,7 @@ func build(uid, title, description, hosts, alerts string, variables []variable, 
 		Refresh:       "5m",
 		Time:          timeRange{From: "now-7d", To: "now"},
 		Timezone:      "browser",
-		Links:         links,
+		Links:         []pageLink{link},
 		Templating:    variableList{variables},
 		Panels:        layOut(rows),
 	}
@@ -370,6 +380,23 @@ func lines(title, description, unit string, targets ...target) panel {
 	return p
 }
 
+// states shows when something was so, and when not.
+func states(title, description string, mapping object, targets ...target) panel {
+	p := newPanel("state-timeline", title, description, "short", targets)
+	p.FieldConfig.Defaults.Color = object{"mode": "thresholds"}
+	p.FieldConfig.Defaults.Mappings = []object{mapping}
+	p.FieldConfig.Defaults.Custom = object{"lineWidth": 0, "fillOpacity": 70, "spanNulls": false}
+	p.Options = object{
+		"mergeValues": true,
+		"showValue":   "never",
+		"alignValue":  "left",
+		"rowHeight":   0.8,
+		"legend":      object{"displayMode": "list", "placement": "bottom", "showLegend": true},
+		"tooltip":     object{"mode": "single", "sort": "none"},
+	}
+	return p
+}
+
 // A column of a table. Without an expression it is a label of the others.
 type column struct {
 	title      string
@@ -398,6 +425,9 @@ func table(title, description, unit string, columns ...column) panel {
 				source = "Value #" + string(rune('A'+len(targets)))
 			}
 			targets = append(targets, target{Expr: c.expr, Instant: true, Format: "table"})
+		}
+		if c.expr == "" { // a label that looks like a number is none
+			c.properties = append([]property{isUnit("string")}, c.properties...)
 		}
 		order[source], names[source] = i, c.title
 		if c.title == "" {

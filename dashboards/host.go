@@ -156,9 +156,9 @@ func host(t Thresholds) dashboard {
 				column{title: "Age", expr: `max by (collector) (` + age + `)`, properties: []property{isUnit("s"), {"decimals", 0}}},
 				column{title: "Of the allowed age", expr: `max by (collector) ((` + age + `) / (` + allowedAge + `))`, properties: append(isColored(beyond(1)), isUnit("percentunit"), property{"decimals", 1})},
 			).size(12, 9),
-			lines("Answered", "1 if the last question of its kind was answered, else 0. Figures of a question that failed are unknown.",
-				"short", over(`docker_scrape_collector_success`, "{{collector}}")).
-				decimals(0).share().size(12, 9),
+			states("Answered", "Whether the last question of each kind was answered. Figures of a question that failed are unknown.",
+				yesNo, over(`docker_scrape_collector_success`, "{{collector}}")).
+				size(12, 9),
 			lines("Time to answer", "What the engine took for the last question of each kind.",
 				"s", over(`docker_scrape_collector_duration_seconds`, "{{collector}}")).
 				size(12, 9),
@@ -167,8 +167,8 @@ func host(t Thresholds) dashboard {
 				size(12, 9),
 		}},
 	}
-	links := []link{{Title: "Fleet", Type: "link", Icon: "external link", URL: "/d/" + fleetUID + "/" + fleetUID + "?${datasource:queryparam}", KeepTime: true}}
+	link := pageLink{Title: "Fleet", Type: "link", Icon: "external link", Tags: []string{}, URL: "/d/" + fleetUID + "/" + fleetUID + "?${datasource:queryparam}", KeepTime: true}
 	return build(hostUID, "Docker buildup / Host", "What has piled up on a Docker host, what to run against it, and how long the disk lasts.",
 		`job="$job", instance="$instance"`,
-		`ALERTS{alertname=~"Docker.*", alertstate="firing", job="$job", instance="$instance"}`, variables, links, rows)
+		`ALERTS{alertname=~"Docker.*", alertstate="firing", job="$job", instance="$instance"}`, variables, link, rows)
 }
