@@ -7,7 +7,7 @@ build: ## the program
 test: ## all tests, also those on real engines; installs what they need
 	.ci/test
 
-demo: ## a private engine with buildup on it, the exporter and a Prometheus, until Ctrl-C
+demo: ## a private engine with buildup on it, the exporter, a Prometheus, an Alertmanager, a full disk, until Ctrl-C
 	.ci/demo
 
 bench: ## what watching costs an engine, beside plain listing; about an hour
@@ -19,7 +19,8 @@ exact: ## what cleanup commands free, beside what the page said before; an hour
 image: ## build the image, and prove that it works
 	.ci/image
 
-update: ## what is generated: dashboards, golden pages, the README's tables
+update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
+	go test ./alerts -run Template -update
 	go run . dashboards dashboards
 	go test ./collector/e2e -run 'Golden|Readme' -update
 

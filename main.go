@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
 	"docker_buildup_exporter/dashboards"
@@ -72,8 +75,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.VersionFlag.NoEnvar()
 	app.Command("serve", "Serve metrics. The default.").Default()
 	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
-	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder; without one, say which there are.")
+	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder; without one, print their names.")
 	dashboardsDir := writeDashboards.Arg("DIR", "Folder to write into.").String()
+
+	rules := app.Command("rules", "Print the alert rules, with thresholds of your choice.")
+	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
+	rulesTest := rules.Flag("test", "Write the rules and their unit tests into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
+	thresholds := alerts.Defaults()
+	for _, setting := range thresholds.Settings() {
+		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
+	}
 
 	exited := false // --help and --version have printed all that was wanted
 	app.Terminate(func(int) { exited = true })
@@ -89,15 +100,27 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail("Bad command line, see --help", err)
 	}
-	if command == healthcheck.FullCommand() {
+	switch command {
+	case healthcheck.FullCommand():
 		if err := checkHealth(*webFlags.WebListenAddresses); err != nil {
 			return fail("Not healthy", err)
 		}
 		return 0
-	}
-	if command == writeDashboards.FullCommand() {
-		if err := dashboards.Write(dashboards.Defaults(), *dashboardsDir, stdout); err != nil {
+	case rules.FullCommand():
+		if err := writeRules(stdout, thresholds, alerts.Format(*rulesFormat), *rulesTest); err != nil {
+			return fail("Cannot write the rules", err)
+		}
+		return 0
+	case writeDashboards.FullCommand():
+		files, err := dashboards.Files(alerts.Defaults())
+		if err == nil && *dashboardsDir != "" {
+			err = writeFiles(*dashboardsDir, files)
+		}
+		if err != nil {
 			return fail("Cannot write the dashboards", err)
+		}
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			fmt.Fprintln(stdout, filepath.Join(*dashboardsDir, file))
 		}
 		return 0
 	}
@@ -158,6 +181,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 		logger.Info("Stopped")
 		return 0
 	}
+}
+
+// writeRules prints the alert rules or, with their tests, writes them into a folder.
+func writeRules(w io.Writer, thresholds alerts.Thresholds, format alerts.Format, dir string) error {
+	if dir == "" {
+		return alerts.Write(w, thresholds, format)
+	}
+	files, err := alerts.Files(thresholds)
+	if err != nil {
+		return err
+	}
+	return writeFiles(dir, files)
+}
+
+// writeFiles writes files by their paths below a folder, which it makes if it is not there.
+func writeFiles(dir string, files map[string][]byte) error {
+	for path, content := range files {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newHandler puts all pages of the program together.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/dashboards"
 )
@@ -96,59 +97,35 @@ func (r rectangle) overlaps(other rectangle) bool {
 }
 
 var (
-	metricName = regexp.MustCompile(`\bdocker_[a-z_]+`)
-	selector   = regexp.MustCompile(`\b(docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
-	matcher    = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
+	selector = regexp.MustCompile(`\b(docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
+	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
 
 func TestFilesAreWhatIsGenerated(t *testing.T) {
-	files := generated(t, dashboards.Defaults())
-	var names []string
-	for _, file := range files {
-		names = append(names, file.Name)
-		committed, err := os.ReadFile(file.Name)
+	files := generated(t, alerts.Defaults())
+	for name, content := range files {
+		committed, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(committed, file.Content) {
-			t.Errorf(`%s is not what is generated: run "make update"`, file.Name)
+		if !bytes.Equal(committed, content) {
+			t.Errorf(`%s is not what is generated: run "make update"`, name)
 		}
 	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(files))
 	if found, err := filepath.Glob("*.json"); err != nil || !slices.Equal(found, names) {
 		t.Errorf("there are %q (%v), want %q", found, err, names)
 	}
 }
 
 func TestEachGenerationIsTheSame(t *testing.T) {
-	first := generated(t, dashboards.Defaults())
+	first := generated(t, alerts.Defaults())
 	for range 10 {
-		for i, file := range generated(t, dashboards.Defaults()) {
-			if !bytes.Equal(file.Content, first[i].Content) {
-				t.Fatalf("%s has changed", file.Name)
+		for name, content := range generated(t, alerts.Defaults()) {
+			if !bytes.Equal(content, first[name]) {
+				t.Fatalf("%s has changed", name)
 			}
 		}
-	}
-}
-
-func TestWrite(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "new", "folder")
-	var stdout bytes.Buffer
-	if err := dashboards.Write(dashboards.Defaults(), dir, &stdout); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range generated(t, dashboards.Defaults()) {
-		path := filepath.Join(dir, file.Name)
-		if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, file.Content) || !strings.Contains(stdout.String(), path+"\n") {
-			t.Errorf("%s: %v; printed: %s", path, err, stdout.String())
-		}
-	}
-	stdout.Reset()
-	if err := dashboards.Write(dashboards.Defaults(), "", &stdout); err != nil || strings.Count(stdout.String(), ".json\tDocker buildup / ") != 2 {
-		t.Errorf("%v, printed: %s", err, stdout.String())
-	}
-	if err := dashboards.Write(dashboards.Defaults(), "dashboards_test.go", &stdout); err == nil {
-		t.Error("a file was taken for a folder")
 	}
 }
 
@@ -201,10 +178,10 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: schema %d, editable %t, refresh %q, from %q", name, d.SchemaVersion, d.Editable, d.Refresh, d.Time.From)
 		}
 	}
-	for _, file := range generated(t, dashboards.Defaults()) {
+	for name, content := range generated(t, alerts.Defaults()) {
 		for _, forbidden := range []string{"__inputs", "__requires", "${DS_"} {
-			if bytes.Contains(file.Content, []byte(forbidden)) {
-				t.Errorf("%s has %s: a file that is provisioned is not asked", file.Name, forbidden)
+			if bytes.Contains(content, []byte(forbidden)) {
+				t.Errorf("%s has %s: nobody is asked when a file is provisioned", name, forbidden)
 			}
 		}
 	}
@@ -487,17 +464,13 @@ func TestQueriesAreHonest(t *testing.T) {
 
 // Each threshold of the rules is drawn, and nothing else is.
 func TestThresholdsAreThoseOfTheRules(t *testing.T) {
-	own := dashboards.Thresholds{
-		AlmostFull:     dashboards.Shares{Warning: 0.111, Critical: 0.055},
-		Filling:        dashboards.Shares{Warning: 0.444, Critical: 0.222},
-		FillsWithin:    dashboards.Durations{Warning: 33 * time.Hour, Critical: 7 * time.Hour},
-		StaleAfter:     17 * time.Minute,
-		StaleDurations: 123,
-	}
-	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: the allowed age
+	own := alerts.Defaults()
+	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
+	own.FillingWithin, own.PageWithin = alerts.Span(33*time.Hour), alerts.Span(7*time.Hour)
+	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: all of the allowed age
 	var drawn []float64
-	for _, file := range generated(t, own) {
-		d := parse(t, file)
+	for _, content := range generated(t, own) {
+		d := parse(t, content)
 		for _, p := range d.Panels {
 			all := []thresholds{p.FieldConfig.Defaults.Thresholds}
 			for _, o := range p.FieldConfig.Overrides {
@@ -522,13 +495,49 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 				}
 			}
 		}
-		if text := string(file.Content); d.UID == "docker-buildup-host" && !strings.Contains(text, "1020 + 123 * docker_scrape_collector_duration_seconds") {
-			t.Errorf("%s does not know the allowed age", d.UID)
-		}
 	}
 	slices.Sort(drawn)
 	if drawn = slices.Compact(drawn); !slices.Equal(drawn, want) {
 		t.Errorf("drawn are %v, want %v", drawn, want)
+	}
+}
+
+// What stands in the rules without a threshold is the same here.
+func TestExpressionsAreThoseOfTheRules(t *testing.T) {
+	var rules, shown strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all(t) {
+		for _, expr := range d.expressions() {
+			shown.WriteString(regexp.MustCompile(`job=~?"[^"]*", instance=~?"[^"]*"(, )?`).ReplaceAllString(expr, "") + "\n")
+		}
+	}
+	withoutBraces := strings.ReplaceAll(shown.String(), "{}", "")
+	for _, expr := range []string{
+		`900 + 200 * docker_scrape_collector_duration_seconds`,
+		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
+		`docker_filesystem_files_free / (docker_filesystem_files > 0)`,
+		`[6h], 172800)`,
+	} {
+		if !strings.Contains(rules.String(), expr) || !strings.Contains(withoutBraces, expr) {
+			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules.String(), expr), strings.Contains(withoutBraces, expr))
+		}
+	}
+}
+
+// A text that sends somebody to an alert names one that there is.
+func TestTextsNameAlertsThatExist(t *testing.T) {
+	var rules strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range generated(t, alerts.Defaults()) {
+		for _, alert := range regexp.MustCompile(`\bDocker[A-Z]\w+`).FindAllString(string(content), -1) {
+			if !strings.Contains(rules.String(), "- alert: "+alert+"\n") {
+				t.Errorf("%s names %s, which is no alert", name, alert)
+			}
+		}
 	}
 }
 
@@ -599,7 +608,7 @@ func checkUnit(t *testing.T, where, unit string) {
 	}
 }
 
-func generated(t *testing.T, thresholds dashboards.Thresholds) []dashboards.File {
+func generated(t *testing.T, thresholds alerts.Thresholds) map[string][]byte {
 	t.Helper()
 	files, err := dashboards.Files(thresholds)
 	if err != nil {
@@ -612,17 +621,17 @@ func generated(t *testing.T, thresholds dashboards.Thresholds) []dashboards.File
 func all(t *testing.T) map[string]dashboard {
 	t.Helper()
 	all := make(map[string]dashboard)
-	for _, file := range generated(t, dashboards.Defaults()) {
-		all[file.Name] = parse(t, file)
+	for name, content := range generated(t, alerts.Defaults()) {
+		all[name] = parse(t, content)
 	}
 	return all
 }
 
-func parse(t *testing.T, file dashboards.File) dashboard {
+func parse(t *testing.T, content []byte) dashboard {
 	t.Helper()
 	var d dashboard
-	if err := json.Unmarshal(file.Content, &d); err != nil {
-		t.Fatalf("%s: %v", file.Name, err)
+	if err := json.Unmarshal(content, &d); err != nil {
+		t.Fatal(err)
 	}
 	return d
 }

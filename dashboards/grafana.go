@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 )
 
@@ -486,10 +487,11 @@ func (p panel) share() panel {
 	return p
 }
 
-// crossed draws a line at each of two shares that must not be undercut.
-func (p panel) crossed(s Shares) panel {
+// crossed draws a line below which a disk that fills is a ticket, and one below which
+// it is a page.
+func (p panel) crossed(t alerts.Thresholds) panel {
 	p.FieldConfig.Defaults.Custom["thresholdsStyle"] = object{"mode": "line"}
-	return p.colored(absolute(step{Color: "transparent"}, from(s.Critical, "red"), from(s.Warning, "orange")))
+	return p.colored(absolute(step{Color: "transparent"}, from(float64(t.PageBelow), "red"), from(float64(t.FillingBelow), "orange")))
 }
 
 // stacked is for values that are parts of a whole.
@@ -530,12 +532,12 @@ func from(value float64, color string) step { return step{Color: color, Value: &
 
 // freeShare and timeLeft color what must not be too little, beyond what must not be
 // too much.
-func freeShare(s Shares) thresholds {
-	return absolute(step{Color: "red"}, from(s.Critical, "orange"), from(s.Warning, "green"))
+func freeShare(t alerts.Thresholds) thresholds {
+	return absolute(step{Color: "red"}, from(float64(t.Full), "orange"), from(float64(t.AlmostFull), "green"))
 }
 
-func timeLeft(d Durations) thresholds {
-	return absolute(step{Color: "red"}, from(d.Critical.Seconds(), "orange"), from(d.Warning.Seconds(), "green"))
+func timeLeft(t alerts.Thresholds) thresholds {
+	return absolute(step{Color: "red"}, from(time.Duration(t.PageWithin).Seconds(), "orange"), from(time.Duration(t.FillingWithin).Seconds(), "green"))
 }
 
 func beyond(value float64) thresholds {
@@ -560,7 +562,3 @@ func isColored(t thresholds) []property {
 }
 
 func isMapped(mappings ...object) property { return property{"mappings", mappings} }
-
-func percent(share float64) string { return fmt.Sprintf("%g %%", share*100) }
-
-func hours(d time.Duration) string { return fmt.Sprintf("%g hours", d.Hours()) }

@@ -1,43 +1,50 @@
 package dashboards
 
-import "fmt"
+import (
+	"fmt"
 
-func host(t Thresholds) dashboard {
+	"docker_buildup_exporter/alerts"
+)
+
+// The age from which on DockerCollectionStale fires.
+const allowedAge = `900 + 200 * docker_scrape_collector_duration_seconds`
+
+func host(t alerts.Thresholds) dashboard {
 	variables := []variable{
 		datasourceVariable(),
 		labelVariable("job", "Job", "Scrape job of the exporter.", "docker_up", false),
 		labelVariable("instance", "Instance", "The host.", `docker_up{job="$job"}`, false),
 	}
 	age := `time() - docker_scrape_collector_last_success_timestamp_seconds`
-	allowedAge := fmt.Sprintf(`%g + %g * docker_scrape_collector_duration_seconds`, t.StaleAfter.Seconds(), t.StaleDurations)
+	shareOfAllowedAge := `(` + age + `{` + notLayers + `}) / (` + allowedAge + `)`
 	yesNo := says(map[string]object{"1": word(0, "yes", "green"), "0": word(1, "no", "red")})
 	exactness := says(map[string]object{"1": word(0, "exactly", ""), "0": word(1, "at least", "")})
 	takesVolumes := object{"type": "regex", "options": object{"pattern": "/.*volume.*/", "result": object{"color": "red", "index": 0}}}
 
 	rows := []row{
 		{"Disk", []panel{
-			stat("Free", fmt.Sprintf("What share of the file system with the engine's data is free. Orange below %s and red below %s, where DockerDiskAlmostFull warns and turns critical.", percent(t.AlmostFull.Warning), percent(t.AlmostFull.Critical)),
+			stat("Free", fmt.Sprintf("What share of the file system with the engine's data is free. Orange below %s and red below %s, where DockerDiskAlmostFull is a ticket and a page.", t.AlmostFull.Percent(), t.Full.Percent()),
 				"percentunit", now(free, "{{path}}")).
-				named().decimals(1).colored(freeShare(t.AlmostFull)).size(6, 5),
-			stat("Full in", fmt.Sprintf("When it is full if it goes on as in the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling.", hours(t.FillsWithin.Warning), hours(t.FillsWithin.Critical)),
+				named().decimals(1).colored(freeShare(t)).size(6, 5),
+			stat("Full in", fmt.Sprintf("When it is full if it goes on as in the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling.", t.FillingWithin, t.PageWithin),
 				"s", now(timeToFull, "{{path}}")).
-				named().decimals(1).colored(timeLeft(t.FillsWithin)).mapped(overAYear()).size(6, 5),
+				named().decimals(1).colored(timeLeft(t)).mapped(overAYear()).size(6, 5),
 			stat("Free bytes", "Bytes that can still be written, of how many.",
 				"bytes", now(`docker_filesystem_avail_bytes`, "free in {{path}}"), now(`docker_filesystem_size_bytes`, "size of {{path}}")).
 				named().size(6, 5),
-			stat("Free inodes", fmt.Sprintf("What share of the inodes is free: many small files fill a disk before its bytes do. Orange below %s, red below %s. Unknown where the file system has no fixed number of them.", percent(t.AlmostFull.Warning), percent(t.AlmostFull.Critical)),
+			stat("Free inodes", fmt.Sprintf("What share of the inodes is free: many small files fill a disk before its bytes do. Orange below %s, red below %s. Unknown where the file system has no fixed number of them.", t.AlmostFull.Percent(), t.Full.Percent()),
 				"percentunit", now(`docker_filesystem_files_free / (docker_filesystem_files > 0)`, "{{path}}")).
-				named().decimals(1).colored(freeShare(t.AlmostFull)).size(6, 5),
-			lines("Free bytes and forecast", fmt.Sprintf("Free bytes, and dashed what is left %s later if the 6 hours before go on. A dashed line at zero: full within that time.", hours(t.FillsWithin.Warning)),
+				named().decimals(1).colored(freeShare(t)).size(6, 5),
+			lines("Free bytes and forecast", fmt.Sprintf("Free bytes, and dashed what is left %s later if the 6 hours before go on. A dashed line at zero: full within that time.", t.FillingWithin),
 				"bytes",
 				over(`docker_filesystem_avail_bytes`, "{{path}}"),
-				over(fmt.Sprintf(`clamp_min(predict_linear(docker_filesystem_avail_bytes[6h], %g), 0)`, t.FillsWithin.Warning.Seconds()), "{{path}} in "+hours(t.FillsWithin.Warning))).
+				over(fmt.Sprintf(`clamp_min(predict_linear(docker_filesystem_avail_bytes[6h], %s), 0)`, t.FillingWithin.Seconds()), "{{path}} in "+t.FillingWithin.String())).
 				dashed("B").size(12, 9),
-			lines("Free share", fmt.Sprintf("Share of bytes and, dashed, of inodes that are free. Below %s a forecast of %s can fire DockerDiskFilling as a warning, below %s one of %s as critical: the two lines.", percent(t.Filling.Warning), hours(t.FillsWithin.Warning), percent(t.Filling.Critical), hours(t.FillsWithin.Critical)),
+			lines("Free share", fmt.Sprintf("Share of bytes and, dashed, of inodes that are free. Below %s a forecast of %s can fire DockerDiskFilling as a ticket, below %s one of %s as a page: the two lines.", t.FillingBelow.Percent(), t.FillingWithin, t.PageBelow.Percent(), t.PageWithin),
 				"percentunit",
 				over(free, "{{path}}"),
 				over(`docker_filesystem_files_free / (docker_filesystem_files > 0)`, "{{path}} inodes")).
-				share().crossed(t.Filling).dashed("B").size(12, 9),
+				share().crossed(t).dashed("B").size(12, 9),
 			lines("What takes the disk", "Bytes on disk: images with each layer once, writable layers of containers, volumes, and build cache that no image shares. What is missing is not known. The rest of the disk is logs or not Docker's. Not comparable between image stores.",
 				"bytes", over(`docker_disk_usage_bytes`, "{{resource}}")).
 				size(24, 8),
@@ -145,7 +152,7 @@ func host(t Thresholds) dashboard {
 			stat("Images not yet examined", "Images whose layers are still to be looked at, once each and without haste. Until it is 0 the figures that need them are unknown.",
 				"short", now(`docker_images_unexamined`, "")).
 				decimals(0).size(6, 6),
-			table("Questions", "Each kind of question to the engine: whether the last was answered, what it took, how old the answer is, and what that is of the age that the rules allow: "+fmt.Sprintf("%g seconds and %g times what it took, because what is dear is asked rarely.", t.StaleAfter.Seconds(), t.StaleDurations),
+			table("Questions", "Each kind of question to the engine: whether the last was answered, what it took, how old the answer is, and what that is of the age from which on DockerCollectionStale fires: 900 seconds and 200 times what it took, because what is dear is asked rarely. The layers of an image never change, so any age will do.",
 				"short",
 				column{title: "Question", label: "collector"},
 				column{title: "Answered", expr: `max by (collector) (docker_scrape_collector_success)`, properties: []property{
@@ -154,7 +161,7 @@ func host(t Thresholds) dashboard {
 				}},
 				column{title: "Took", expr: `max by (collector) (docker_scrape_collector_duration_seconds)`, properties: []property{isUnit("s")}},
 				column{title: "Age", expr: `max by (collector) (` + age + `)`, properties: []property{isUnit("s"), {"decimals", 0}}},
-				column{title: "Of the allowed age", expr: `max by (collector) ((` + age + `) / (` + allowedAge + `))`, properties: append(isColored(beyond(1)), isUnit("percentunit"), property{"decimals", 1})},
+				column{title: "Of the allowed age", expr: `max by (collector) (` + shareOfAllowedAge + `)`, properties: append(isColored(beyond(1)), isUnit("percentunit"), property{"decimals", 1}, property{"noValue", "-"})},
 			).size(12, 9),
 			states("Answered", "Whether the last question of each kind was answered. Figures of a question that failed are unknown.",
 				yesNo, over(`docker_scrape_collector_success`, "{{collector}}")).

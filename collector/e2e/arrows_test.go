@@ -13,6 +13,7 @@ func TestArrows(t *testing.T) {
 	t.Parallel()
 	const (
 		module     = "docker_buildup_exporter"
+		alerts     = module + "/alerts"
 		collector  = module + "/collector"
 		engine     = module + "/collector/engine"
 		inventory  = module + "/collector/inventory"
@@ -22,13 +23,14 @@ func TestArrows(t *testing.T) {
 		docker     = "github.com/docker/docker"
 	)
 	allowed := map[string][]string{
-		module:     {collector, engine, dashboards}, // main introduces the first two to each other
-		collector:  {inventory},                     // tells what an inventory adds up to, whoever took it
-		engine:     {inventory, pace, docker},       // the only room that knows Docker
-		pace:       {},                              // when to ask again, of whatever
-		inventory:  {},                              // pure
-		dashboards: {collector},                     // for the names of the metrics
-		enginetest: {docker},                        // for tests: engines that they may ask
+		module:     {alerts, collector, dashboards, engine}, // main introduces collector and engine to each other
+		alerts:     {},                                      // rules and their thresholds
+		collector:  {inventory},                             // tells what an inventory adds up to, whoever took it
+		engine:     {inventory, pace, docker},               // the only room that knows Docker
+		pace:       {},                                      // when to ask again, of whatever
+		inventory:  {},                                      // pure
+		dashboards: {alerts, collector},                     // for the thresholds and the names of the metrics
+		enginetest: {docker},                                // for tests: engines that they may ask
 		module + "/collector/engine/enginetest/testdata/idle": {},
 	}
 	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/engine/enginetest/testdata/idle")

@@ -40,6 +40,32 @@ type dashboard struct {
 	}
 }
 
+// Who has only the program has the dashboards of the repository.
+func TestDashboardsCommand(t *testing.T) {
+	t.Parallel()
+	names := "docker-buildup-fleet.json\ndocker-buildup-host.json\n"
+	if output, err := exec.Command(binaryPath(), "dashboards").Output(); err != nil || string(output) != names {
+		t.Errorf("%v, printed: %s", err, output)
+	}
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	output, err := exec.Command(binaryPath(), "dashboards", dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.ReplaceAll(names, "docker-", dir+"/docker-"); string(output) != want {
+		t.Errorf("printed: %s", output)
+	}
+	for path := range strings.Lines(string(output)) {
+		path = strings.TrimSpace(path)
+		if readFile(t, path) != readFile(t, filepath.Join(root, "dashboards", filepath.Base(path))) {
+			t.Errorf("%s is not that of the repository", path)
+		}
+	}
+	if _, err := exec.Command(binaryPath(), "dashboards", "main_test.go").Output(); err == nil {
+		t.Error("a file was taken for a folder")
+	}
+}
+
 // Each panel, variable and annotation has something to show of a host with buildup on
 // it: the program writes the dashboards, and Prometheus is asked what Grafana would ask.
 func TestDashboards(t *testing.T) {

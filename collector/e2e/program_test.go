@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,6 +19,29 @@ import (
 )
 
 // What can never work ends the program with one line that says why.
+// Who has only the program has the alert rules and their tests.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	want := readFile(t, filepath.Join(root, "alerts/docker-buildup.yml"))
+	printed, err := exec.Command(binaryPath(), "rules").Output()
+	if err != nil || string(printed) != want {
+		t.Errorf("it prints other rules than those of the repository (%v)", err)
+	}
+	changed, err := exec.Command(binaryPath(), "rules", "--disk.almost-full=0.15").Output()
+	if err != nil || !strings.Contains(string(changed), "avail:ratio < 0.15\n") {
+		t.Errorf("a threshold does not show (%v)", err)
+	}
+	dir := filepath.Join(t.TempDir(), "new")
+	if output, err := exec.Command(binaryPath(), "rules", "--test="+dir).CombinedOutput(); err != nil {
+		t.Fatal(err, string(output))
+	}
+	for _, name := range []string{"docker-buildup.yml", "tests/minutes.yml", "tests/days.yml", "tests/weeks.yml"} {
+		if readFile(t, filepath.Join(dir, name)) != readFile(t, filepath.Join(root, "alerts", name)) {
+			t.Errorf("%s is another one than in the repository", name)
+		}
+	}
+}
+
 func TestBadCommandLines(t *testing.T) {
 	t.Parallel()
 	taken := httptest.NewServer(nil)
@@ -41,6 +65,11 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--web.telemetry-path=/{x"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/-/healthy"}, "telemetry-path"},
 		{[]string{"--filesystem.path=relative"}, "HOSTPATH"},
+		{[]string{"rules", "--disk.full=5"}, "no share"},
+		{[]string{"rules", "--disk.full=0.2"}, "above --disk.full-soon"},
+		{[]string{"rules", "--causes.for=soon"}, "no duration"},
+		{[]string{"rules", "--format=xml"}, "xml"},
+		{[]string{"rules", "--test=" + dir, "--causes.for=2d"}, "leave the thresholds out"},
 		{[]string{"--docker.host=ssh://me@there", free}, "forward the socket"},
 		{[]string{"--docker.host=tcp://localhost:1", "--docker.tls-ca=none.pem", free}, "none.pem"},
 		{[]string{"--docker.host=tcp://localhost:1", "--web.listen-address=" + takenAddress}, "address already in use"},

@@ -83,7 +83,7 @@ type Engine struct {
 	containers *list[inventory.Container]
 
 	containerSizes *pace.Question
-	sizes          *sizes
+	sizes          *memory[size]                         // by container ID
 	toMeasure      atomic.Pointer[[]inventory.Container] // by containerSizes
 
 	volumes     *answer[[]inventory.Volume] // without sizes
@@ -92,7 +92,8 @@ type Engine struct {
 	usages      singleflight.Group // of the engine's own account, by what is asked of it
 
 	about    *about
-	stops    *stops
+	stops    *memory[time.Time]           // when containers stopped, until they start again
+	names    *memory[inventory.Reference] // from which containers were created
 	prunes   *prunes
 	hints    *hints
 	isUp     atomic.Bool // it answered when last asked
@@ -132,8 +133,9 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 		journal:    newJournal(logger, connection.explain),
 		about:      &about{},
 		layers:     newLayers(config.Pace.Change),
-		sizes:      newSizes(),
-		stops:      newStops(),
+		sizes:      newMemory[size](),
+		stops:      newMemory[time.Time](),
+		names:      newMemory[inventory.Reference](),
 		prunes:     newPrunes(),
 		hints:      newHints(),
 	}
@@ -338,6 +340,9 @@ func (e *Engine) askAbout(ctx context.Context) inventory.Optional[system.Info] {
 	}
 	e.about.set(answer)
 	if info, known := answer.Get(); known {
+		if _, known := before.Get(); !known { // a list was read without knowing of which store
+			e.images.Change()
+		}
 		e.containers.CallCheap(cheapContainers(storeOf(info)))
 	}
 	return answer

@@ -332,25 +332,90 @@ func FuzzAnswers(f *testing.F) {
 			f.Add(body)
 		}
 	}
-	f.Add([]byte(`[{"Id":"a","RepoTags":[null,""],"Size":-9223372036854775808,"Labels":{"":""}}]`))
+	for _, body := range []string{
+		`[{"Id":"a","RepoTags":[null,""],"Size":-9223372036854775808,"Labels":{"":""}}]`,
+		`{"Id":"a","RootFS":{"Type":"layers","Layers":["x","","x"]},"State":{"Status":"exited"},"SizeRw":-1,"SizeRootFs":9223372036854775807}`,
+		`{"Id":"a","RootFS":null}`,
+		`[{"Size":9223372036854775807},{"Size":0},{"Size":-1}]`,
+		`{"BuildCache":[null,{"ID":"a"," Parents":["a","b"],"Size":9223372036854775807},{"ID":"b"," Parents":["a"],"Shared":true},{"ID":"a"}],"Volumes":[null,{"Name":"a","UsageData":{"Size":-7}}]}`,
+		`[{"Id":"a","Size":9223372036854775807,"SharedSize":9223372036854775807,"Descriptor":{"mediaType":"application/vnd.oci.image.index.v1+json","size":-9223372036854775808},"Manifests":[{"Kind":"image","Available":true,"ImageData":{"Size":{"Unpacked":-5}}}]}]`,
+		`[{"Id":"a","State":"exited"},{"Id":"a","State":"running","Mounts":[{"Type":"image","Name":"a"},{"Type":"volume"}]}]`,
+	} {
+		f.Add([]byte(body))
+	}
 	fake := enginetest.NewFake("testdata/api-1.51-graphdriver")
 	server := httptest.NewServer(fake)
 	f.Cleanup(server.Close)
-	e, _ := newTest(f, server.URL)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		answer := func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }
-		for _, endpoint := range []string{"/images/json", "/containers/json", "/info"} {
+		lists, others := []string{"/images/json", "/containers/json", "/info"}, []string{"/images/a/json", "/images/a/history", "/containers/a/json", "/volumes", "/system/df"}
+		list := func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `[{"Id":"a","ImageID":"a","Size":1,"State":"exited"}]`)
+		}
+		for _, endpoint := range lists {
+			fake.Answer(endpoint, list)
+		}
+		fake.Answer("/info", nil)
+		for _, endpoint := range others {
+			fake.Answer(endpoint, answer)
+		}
+		e, _ := newTest(t, server.URL) // which knows no layers yet
+		e.config.ContainerSizes, e.config.Volumes, e.config.BuildCache = true, true, true
+		isSane(t, inventory.Assess(takeInventory(e)))
+
+		for _, endpoint := range others {
+			fake.Answer(endpoint, nil)
+		}
+		for _, endpoint := range lists {
 			fake.Answer(endpoint, answer)
 		}
 		a := inventory.Assess(takeInventory(e))
-		if count, known := a.ImageCount.Get(); known {
-			if size, known := count.VirtualSize.Get(); known && size < 0 {
-				t.Errorf("a virtual size of %d bytes", size)
-			}
-		}
+		isSane(t, a)
 		containers, _ := a.Containers.Get()
 		if count, known := a.ContainerCount.Get(); known && len(containers) > 0 && count[containers[0].State] == 0 {
 			t.Errorf("nobody is %q, but %+v", containers[0].State, containers[0])
 		}
 	})
+}
+
+// isSane tells that no number of bytes is negative.
+func isSane(t *testing.T, a inventory.Assessment) {
+	t.Helper()
+	if count, known := a.ImageCount.Get(); known {
+		if size, known := count.VirtualSize.Get(); known && size < 0 {
+			t.Errorf("a virtual size of %d bytes", size)
+		}
+	}
+	for resource, bytes := range a.DiskUsage {
+		if bytes < 0 {
+			t.Errorf("%s take %d bytes", resource, bytes)
+		}
+	}
+	for command, frees := range a.Reclaimable {
+		if frees.Bytes < 0 {
+			t.Errorf("%s frees %d bytes", command, frees.Bytes)
+		}
+	}
+}
+
+// A list that was made before it was known of which image store is made again, though it
+// is dear: what a digest reference in it means was not known.
+func TestStoreIsToldLater(t *testing.T) {
+	e, fake, _ := serve(t, "api-1.44-containerd")
+	fake.Answer("/info", http.NotFound)
+	takeInventory(e)
+	e.compareCounts(context.Background())
+	if e.images.HasChanged() {
+		t.Error("the images have changed before the engine told its store")
+	}
+	fake.Answer("/info", nil)
+	e.compareCounts(context.Background())
+	if !e.images.HasChanged() {
+		t.Error("the images have not changed since")
+	}
+	takeInventory(e)
+	e.compareCounts(context.Background())
+	if e.images.HasChanged() {
+		t.Error("the images have changed again")
+	}
 }

@@ -153,6 +153,9 @@ func (e *Engine) examine(ctx context.Context, images []inventory.Image, containe
 	}
 	for _, container := range containers { // its image may have been removed by force
 		wanted[container.ImageID] = true
+		for _, mounted := range container.MountedImages {
+			wanted[mounted] = true
+		}
 	}
 	e.layers.keep(wanted)
 	missing := e.layers.missing(images)

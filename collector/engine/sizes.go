@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"docker_buildup_exporter/collector/inventory"
@@ -12,82 +11,45 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// Sizes remembers how large the writable layers of containers are. To tell, the
-// engine walks through all their files; while a container is stopped they stay as
-// they are.
+// A size is how large the writable layer of a container is. To tell, the engine walks
+// through all its files; while a container is stopped they stay as they are.
 //
 // Each container is asked for by itself: in a list a single one that is being removed
 // makes the containerd store fail for all, and each costs it a search through all images.
-type sizes struct {
-	mu sync.Mutex
-	of map[string]size // by container ID
-}
-
 type size struct {
 	bytes     int64
 	image     inventory.Optional[int64] // of all layers under it
-	stoppedAt time.Time                 // zero if it was measured while it ran
+	stopped   bool                      // when it was measured
+	stoppedAt inventory.Optional[time.Time]
 }
 
-func newSizes() *sizes { return &sizes{of: make(map[string]size)} }
-
-func (s *sizes) set(id string, value size) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.of[id] = value
-}
-
-func (s *sizes) forget(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.of, id)
-}
-
-func (s *sizes) forgetAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.of)
-}
-
-// get returns a size if it was measured since the container came to be as it is.
-func (s *sizes) get(c inventory.Container) (measured size, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stoppedAt, _ := c.StoppedAt.Get()
-	measured, known = s.of[c.ID]
-	return measured, known && measured.stoppedAt.Equal(stoppedAt)
-}
-
-// keep forgets all but some.
-func (s *sizes) keep(containers []inventory.Container) {
-	wanted := make(map[string]bool, len(containers))
-	for _, c := range containers {
-		wanted[c.ID] = true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id := range s.of {
-		if !wanted[id] {
-			delete(s.of, id)
-		}
-	}
+// lastSize returns the size of a container if it was measured since it came to be as it is.
+func (e *Engine) lastSize(c inventory.Container) (measured size, known bool) {
+	measured, known = e.sizes.get(c.ID)
+	then, thenKnown := measured.stoppedAt.Get()
+	now, nowKnown := c.StoppedAt.Get()
+	return measured, known && measured.stopped == c.State.Stopped() && thenKnown == nowKnown && then.Equal(now)
 }
 
 // measure asks for the sizes of containers, if that is due, and returns them with
 // what is known.
 func (e *Engine) measure(ctx context.Context, containers []inventory.Container) []inventory.Container {
-	e.sizes.keep(containers)
+	isThere := make(map[string]bool, len(containers))
+	for _, c := range containers {
+		isThere[c.ID] = true
+	}
+	e.sizes.keep(isThere)
 	asked := slices.Clone(containers) // the question may outlive the scrape
 	e.toMeasure.Store(&asked)
 	for _, c := range containers {
-		if _, known := e.sizes.get(c); !known {
+		if _, known := e.lastSize(c); !known {
 			e.containerSizes.Change()
 			break
 		}
 	}
 	e.containerSizes.Ask(ctx)
 	for i := range containers {
-		if measured, known := e.sizes.get(containers[i]); known {
+		if measured, known := e.lastSize(containers[i]); known {
 			containers[i].Size, containers[i].ImageSize = inventory.Known(measured.bytes), measured.image
 		}
 	}
@@ -101,7 +63,9 @@ func (e *Engine) measureAll(ctx context.Context) error {
 	_, known := ask(e.journal, q, func() (any, error) {
 		var failure error
 		for _, c := range *e.toMeasure.Load() {
-			if _, known := e.sizes.get(c); known && c.State.Stopped() {
+			_, known := e.lastSize(c)
+			_, stopKnown := c.StoppedAt.Get()
+			if c.State.Stopped() && (known || !stopKnown) { // else nothing would tell for how long it is true
 				continue
 			}
 			if err := e.measureOne(ctx, c); err != nil {
@@ -122,14 +86,14 @@ func (e *Engine) measureAll(ctx context.Context) error {
 func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 	api := e.connection.current()
 	inspected, _, err := api.ContainerInspectWithRaw(ctx, c.ID, true)
-	stoppedAt, _ := c.StoppedAt.Get()
+	measured := size{stopped: c.State.Stopped(), stoppedAt: c.StoppedAt}
 	switch {
 	case cerrdefs.IsNotFound(err):
 		// It is gone, or about to go; or it is dead and has lost its writable layer,
 		// for which the containerd store gives the same answer.
 		inspected, err = api.ContainerInspect(ctx, c.ID)
 		if err == nil && inspected.ContainerJSONBase != nil && inspected.State != nil && inspected.State.Status == container.StateDead {
-			e.sizes.set(c.ID, size{stoppedAt: stoppedAt})
+			e.sizes.set(c.ID, measured)
 			return nil
 		}
 		e.sizes.forget(c.ID)
@@ -140,7 +104,7 @@ func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 	case err == nil && (inspected.ContainerJSONBase == nil || inspected.ID != c.ID):
 		err = errIncomplete
 	case err == nil && inspected.SizeRw != nil && *inspected.SizeRw >= 0:
-		measured := size{bytes: *inspected.SizeRw, stoppedAt: stoppedAt}
+		measured.bytes = *inspected.SizeRw
 		if all := inspected.SizeRootFs; all != nil && *all >= measured.bytes {
 			measured.image = inventory.Known(*all - measured.bytes)
 		}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"docker_buildup_exporter/collector/inventory"
@@ -11,73 +10,6 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 )
-
-// Stops remembers what the engine tells of a container only who looks at it alone:
-// when it stopped, which does not change before it starts again, and how its image
-// was named when it was created.
-type stops struct {
-	mu   sync.Mutex
-	at   map[string]time.Time           // by container ID
-	from map[string]inventory.Reference // by container ID
-}
-
-func newStops() *stops {
-	return &stops{at: make(map[string]time.Time), from: make(map[string]inventory.Reference)}
-}
-
-func (s *stops) get(id string) (at time.Time, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, known = s.at[id]
-	return at, known
-}
-
-// set takes in what a look has shown.
-func (s *stops) set(c inventory.Container) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at, known := c.StoppedAt.Get(); known {
-		s.at[c.ID] = at
-	}
-	if from, known := c.CreatedFrom.Get(); known {
-		s.from[c.ID] = from
-	}
-}
-
-func (s *stops) createdFrom(id string) (from inventory.Reference, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from, known = s.from[id]
-	return from, known
-}
-
-func (s *stops) forget(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.at, id)
-}
-
-func (s *stops) forgetAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.at)
-}
-
-// keep forgets all but some: when those stopped that are, and how they were made.
-func (s *stops) keep(isStopped map[string]bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id := range s.at {
-		if !isStopped[id] {
-			delete(s.at, id)
-		}
-	}
-	for id := range s.from {
-		if _, there := isStopped[id]; !there {
-			delete(s.from, id)
-		}
-	}
-}
 
 // looksAtOnce is how many containers are looked at side by side. One look is
 // cheap on every engine, and there are many only at the start.
@@ -91,12 +23,12 @@ const timeForStops = time.Second
 // those of which it is not known yet.
 func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Container) []inventory.Container {
 	goByName := e.about.lastStore() == inventory.Known(inventory.Containerd)
-	isStopped := make(map[string]bool, len(containers))
+	isThere, isStopped := make(map[string]bool, len(containers)), make(map[string]bool, len(containers))
 	var unknown []*inventory.Container
 	for i := range containers {
 		c := &containers[i]
-		isStopped[c.ID] = c.State.Stopped()
-		if from, known := e.stops.createdFrom(c.ID); known {
+		isThere[c.ID], isStopped[c.ID] = true, c.State.Stopped()
+		if from, known := e.names.get(c.ID); known {
 			c.CreatedFrom = inventory.Known(from)
 		}
 		_, nameKnown := c.CreatedFrom.Get()
@@ -113,6 +45,7 @@ func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Contain
 		}
 	}
 	e.stops.keep(isStopped)
+	e.names.keep(isThere)
 	if len(unknown) == 0 {
 		return containers
 	}
@@ -159,7 +92,12 @@ func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked invento
 		return inventory.Container{}, false, err
 	}
 	looked = translateInspectedContainer(inspected)
-	e.stops.set(looked)
+	if at, known := looked.StoppedAt.Get(); known {
+		e.stops.set(id, at)
+	}
+	if from, known := looked.CreatedFrom.Get(); known {
+		e.names.set(id, from)
+	}
 	e.containers.update(id, looked)
 	return looked, true, nil
 }

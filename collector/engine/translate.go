@@ -71,11 +71,11 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 				translated.Tags = append(translated.Tags, tag)
 			}
 		}
-		translated.Size = sizeOfImage(record.Size)
-		translated.SharedSize = sizeOfImage(record.SharedSize)
+		translated.Size = sizeOf(record.Size)
+		translated.SharedSize = sizeOf(record.SharedSize)
 		translated.Unpacked, translated.SeveralPlatforms = unpacked(record.Manifests)
 		if isIndex(record.Descriptor) {
-			size, known := sizeOfImage(record.Descriptor.Size).Get()
+			size, known := sizeOf(record.Descriptor.Size).Get()
 			translated.IndexSize = size
 			if !known { // nor is what is no blob
 				translated.Unpacked = inventory.Optional[int64]{}
@@ -98,7 +98,7 @@ func unpacked(manifests []image.ManifestSummary) (bytes inventory.Optional[int64
 		}
 		found = true
 		if manifest.ImageData != nil {
-			bytes = sizeOfImage(manifest.ImageData.Size.Unpacked)
+			bytes = sizeOf(manifest.ImageData.Size.Unpacked)
 		}
 	}
 	return bytes, false
@@ -127,7 +127,18 @@ func isDigested(record image.Summary, store inventory.Optional[inventory.ImageSt
 	}
 }
 
-// translateContainers turns the engine's records into the inventory's, one for one.
+// firstOfEach leaves out what has the ID of something before it: no engine lists a thing
+// twice, and to count it twice would be worse than to take the wrong one of the two.
+func firstOfEach[T any](list []T, id func(T) string) []T {
+	seen := make(map[string]bool, len(list))
+	return slices.DeleteFunc(list, func(thing T) bool {
+		again := seen[id(thing)]
+		seen[id(thing)] = true
+		return again
+	})
+}
+
+// translateContainers turns the engine's records into the inventory's.
 func translateContainers(list []container.Summary) []inventory.Container {
 	containers := make([]inventory.Container, 0, len(list))
 	for _, record := range list {
@@ -142,10 +153,10 @@ func translateContainers(list []container.Summary) []inventory.Container {
 		if record.Image != record.ImageID { // else it may be so because the name has moved on
 			translated.CreatedFrom = inventory.Known(translateReference(record.Image, record.ImageID))
 		}
-		translated.Volumes = volumeNames(record.Mounts)
+		translated.Volumes, translated.MountedImages = translateMounts(record.Mounts)
 		containers = append(containers, translated)
 	}
-	return containers
+	return firstOfEach(containers, func(c inventory.Container) string { return c.ID })
 }
 
 // translateInspectedContainer is translateContainers for a look at one.
@@ -154,8 +165,8 @@ func translateInspectedContainer(inspected container.InspectResponse) inventory.
 		ID:      inspected.ID,
 		ImageID: inspected.Image,
 		State:   inventory.State(inspected.State.Status),
-		Volumes: volumeNames(inspected.Mounts),
 	}
+	translated.Volumes, translated.MountedImages = translateMounts(inspected.Mounts)
 	if inspected.Config != nil {
 		translated.CreatedFrom = inventory.Known(translateReference(inspected.Config.Image, inspected.Image))
 	}
@@ -183,13 +194,30 @@ func translateReference(name, imageID string) inventory.Reference {
 	return from
 }
 
-func volumeNames(mounts []container.MountPoint) (names []string) {
+// translateMounts names the volumes and the images that a container mounts.
+func translateMounts(mounts []container.MountPoint) (volumes, images []string) {
 	for _, m := range mounts {
-		if m.Type == mount.TypeVolume && m.Name != "" {
-			names = append(names, m.Name)
+		switch {
+		case m.Type == mount.TypeVolume && m.Name != "":
+			volumes = append(volumes, m.Name)
+		case m.Type == mount.TypeImage:
+			images = append(images, translateMounted(m.Name))
 		}
 	}
-	return names
+	return volumes, images
+}
+
+// translateMounted reads how an image was named for a mount.
+func translateMounted(name string) string {
+	_, digest, isPinned := strings.Cut(name, "@") // with the containerd store that is the ID
+	switch named, err := reference.ParseNormalizedNamed(name); {
+	case isPinned:
+		return digest
+	case err == nil && !strings.HasPrefix(name, "sha256:"):
+		return reference.FamiliarString(reference.TagNameOnly(named))
+	default:
+		return name
+	}
 }
 
 // translateVolumes turns the engine's records into the inventory's, without sizes.
@@ -206,17 +234,21 @@ func translateVolumes(list []*volume.Volume) []inventory.Volume {
 			Local:     record.Driver == "local" && len(record.Options) == 0,
 		})
 	}
-	return volumes
+	return firstOfEach(volumes, func(v inventory.Volume) string { return v.Name })
 }
 
-// translateCache turns the engine's records into the inventory's, one for one.
-func translateCache(list []*build.CacheRecord) []inventory.CacheRecord {
+// translateCache turns the engine's records into the inventory's.
+func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) {
 	records := make([]inventory.CacheRecord, 0, len(list))
 	for _, record := range list {
 		if record == nil {
 			continue
 		}
+		if record.ID == "" {
+			return nil, errIncomplete
+		}
 		translated := inventory.CacheRecord{
+			Size:      sizeOf(record.Size),
 			ID:        record.ID,
 			Parents:   record.Parents,
 			Type:      record.Type,
@@ -228,12 +260,9 @@ func translateCache(list []*build.CacheRecord) []inventory.CacheRecord {
 		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
 			translated.Parents = []string{parent}
 		}
-		if record.Size >= 0 {
-			translated.Size = inventory.Known(record.Size)
-		}
 		records = append(records, translated)
 	}
-	return records
+	return firstOfEach(records, func(r inventory.CacheRecord) string { return r.ID }), nil
 }
 
 // isTaken tells whether a record is of a layer that a build took from an image of the
@@ -266,9 +295,9 @@ func translateContent(diffIDs []string, history []image.HistoryResponseItem) inv
 // mistake, and sums of them would overflow.
 const largestImage = 1 << 44
 
-// sizeOfImage is what the engine says of the size of an image or a part of it. −1 is its
-// "not computed".
-func sizeOfImage(bytes int64) inventory.Optional[int64] {
+// sizeOf is what the engine says of the size of an image, of a part of it or of a record
+// of the cache. −1 is its "not computed".
+func sizeOf(bytes int64) inventory.Optional[int64] {
 	if bytes < 0 || bytes > largestImage {
 		return inventory.Optional[int64]{}
 	}

@@ -86,7 +86,11 @@ type cacheList struct {
 func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
 	return ask(e.journal, question{kindBuildCache, "list the build cache", "/system/df"}, func() (cacheList, error) {
 		usage, err := e.diskUsage(ctx, types.BuildCacheObject)
-		return cacheList{translateCache(usage.BuildCache), usage.turn}, err
+		if err != nil {
+			return cacheList{}, err
+		}
+		records, err := translateCache(usage.BuildCache)
+		return cacheList{records, usage.turn}, err
 	})
 }
 

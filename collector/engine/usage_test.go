@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,9 @@ import (
 
 	"docker_buildup_exporter/collector/engine/enginetest"
 	"docker_buildup_exporter/collector/inventory"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 )
 
 // serveAll is serve with everything asked for.
@@ -265,9 +269,7 @@ func TestCopiedFromAndTo(t *testing.T) {
 	for _, action := range []string{"archive-path", "extract-to-dir"} {
 		eventually(t, "the size of a stopped container", func() bool {
 			takeInventory(e)
-			e.sizes.mu.Lock()
-			defer e.sizes.mu.Unlock()
-			_, known := e.sizes.of["c2"]
+			_, known := e.sizes.get("c2")
 			return known
 		})
 		before := asked(h.Fake, "/c2/json?size=1")
@@ -333,9 +335,15 @@ func TestBadLooks(t *testing.T) {
 			fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
 				fmt.Fprint(w, `[{"Id":"bad0"},{"Id":"bad1"},{"Id":"bad2"},{"Id":"bad3"},{"Id":"good"}]`)
 			})
-			a := inventory.Assess(takeInventory(e))
-			if unexamined, _ := a.Unexamined.Get(); unexamined != 4 {
-				t.Errorf("%d images to look at, want 4", unexamined)
+			takeInventory(e)
+			eventually(t, "the end of the looks", func() bool {
+				e.layers.mu.Lock()
+				defer e.layers.mu.Unlock()
+				return e.layers.look == nil
+			})
+			images, _ := e.images.all().Get()
+			if missing := e.layers.missing(images); len(missing) != 4 {
+				t.Errorf("%d images to look at, want 4", len(missing))
 			}
 			if !strings.Contains(log.String(), "cannot look at the layers of images") || !strings.Contains(log.String(), "what an image is made of: bad3") {
 				t.Errorf("the log:\n%s", log)
@@ -361,6 +369,92 @@ func TestImageIsNotThere(t *testing.T) {
 		takeInventory(e)
 		if !strings.Contains(log.String(), "cannot look at the layers of images") {
 			t.Errorf("%s: the log says of an image that is never there:\n%s", endpoint, log)
+		}
+	}
+}
+
+// What an engine lists twice is there once; a record of the cache without an ID is none.
+func TestListedTwice(t *testing.T) {
+	e, fake, log := serveAll(t, "api-1.51-graphdriver")
+	reply := func(endpoint, body string) {
+		fake.Answer(endpoint, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
+	}
+	reply("/containers/json", `[{"Id":"c","ImageID":"a","State":"running"},{"Id":"c","ImageID":"a","State":"exited"}]`)
+	reply("/volumes", `{"Volumes":[{"Name":"v"},{"Name":"v"}]}`)
+	reply("/system/df", `{"BuildCache":[{"ID":"r","Size":1},{"ID":"r","Size":2,"InUse":true},{"ID":"s","Size":9223372036854775807},{"ID":"t","Size":-5}]}`)
+	inv := takeInventory(e)
+	containers, _ := inv.Containers.Get()
+	volumes, _ := inv.Volumes.Get()
+	records, _ := inv.Cache.Get()
+	if len(containers) != 1 || containers[0].State != inventory.Running || len(volumes) != 1 || len(records) != 3 || records[0].InUse {
+		t.Errorf("got %+v, %+v, %+v; want the first of each", containers, volumes, records)
+	}
+	for i, want := range []inventory.Optional[int64]{inventory.Known[int64](1), {}, {}} {
+		if records[i].Size != want {
+			t.Errorf("record %s has %+v bytes, want %+v", records[i].ID, records[i].Size, want)
+		}
+	}
+	reply("/system/df", `{"BuildCache":[{"ID":"","Size":1}]}`)
+	if _, known := takeInventory(e).Cache.Get(); known || !strings.Contains(log.String(), "no ID") {
+		t.Errorf("a record without an ID is known: %v; the log:\n%s", known, log)
+	}
+}
+
+// The size of a container while it ran is not its size since it stopped, whether or not
+// the engine tells when that was.
+func TestSizeWhileItRan(t *testing.T) {
+	e, _, _ := serveAll(t, "api-1.51-graphdriver")
+	at := inventory.Known(time.Unix(1, 0))
+	for _, test := range []struct {
+		then, now inventory.Container
+		same      bool
+	}{
+		{inventory.Container{State: inventory.Running}, inventory.Container{State: inventory.Running}, true},
+		{inventory.Container{State: inventory.Running}, inventory.Container{State: inventory.Exited}, false},
+		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Running}, false},
+		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited, StoppedAt: at}, true},
+		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited}, false},
+		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Exited, StoppedAt: at}, false},
+	} {
+		e.sizes.set("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
+		if _, known := e.lastSize(test.now); known != test.same {
+			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
+		}
+	}
+}
+
+// The list and a look name the images that a container mounts as it was told to.
+func TestTranslateMounted(t *testing.T) {
+	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
+	for name, want := range map[string]string{
+		"app":                     "app:latest",
+		"docker.io/library/app:1": "app:1",
+		"app@" + id:               id,
+		"app:1@" + id:             id,
+		id:                        id,
+		"":                        "",
+	} {
+		mounts := []container.MountPoint{{Type: mount.TypeVolume, Name: "v"}, {Type: mount.TypeBind}, {Type: mount.TypeImage, Name: name}}
+		volumes, images := translateMounts(mounts)
+		if !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
+			t.Errorf("%q: volumes %q, images %q; want %q", name, volumes, images, want)
+		}
+	}
+}
+
+// A stopped container is not measured before it is known since when: nothing would tell
+// for how long that is true.
+func TestStoppedSinceUnknown(t *testing.T) {
+	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
+	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Id":"c","State":"exited"}]`) })
+	finished := ""
+	fake.Answer("/containers/c/json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"Id":"c","State":{"Status":"exited","FinishedAt":%q},"SizeRw":3}`, finished)
+	})
+	for _, finished = range []string{"", enginetest.FinishedAt} {
+		containers, _ := takeInventory(e).Containers.Get()
+		if size, known := containers[0].Size.Get(); known != (finished != "") || known && size != 3 {
+			t.Errorf("finished at %q: %d bytes, known: %v", finished, size, known)
 		}
 	}
 }

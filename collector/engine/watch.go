@@ -309,7 +309,7 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 		looked.Size, looked.SharedSize, looked.Unpacked, looked.IndexSize = before[0].Size, before[0].SharedSize, before[0].Unpacked, before[0].IndexSize
 		looked.SeveralPlatforms = before[0].SeveralPlatforms
 	case e.about.lastStore() == inventory.Known(inventory.GraphDriver):
-		looked.Size = sizeOfImage(inspected.Size)
+		looked.Size = sizeOf(inspected.Size)
 	case len(looked.Tags) > 0:
 		// The containerd store counts more in a list than in an inspection.
 		listed, err := findInList(ctx, api, inspected.ID, looked.Tags[0])

@@ -104,6 +104,10 @@ type Container struct {
 	ImageSize Optional[int64]
 
 	Volumes []string // names
+
+	// MountedImages are images that it mounts, beside the one that it was made from: their
+	// IDs or, if they were mounted by a tag, that, which may have moved on since.
+	MountedImages []string
 }
 
 // A Reference is how an image was named.

@@ -132,6 +132,7 @@ type host struct {
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
+	namesKnown      bool // of each image without a tag, whether it has a digest reference
 	layersKnown     bool // and images
 }
 
@@ -162,7 +163,10 @@ func newHost(inventory Inventory, store ImageStore) *host {
 	if !h.layersKnown {
 		return h
 	}
+	h.namesKnown = true
 	for _, image := range h.images {
+		_, known := image.Digested.Get()
+		h.namesKnown = h.namesKnown && (known || len(image.Tags) > 0)
 		top, _ := h.layers.top(image.ID)
 		h.tops = append(h.tops, top)
 		if unpacked, known := image.Unpacked.Get(); known {
@@ -281,8 +285,11 @@ func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
 	}
 	if f.known && c.images != nothing {
 		f.removed, f.known = h.removeImages(c.images, isGone)
+		f.unseen = !h.namesKnown
 	}
 	held := Reclaimable{Exact: h.containersKnown}
+	mounted, unseen := h.mounted(f, isGone)
+	held, f.unseen = held.plusOptional(mounted), f.unseen || unseen
 	for i, container := range h.containers {
 		top, looked := h.topOf(i)
 		switch {
@@ -383,11 +390,13 @@ func (h *host) removeImages(s scope, isGone func(Container) bool) (goes []bool, 
 	}
 }
 
-// isNameless tells whether neither a tag nor a digest reference points to an image.
+// isNameless tells whether neither a tag nor a digest reference points to an image, as
+// far as that is known.
 func isNameless(image Image) bool {
-	digested, known := image.Digested.Get()
-	return len(image.Tags) == 0 && known && !digested
+	return len(image.Tags) == 0 && image.Digested == Known(false)
 }
+
+func isDigested(image Image) bool { return image.Digested == Known(true) }
 
 // withoutDescendantsIn are the images that graph drivers remove with --all: those
 // that no container uses, nor an image that was built on them.
@@ -458,7 +467,8 @@ func (h *host) unprotected(used []bool, isGone func(Container) bool) (goes []boo
 	goes = make([]bool, len(h.images))
 	for i, image := range h.images {
 		isProtected := slices.ContainsFunc(image.Tags, func(tag string) bool { return protected[tag] })
-		goes[i] = !isProtected && !pinned[i] && !(isNameless(image) && used[i])
+		mayBeNameless := len(image.Tags) == 0 && !isDigested(image)
+		goes[i] = !isProtected && !pinned[i] && !(mayBeNameless && used[i])
 	}
 	return goes, true
 }

@@ -136,6 +136,14 @@ func TestImagePruneOfGraphDrivers(t *testing.T) {
 	y.frees(t, ImagePruneAll, 4)
 	y.frees(t, SystemPruneAll, 1241)
 
+	// Whether a step has a name decides whether it goes with its child.
+	y = newYard(GraphDriver, "1.51")
+	y.image("step", "", nil, "1000")
+	y.image("dangling", "step", nil, "1000", "30")
+	steps, _ := y.inventory.Images.Get()
+	steps[0].Digested = Optional[bool]{}
+	y.atLeast(t, ImagePrune, 30)
+
 	// What was pulled by digest and has no tag is removed, too.
 	y = newYard(GraphDriver, "1.51")
 	y.image("pulled", "", nil, "500")

@@ -1,0 +1,446 @@
+package alerts_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/engine/enginetest"
+)
+
+// receivers says who is told of what.
+var receivers = map[string]string{"critical": "pager", "warning": "tickets", "info": "quiet"}
+
+func TestAmtool(t *testing.T) {
+	amtool := enginetest.Need(t, "amtool")
+	run := func(args ...string) {
+		t.Helper()
+		if output, err := exec.CommandContext(t.Context(), amtool, args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", strings.Join(args, " "), err, output)
+		}
+	}
+	run("check-config", "alertmanager.yml")
+	for severity, receiver := range receivers {
+		run("config", "routes", "test", "--config.file=alertmanager.yml", "--verify.receivers="+receiver,
+			"component=docker-buildup", "severity="+severity)
+	}
+	run("config", "routes", "test", "--config.file=alertmanager.yml", "--verify.receivers=tickets",
+		"component=another", "severity=critical")
+}
+
+// hosts are what can fire together on a host: the alert (name, severity, resource, other
+// labels) and those that mute it, any of them.
+var hosts = map[string][]struct {
+	alert   string
+	mutedBy []string
+}{
+	"fills": {
+		{"DockerDiskFilling critical disk path=/data", nil},
+		{"DockerDiskFilling warning disk path=/data", []string{"DockerDiskFilling critical"}},
+		{"DockerDiskAlmostFull warning disk path=/data", []string{"DockerDiskFilling critical"}},
+		{"DockerDiskPressureReclaimable warning disk", []string{"DockerDiskFilling critical"}},
+		{"DockerDiskUsageGrowing warning disk", []string{"DockerDiskFilling critical"}},
+		{"DockerDiskAlmostFull warning disk path=/another", nil},
+		{"DockerInodesFilling warning disk path=/data", nil},
+		{"DockerDanglingImagesBuildup warning images", nil},
+		{"DockerCleanupUseless warning disk", nil},
+	},
+	"full": { // and so its engine has ended
+		{"DockerDiskAlmostFull critical disk path=/data", nil},
+		{"DockerDiskAlmostFull warning disk path=/data", []string{"DockerDiskAlmostFull critical"}},
+		{"DockerDiskFilling warning disk path=/data", []string{"DockerDiskAlmostFull critical"}},
+		{"DockerDiskPressureReclaimable warning disk", []string{"DockerDiskAlmostFull critical"}},
+		{"DockerDiskUsageGrowing warning disk", []string{"DockerDiskAlmostFull critical"}},
+		{"DockerEngineUnreachable warning engine", nil},
+		{"DockerCollectionStale warning engine", []string{"DockerEngineUnreachable warning"}},
+		{"DockerDanglingImagesBuildup warning images", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+		{"DockerExitedContainersBuildup warning containers", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+		{"DockerCleanupMissing warning disk", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+	},
+	"inodes": {
+		{"DockerInodesAlmostOut critical disk path=/data", nil},
+		{"DockerInodesAlmostOut warning disk path=/data", []string{"DockerInodesAlmostOut critical"}},
+		{"DockerInodesFilling warning disk path=/data", []string{"DockerInodesAlmostOut critical"}},
+		{"DockerDiskAlmostFull warning disk path=/data", nil},
+	},
+	"stale": {
+		{"DockerCollectionStale warning engine", nil},
+		{"DockerUnusedVolumesBuildup warning volumes", []string{"DockerCollectionStale warning"}},
+		{"DockerCleanupUseless warning images", []string{"DockerCollectionStale warning"}},
+		{"DockerDiskFilling warning disk path=/data", nil},
+	},
+	"gone": {
+		{"DockerExporterDown warning exporter", nil},
+		{"DockerEngineUnreachable warning engine", []string{"DockerExporterDown warning"}},
+		{"DockerCollectionStale warning engine", []string{"DockerExporterDown warning"}},
+		{"DockerBuildCacheBuildup warning build_cache", []string{"DockerExporterDown warning", "DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+		{"DockerDiskAlmostFull warning disk path=/data", nil},
+	},
+	"well": { // beside all the others
+		{"DockerDiskAlmostFull warning disk path=/data", nil},
+		{"DockerDanglingImagesBuildup warning images", nil},
+		{"DockerDiskUnknown info exporter", nil},
+	},
+	"": { // known of no host
+		{"DockerExporterAbsent warning exporter", []string{"DockerExporterDown warning"}},
+		{"DockerExporterAbsent warning exporter cluster=another", nil},
+	},
+}
+
+// What mutes what, who is told of the rest, and in how many messages.
+func TestAlertmanagerMutesAndGroups(t *testing.T) {
+	t.Parallel()
+	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 3s")
+	mutedBy := make(map[string][]string)
+	want := make(map[string][]string)
+	var all []labels
+	for host, alerts := range hosts {
+		for _, one := range alerts {
+			alert := parse(host, one.alert)
+			all = append(all, alert)
+			mutedBy[alert.String()] = one.mutedBy
+			if receiver := receivers[alert["severity"]]; one.mutedBy == nil && receiver != "quiet" {
+				want[receiver+" "+alert.host()] = append(want[receiver+" "+alert.host()], "firing "+alert.String())
+			}
+		}
+	}
+	for about, alerts := range want {
+		slices.Sort(alerts)
+		want[about] = []string{strings.Join(alerts, ", ")}
+	}
+	a.post(time.Hour, all...)
+	a.eventually("one message for each host and receiver", func() (any, bool) {
+		told := a.told()
+		return told, reflect.DeepEqual(told, want)
+	})
+
+	states := a.states()
+	if len(states) != len(all) {
+		t.Errorf("%d alerts are known, want %d", len(states), len(all))
+	}
+	names := make(map[string]labels) // by fingerprint
+	for _, state := range states {
+		names[state.Fingerprint] = state.Labels
+	}
+	for _, state := range states {
+		alert := state.Labels
+		if len(state.Receivers) != 1 || state.Receivers[0].Name != receivers[alert["severity"]] {
+			t.Errorf("%s goes to %v", alert, state.Receivers)
+		}
+		want := mutedBy[alert.String()]
+		if got := len(state.Status.InhibitedBy) > 0; got != (want != nil) {
+			t.Errorf("%s: muted %v, want by any of %q", alert, got, want)
+		}
+		for _, fingerprint := range state.Status.InhibitedBy {
+			muter := names[fingerprint]
+			if !slices.Contains(want, muter["alertname"]+" "+muter["severity"]) ||
+				alert["instance"] != "" && muter["instance"] != alert["instance"] {
+				t.Errorf("%s is muted by %s, want one of %q", alert, muter, want)
+			}
+		}
+	}
+}
+
+// An alert that is named in the configuration and not among those here may be misspelt.
+func TestAlertmanagerNamesAlertsThatAreTested(t *testing.T) {
+	tested := make(map[string]bool)
+	for host, alerts := range hosts {
+		for _, one := range alerts {
+			tested[parse(host, one.alert)["alertname"]] = true
+		}
+	}
+	names := regexp.MustCompile(`\b(Docker\w+)(?:\(([\w|]+)\))?`).FindAllStringSubmatch(read(t, "alertmanager.yml"), -1)
+	if len(names) == 0 {
+		t.Fatal("alertmanager.yml names no alert")
+	}
+	for _, name := range names {
+		for rest := range strings.SplitSeq(name[2], "|") {
+			if !tested[name[1]+rest] {
+				t.Errorf("alertmanager.yml names %s, which no test fires", name[1]+rest)
+			}
+		}
+	}
+}
+
+// However an incident goes on, its first hour is one ticket and one page.
+func TestOneMessageAnHour(t *testing.T) {
+	t.Parallel()
+	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 1s")
+	steps := [][]string{
+		{"DockerDanglingImagesBuildup warning images", "DockerDiskFilling warning disk path=/data"},
+		{"DockerDiskFilling critical disk path=/data", "DockerDiskPressureReclaimable warning disk"},
+		{"DockerDiskAlmostFull critical disk path=/data", "DockerDiskAlmostFull warning disk path=/data"},
+		{"DockerInodesAlmostOut critical disk path=/data", "DockerInodesFilling warning disk path=/data"},
+		{"DockerEngineUnreachable warning engine", "DockerCleanupMissing warning disk"},
+		{"DockerExporterDown warning exporter"},
+	}
+	for i, step := range steps {
+		var alerts []labels
+		for _, host := range []string{"host1", "host2"} {
+			for _, alert := range step {
+				alerts = append(alerts, parse(host, alert))
+			}
+		}
+		a.post(time.Hour, alerts...)
+		a.pass(fmt.Sprint("step ", i+1))
+	}
+	for _, host := range []string{"host1", "host2"} {
+		for receiver, first := range map[string][]string{"pager": steps[1][:1], "tickets": steps[0]} {
+			got := a.told()[receiver+" "+host]
+			if len(got) != 1 {
+				t.Errorf("%s got %d messages about %s: %q", receiver, len(got), host, got)
+			}
+			for _, alert := range first {
+				if !strings.Contains(strings.Join(got, "\n"), parse(host, alert).String()) {
+					t.Errorf("%s was not told of %s: %q", receiver, alert, got)
+				}
+			}
+		}
+	}
+}
+
+// What is over is told once to whoever was told that it began, and a ticket that a page
+// has muted in between is not written again.
+func TestResolved(t *testing.T) {
+	t.Parallel()
+	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 1s",
+		"group_interval: 1h", "group_interval: 1s")
+	ticket, page := parse("host1", "DockerDiskFilling warning disk path=/data"), parse("host1", "DockerDiskFilling critical disk path=/data")
+	want := make(map[string][]string)
+	step := func(receiver, status string, ends time.Duration, alert labels) {
+		t.Helper()
+		a.post(ends, alert)
+		want[receiver+" host1"] = append(want[receiver+" host1"], status+" "+alert.String())
+		a.eventually(status+" "+alert.String(), func() (any, bool) {
+			told := a.told()
+			return told, reflect.DeepEqual(told[receiver+" host1"], want[receiver+" host1"])
+		})
+	}
+	isMuted := func(want bool) {
+		t.Helper()
+		a.eventually(fmt.Sprint("the ticket is muted: ", want), func() (any, bool) {
+			states := a.states()
+			i := slices.IndexFunc(states, func(s state) bool { return s.Labels.String() == ticket.String() })
+			return states, i >= 0 && (states[i].Status.State == "suppressed") == want
+		})
+	}
+	step("tickets", "firing", time.Hour, ticket)
+	isMuted(false)
+	step("pager", "firing", time.Hour, page)
+	isMuted(true)
+	a.pass("muted")
+	step("pager", "resolved", 0, page)
+	isMuted(false)
+	a.pass("no longer muted")
+	step("tickets", "resolved", 0, ticket)
+	a.pass("over")
+	for about, messages := range want {
+		if got := a.told()[about]; !reflect.DeepEqual(got, messages) {
+			t.Errorf("%s: %q, want %q", about, got, messages)
+		}
+	}
+}
+
+type labels map[string]string
+
+// parse reads an alert as it stands in the tables above.
+func parse(host, alert string) labels {
+	fields := strings.Fields(alert)
+	l := labels{"component": "docker-buildup", "alertname": fields[0], "severity": fields[1], "resource": fields[2]}
+	if host != "" {
+		l["job"], l["instance"] = "docker", host
+	}
+	for _, field := range fields[3:] {
+		name, value, _ := strings.Cut(field, "=")
+		l[name] = value
+	}
+	return l
+}
+
+func (l labels) host() string { return l["cluster"] + l["instance"] }
+
+func (l labels) String() string {
+	return strings.Join(strings.Fields(strings.Join([]string{l.host(), l["alertname"], l["severity"], l["path"]}, " ")), " ")
+}
+
+// An alertmanager is a real one with our configuration, in which the receivers are the test.
+type alertmanager struct {
+	t        *testing.T
+	url      string
+	mu       sync.Mutex
+	messages map[string][]string // by receiver and host
+}
+
+// startAlertmanager starts one that ends with the test. Of the configuration it changes
+// where messages go, and each text to the one that follows it.
+func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
+	t.Helper()
+	if os.Getenv(enginetest.RealVariable) == "" {
+		t.Skipf("starts an Alertmanager: set %s=1 to run it", enginetest.RealVariable)
+	}
+	program := enginetest.Need(t, "prometheus-alertmanager")
+	a := &alertmanager{t: t, messages: make(map[string][]string)}
+	receiver := httptest.NewServer(http.HandlerFunc(a.receive))
+	t.Cleanup(receiver.Close)
+
+	config := read(t, "alertmanager.yml")
+	replace = append(replace, "http://pager.example/", receiver.URL, "http://tickets.example/", receiver.URL)
+	for pair := range slices.Chunk(replace, 2) {
+		if strings.Count(config, pair[0]) != 1 {
+			t.Fatalf("alertmanager.yml does not have %q once", pair[0])
+		}
+		config = strings.Replace(config, pair[0], pair[1], 1)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "alertmanager.yml")
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	process := exec.CommandContext(t.Context(), program, "--config.file="+path, "--storage.path="+filepath.Join(dir, "data"),
+		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
+	process.Stdout, process.Stderr = log, log
+	process.SysProcAttr = enginetest.Child()
+	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
+	process.WaitDelay = 30 * time.Second
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { process.Wait() }) // the test's context has ended it
+	listens := regexp.MustCompile(`msg="Listening on".* address=(\S+)`)
+	a.eventually("Alertmanager listens", func() (any, bool) {
+		text := read(t, log.Name())
+		if match := listens.FindStringSubmatch(text); match != nil {
+			a.url = "http://" + match[1]
+		}
+		return text, a.url != ""
+	})
+	return a
+}
+
+// receive takes a message in for either receiver.
+func (a *alertmanager) receive(_ http.ResponseWriter, r *http.Request) {
+	var message struct {
+		Receiver    string
+		GroupLabels labels
+		Alerts      []struct {
+			Status string
+			Labels labels
+		}
+	}
+	if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
+		a.t.Error(err)
+	}
+	var alerts []string
+	for _, alert := range message.Alerts {
+		alerts = append(alerts, alert.Status+" "+alert.Labels.String())
+	}
+	slices.Sort(alerts)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	about := message.Receiver + " " + message.GroupLabels.host()
+	a.messages[about] = append(a.messages[about], strings.Join(alerts, ", "))
+}
+
+// told is what was received so far: for each receiver and host the messages, for each
+// message the alerts.
+func (a *alertmanager) told() map[string][]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := make(map[string][]string)
+	for about, messages := range a.messages {
+		told[about] = slices.Clone(messages)
+	}
+	return told
+}
+
+// post says that alerts fire, and until when.
+func (a *alertmanager) post(ends time.Duration, alerts ...labels) {
+	a.t.Helper()
+	type alert struct {
+		Labels labels    `json:"labels"`
+		EndsAt time.Time `json:"endsAt"`
+	}
+	var posted []alert
+	for _, l := range alerts {
+		posted = append(posted, alert{l, time.Now().Add(ends)})
+	}
+	body, err := json.Marshal(posted)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	response, err := http.Post(a.url+"/api/v2/alerts", "application/json", bytes.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		a.t.Fatalf("posting alerts: %s", response.Status)
+	}
+}
+
+// pass waits until whatever was due at the time of the call must have been sent: until
+// messages about a host that nothing was heard of have come.
+func (a *alertmanager) pass(host string) {
+	a.t.Helper()
+	a.post(time.Hour, parse(host, "DockerDiskFilling critical disk path=/data"), parse(host, "DockerDanglingImagesBuildup warning images"))
+	a.eventually("messages about "+host, func() (any, bool) {
+		told := a.told()
+		return told, told["pager "+host] != nil && told["tickets "+host] != nil
+	})
+}
+
+type state struct {
+	Fingerprint string
+	Labels      labels
+	Receivers   []struct{ Name string }
+	Status      struct {
+		State       string
+		InhibitedBy []string
+	}
+}
+
+func (a *alertmanager) states() []state {
+	a.t.Helper()
+	response, err := http.Get(a.url + "/api/v2/alerts")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var states []state
+	if err := json.NewDecoder(response.Body).Decode(&states); err != nil {
+		a.t.Fatal(err)
+	}
+	return states
+}
+
+// eventually waits until something holds. What it returns besides is shown if it never does.
+func (a *alertmanager) eventually(what string, holds func() (any, bool)) {
+	a.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		seen, ok := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("it does not come to this: %s. At last: %v", what, seen)
+		}
+	}
+}
