@@ -19,8 +19,9 @@ exact: ## what cleanup commands free, beside what the page said before; an hour
 image: ## build the image, and prove that it works
 	.ci/image
 
-update: ## what is generated: the alert rules, golden pages, the README's tables
+update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
+	go run . dashboards dashboards
 	go test ./collector/e2e -run 'Golden|Readme' -update
 
 .PHONY: build test bench demo image update

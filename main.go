@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"os/signal"
@@ -21,6 +22,7 @@ import (
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
+	"docker_buildup_exporter/dashboards"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,6 +75,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.VersionFlag.NoEnvar()
 	app.Command("serve", "Serve metrics. The default.").Default()
 	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
+	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder; without one, print their names.")
+	dashboardsDir := writeDashboards.Arg("DIR", "Folder to write into.").String()
 
 	rules := app.Command("rules", "Print the alert rules, with thresholds of your choice.")
 	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
@@ -105,6 +109,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case rules.FullCommand():
 		if err := writeRules(stdout, thresholds, alerts.Format(*rulesFormat), *rulesTest); err != nil {
 			return fail("Cannot write the rules", err)
+		}
+		return 0
+	case writeDashboards.FullCommand():
+		files, err := dashboards.Files(alerts.Defaults())
+		if err == nil && *dashboardsDir != "" {
+			err = writeFiles(*dashboardsDir, files)
+		}
+		if err != nil {
+			return fail("Cannot write the dashboards", err)
+		}
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			fmt.Fprintln(stdout, filepath.Join(*dashboardsDir, file))
 		}
 		return 0
 	}

@@ -3,37 +3,44 @@ package dashboards_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/dashboards"
 )
 
 type dashboard struct {
 	ID            *int
 	UID           string
 	Title         string
+	Tags          []string
 	SchemaVersion int
 	Editable      bool
 	Refresh       string
 	Time          struct{ From string }
+	Links         []link
 	Templating    struct{ List []variable }
 	Annotations   struct{ List []target }
 	Panels        []panel
 }
 
 type variable struct {
-	Name, Label, Type string
-	Datasource        source
-	Query             json.RawMessage // text, or an object that holds it
-	Multi, IncludeAll bool
-	AllValue          string
-	Refresh           int
+	Name, Label, Description, Type string
+	Datasource                     source
+	Query                          json.RawMessage // text, or an object that holds it
+	Multi, IncludeAll              bool
+	AllValue                       string
+	Refresh                        int
 }
 
 type panel struct {
@@ -41,14 +48,44 @@ type panel struct {
 	Type, Title, Description string
 	Datasource               source
 	GridPos                  rectangle
-	FieldConfig              struct{ Defaults struct{ Unit string } }
-	Targets                  []target
+	FieldConfig              struct {
+		Defaults  field
+		Overrides []struct {
+			Matcher    struct{ ID, Options string }
+			Properties []struct {
+				ID    string
+				Value json.RawMessage
+			}
+		}
+	}
+	Targets         []target
+	Transformations []struct {
+		ID      string
+		Options struct {
+			ExcludeByName map[string]bool
+			RenameByName  map[string]string
+		}
+	}
 }
 
+type field struct {
+	Unit, NoValue string
+	Thresholds    thresholds
+}
+
+type thresholds struct{ Steps []struct{ Value *float64 } }
+
 type target struct {
-	RefID      string
-	Datasource source
-	Expr       string
+	Name, RefID    string
+	Datasource     source
+	Expr           string
+	Instant, Range bool
+	Format         string
+}
+
+type link struct {
+	Type, URL string
+	Tags      []string
 }
 
 type source struct{ Type, UID string }
@@ -59,45 +96,64 @@ func (r rectangle) overlaps(other rectangle) bool {
 	return r.X < other.X+other.W && other.X < r.X+r.W && r.Y < other.Y+other.H && other.Y < r.Y+r.H
 }
 
-func TestFilesAreFormatted(t *testing.T) {
-	for path := range dashboards(t) {
-		content := read(t, path)
-		var formatted bytes.Buffer
-		if err := json.Indent(&formatted, content, "", "  "); err != nil {
+var (
+	selector = regexp.MustCompile(`\b(docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
+	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
+)
+
+func TestFilesAreWhatIsGenerated(t *testing.T) {
+	files := generated(t, alerts.Defaults())
+	for name, content := range files {
+		committed, err := os.ReadFile(name)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(bytes.TrimSpace(formatted.Bytes()), bytes.TrimSuffix(content, []byte("\n"))) {
-			t.Errorf("%s is not indented by two spaces", path)
+		if !bytes.Equal(committed, content) {
+			t.Errorf(`%s is not what is generated: run "make update"`, name)
+		}
+	}
+	names := slices.Sorted(maps.Keys(files))
+	if found, err := filepath.Glob("*.json"); err != nil || !slices.Equal(found, names) {
+		t.Errorf("there are %q (%v), want %q", found, err, names)
+	}
+}
+
+func TestEachGenerationIsTheSame(t *testing.T) {
+	first := generated(t, alerts.Defaults())
+	for range 10 {
+		for name, content := range generated(t, alerts.Defaults()) {
+			if !bytes.Equal(content, first[name]) {
+				t.Fatalf("%s has changed", name)
+			}
 		}
 	}
 }
 
+// A metric that is renamed leaves a panel that asks for nothing, and a new one is
+// shown nowhere: neither passes.
 func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
-	shown := make(map[string]bool)
-	exists := make(map[string]bool)
+	exists := make(map[string][]string)
 	for _, metric := range collector.Metrics() {
-		exists[metric.Name] = true
+		exists[metric.Name] = metric.Labels
 	}
-	name := regexp.MustCompile(`\bdocker_[a-z_]+`)
-	for path, d := range dashboards(t) {
-		asked := func(where, expr string) []string {
-			names := name.FindAllString(expr, -1)
-			for _, name := range names {
-				if !exists[name] {
-					t.Errorf("%s: %s asks for %s, which the exporter does not have", path, where, name)
+	shown := make(map[string]bool)
+	for _, d := range all(t) {
+		for where, expr := range d.expressions() {
+			for _, s := range selector.FindAllStringSubmatch(expr, -1) {
+				labels, known := exists[s[1]]
+				if s[1] == "ALERTS" {
+					labels, known = []string{"alertname", "alertstate"}, true
+				}
+				if !known {
+					t.Errorf("%s: %s asks for %s, which the exporter does not have", d.UID, where, s[1])
+				}
+				shown[s[1]] = shown[s[1]] || !strings.HasPrefix(where, "variable")
+				for _, m := range matcher.FindAllStringSubmatch(s[2], -1) {
+					if !slices.Contains(append(labels, "job", "instance"), m[1]) {
+						t.Errorf("%s: %s: %s has no label %s", d.UID, where, s[1], m[1])
+					}
 				}
 			}
-			return names
-		}
-		for _, p := range d.Panels {
-			for _, target := range p.Targets {
-				for _, name := range asked(p.Title, target.Expr) {
-					shown[name] = true
-				}
-			}
-		}
-		for _, v := range d.Templating.List {
-			asked("variable "+v.Name, string(v.Query))
 		}
 	}
 	for name := range exists {
@@ -108,145 +164,474 @@ func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	uids := make(map[string]string)
-	for path, d := range dashboards(t) {
-		if other, taken := uids[d.UID]; taken {
-			t.Errorf("%s has the uid of %s", path, other)
+	uids := make(map[string]bool)
+	for name, d := range all(t) {
+		if uids[d.UID] {
+			t.Errorf("%s has the uid of another", name)
 		}
-		uids[d.UID] = path
+		uids[d.UID] = true
 		// A dashboard that is provisioned from a file must not carry an id, and its address must not change.
-		if want := strings.TrimSuffix(filepath.Base(path), ".json"); d.ID != nil || d.UID != want || d.Title == "" {
-			t.Errorf("%s: id %v, uid %q, title %q; want no id, %q and some title", path, d.ID, d.UID, d.Title, want)
+		if d.ID != nil || d.UID+".json" != name || len(d.UID) > 40 || d.Title == "" || !slices.Contains(d.Tags, "docker-buildup") {
+			t.Errorf("%s: id %v, uid %q, title %q, tags %q", name, d.ID, d.UID, d.Title, d.Tags)
 		}
-		if d.SchemaVersion != 39 || d.Editable || d.Refresh != "5m" || d.Time.From != "now-7d" {
-			t.Errorf("%s: schema %d, editable %t, refresh %q, from %q", path, d.SchemaVersion, d.Editable, d.Refresh, d.Time.From)
+		if d.SchemaVersion < 39 || d.SchemaVersion > 41 || d.Editable || d.Refresh != "5m" || d.Time.From != "now-7d" {
+			t.Errorf("%s: schema %d, editable %t, refresh %q, from %q", name, d.SchemaVersion, d.Editable, d.Refresh, d.Time.From)
+		}
+	}
+	for name, content := range generated(t, alerts.Defaults()) {
+		for _, forbidden := range []string{"__inputs", "__requires", "${DS_"} {
+			if bytes.Contains(content, []byte(forbidden)) {
+				t.Errorf("%s has %s: nobody is asked when a file is provisioned", name, forbidden)
+			}
 		}
 	}
 }
 
 func TestVariables(t *testing.T) {
 	want := map[string]string{"datasource": "Data source", "job": "Job", "instance": "Instance"}
-	for path, d := range dashboards(t) {
+	for _, d := range all(t) {
 		labels := make(map[string]string)
 		for _, v := range d.Templating.List {
 			labels[v.Name] = v.Label
+			if v.Description == "" {
+				t.Errorf("%s: variable %s has no description", d.UID, v.Name)
+			}
 			if v.Type == "datasource" {
 				if string(v.Query) != `"prometheus"` {
-					t.Errorf("%s: the data source is of type %s", path, v.Query)
+					t.Errorf("%s: the data source is of type %s", d.UID, v.Query)
 				}
 				continue
 			}
+			var query struct{ Query string }
+			if err := json.Unmarshal(v.Query, &query); err != nil {
+				t.Fatal(err)
+			}
+			if own := regexp.MustCompile(`^label_values\(docker_up.*, ` + v.Name + `\)$`); !own.MatchString(query.Query) {
+				t.Errorf("%s: variable %s asks for %s", d.UID, v.Name, query.Query)
+			}
 			// refresh 2: hosts that came or went since the page was opened.
-			if v.Type != "query" || v.Datasource.UID != "$datasource" || !v.Multi || !v.IncludeAll || v.AllValue != ".+" || v.Refresh != 2 {
-				t.Errorf("%s: variable %+v", path, v)
+			several := d.UID == "docker-buildup-fleet"
+			if v.Type != "query" || v.Datasource.UID != "$datasource" || v.Refresh != 2 ||
+				v.Multi != several || v.IncludeAll != several || (v.AllValue == ".+") != several {
+				t.Errorf("%s: variable %+v", d.UID, v)
 			}
 		}
 		if !maps.Equal(labels, want) {
-			t.Errorf("%s: variables %q, want %q", path, labels, want)
+			t.Errorf("%s: variables %q, want %q", d.UID, labels, want)
+		}
+	}
+}
+
+// Grafana escapes the value of a variable for a regular expression if and only if
+// there can be several: host.example must not also be host-example.
+func TestQueriesFollowTheVariables(t *testing.T) {
+	for _, d := range all(t) {
+		operator := "="
+		if d.UID == "docker-buildup-fleet" {
+			operator = "=~"
+		}
+		for where, expr := range d.expressions() {
+			selectors := selector.FindAllStringSubmatch(expr, -1)
+			if len(selectors) == 0 {
+				t.Errorf("%s: %s asks for no metric of this exporter: %s", d.UID, where, expr)
+			}
+			for _, s := range selectors {
+				for _, name := range []string{"job", "instance"} {
+					if strings.HasPrefix(where, "variable job") || where == "variable instance" && name == "instance" {
+						continue
+					}
+					want := fmt.Sprintf("%s%s\"$%s\"", name, operator, name)
+					if s[1] == "ALERTS" && operator == "=~" {
+						want = fmt.Sprintf("%s=~\"$%s|\"", name, name)
+					}
+					if !strings.Contains(s[2], want) {
+						t.Errorf("%s: %s: %s has no %s", d.UID, where, s[0], want)
+					}
+				}
+			}
 		}
 	}
 }
 
 func TestPanels(t *testing.T) {
-	for path, d := range dashboards(t) {
-		ids := make(map[int]string)
+	for _, d := range all(t) {
+		ids, titles := make(map[int]string), make(map[string]bool)
 		for i, p := range d.Panels {
 			if other, taken := ids[p.ID]; taken || p.ID == 0 {
-				t.Errorf("%s: %q has id %d, as has %q", path, p.Title, p.ID, other)
+				t.Errorf("%s: %q has id %d, as has %q", d.UID, p.Title, p.ID, other)
 			}
 			ids[p.ID] = p.Title
 			for _, other := range d.Panels[:i] {
 				if p.GridPos.overlaps(other.GridPos) {
-					t.Errorf("%s: %q lies on %q", path, p.Title, other.Title)
+					t.Errorf("%s: %q lies on %q", d.UID, p.Title, other.Title)
 				}
 			}
 			if g := p.GridPos; g.W < 1 || g.H < 1 || g.X < 0 || g.Y < 0 || g.X+g.W > 24 {
-				t.Errorf("%s: %q is outside of the 24 columns: %+v", path, p.Title, g)
+				t.Errorf("%s: %q is outside of the 24 columns: %+v", d.UID, p.Title, g)
 			}
 			if p.Title == "" {
-				t.Errorf("%s: panel %d has no title", path, p.ID)
+				t.Errorf("%s: panel %d has no title", d.UID, p.ID)
 			}
 			if p.Type == "row" {
 				continue
 			}
-			if !slices.Contains([]string{"stat", "timeseries", "table"}, p.Type) {
-				t.Errorf("%s: %q is a %q", path, p.Title, p.Type)
+			if titles[p.Title] {
+				t.Errorf("%s: two panels are called %q", d.UID, p.Title)
+			}
+			titles[p.Title] = true
+			if !slices.Contains([]string{"stat", "timeseries", "state-timeline", "table"}, p.Type) {
+				t.Errorf("%s: %q is a %q", d.UID, p.Title, p.Type)
 			}
 			if p.Description == "" {
-				t.Errorf("%s: %q has no description", path, p.Title)
+				t.Errorf("%s: %q has no description", d.UID, p.Title)
 			}
-			if p.FieldConfig.Defaults.Unit == "" {
-				t.Errorf("%s: %q has no unit", path, p.Title)
+			checkUnit(t, d.UID+": "+p.Title, p.FieldConfig.Defaults.Unit)
+			if p.FieldConfig.Defaults.NoValue == "" {
+				t.Errorf("%s: %q does not say what nothing means", d.UID, p.Title)
 			}
-			if p.Datasource.UID != "$datasource" {
-				t.Errorf("%s: %q has data source %q", path, p.Title, p.Datasource.UID)
+			if p.Datasource != (source{"prometheus", "$datasource"}) {
+				t.Errorf("%s: %q has data source %q", d.UID, p.Title, p.Datasource)
 			}
 			if len(p.Targets) == 0 {
-				t.Errorf("%s: %q asks for nothing", path, p.Title)
+				t.Errorf("%s: %q asks for nothing", d.UID, p.Title)
 			}
 			refs := make(map[string]bool)
 			for _, target := range p.Targets {
 				if refs[target.RefID] || target.RefID == "" {
-					t.Errorf("%s: %q has refId %q twice", path, p.Title, target.RefID)
+					t.Errorf("%s: %q has refId %q twice", d.UID, p.Title, target.RefID)
 				}
 				refs[target.RefID] = true
+				if target.Datasource != (source{"prometheus", "$datasource"}) {
+					t.Errorf("%s: %q asks data source %q", d.UID, p.Title, target.Datasource)
+				}
+				overTime := p.Type == "timeseries" || p.Type == "state-timeline"
+				if target.Range != overTime || target.Instant == overTime || (target.Format == "table") != (p.Type == "table") {
+					t.Errorf("%s: %q is a %s of instant %t, range %t, format %s", d.UID, p.Title, p.Type, target.Instant, target.Range, target.Format)
+				}
 			}
 		}
 	}
 }
 
-func TestQueriesFollowTheVariables(t *testing.T) {
-	selector := regexp.MustCompile(`\b(?:docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
-	for path, d := range dashboards(t) {
-		check := func(where string, target target) {
-			if target.Datasource.UID != "$datasource" {
-				t.Errorf("%s: %s asks data source %q", path, where, target.Datasource.UID)
+// A column is named in three places of a table: where its values come from, how it
+// is called, and how it looks.
+func TestTables(t *testing.T) {
+	for _, d := range all(t) {
+		for _, p := range d.Panels {
+			if p.Type != "table" {
+				continue
 			}
-			selectors := selector.FindAllStringSubmatch(target.Expr, -1)
-			if len(selectors) == 0 {
-				t.Errorf("%s: %s asks for no metric of this exporter: %s", path, where, target.Expr)
+			last := p.Transformations[len(p.Transformations)-1]
+			if last.ID != "organize" {
+				t.Errorf("%s: %q ends with %q", d.UID, p.Title, last.ID)
 			}
-			for _, s := range selectors {
-				for _, matcher := range []string{`job=~"$job"`, `instance=~"$instance"`} {
-					if !strings.Contains(s[1], matcher) {
-						t.Errorf("%s: %s: %s has no %s", path, where, s[0], matcher)
+			if merged := p.Transformations[0].ID == "merge"; merged != (len(p.Targets) > 1) {
+				t.Errorf("%s: %q is merged: %t", d.UID, p.Title, merged)
+			}
+			var titles []string
+			for source, title := range last.Options.RenameByName {
+				titles = append(titles, title)
+				if strings.HasPrefix(source, "Value") {
+					continue
+				}
+				for _, target := range p.Targets {
+					if by := regexp.MustCompile(`^[a-z]+ by \([^)]*\b` + source + `\b`); !by.MatchString(target.Expr) {
+						t.Errorf("%s: %q: %s has no label %s", d.UID, p.Title, target.Expr, source)
+					}
+				}
+			}
+			for _, target := range p.Targets {
+				value := "Value"
+				if len(p.Targets) > 1 {
+					value += " #" + target.RefID
+				}
+				if (last.Options.RenameByName[value] == "") != last.Options.ExcludeByName[value] {
+					t.Errorf("%s: %q does not place %s", d.UID, p.Title, value)
+				}
+			}
+			for _, o := range p.FieldConfig.Overrides {
+				if o.Matcher.ID != "byName" || !slices.Contains(titles, o.Matcher.Options) {
+					t.Errorf("%s: %q has no column %q", d.UID, p.Title, o.Matcher.Options)
+				}
+				for _, property := range o.Properties {
+					if property.ID == "unit" {
+						var unit string
+						if err := json.Unmarshal(property.Value, &unit); err != nil {
+							t.Fatal(err)
+						}
+						checkUnit(t, d.UID+": "+p.Title, unit)
 					}
 				}
 			}
 		}
-		for _, p := range d.Panels {
-			for _, target := range p.Targets {
-				check(p.Title, target)
+	}
+}
+
+func TestLinksLeadToADashboardOrThereAreNone(t *testing.T) {
+	dashboards := all(t)
+	address := regexp.MustCompile(`^/d/([a-z-]+)/([a-z-]+)\?(.*)$`)
+	fields := regexp.MustCompile(`\$\{__data\.fields\["([^"]+)"\]:percentencode\}`)
+	linked := make(map[string]bool)
+	check := func(where string, l link, columns []string) {
+		if l.Type == "dashboards" {
+			for _, tag := range l.Tags {
+				for _, d := range dashboards {
+					if !slices.Contains(d.Tags, tag) {
+						t.Errorf("%s: %s has no tag %s", where, d.UID, tag)
+					}
+				}
+			}
+			return
+		}
+		parts := address.FindStringSubmatch(l.URL)
+		if parts == nil {
+			t.Fatalf("%s leads to %q", where, l.URL)
+		}
+		to, exists := dashboards[parts[1]+".json"]
+		if !exists || parts[2] != to.UID || !strings.Contains(parts[3], "${datasource:queryparam}") {
+			t.Errorf("%s leads to %q", where, l.URL)
+		}
+		linked[to.UID] = true
+		for _, v := range regexp.MustCompile(`var-([a-z]+)=`).FindAllStringSubmatch(parts[3], -1) {
+			if !slices.ContainsFunc(to.Templating.List, func(known variable) bool { return known.Name == v[1] }) {
+				t.Errorf("%s: %s has no variable %s", where, to.UID, v[1])
 			}
 		}
-		for _, annotation := range d.Annotations.List {
-			check("an annotation", annotation)
+		for _, f := range fields.FindAllStringSubmatch(l.URL, -1) {
+			if !slices.Contains(columns, f[1]) {
+				t.Errorf("%s: there is no column %s", where, f[1])
+			}
+		}
+	}
+	for _, d := range dashboards {
+		for _, l := range d.Links {
+			check(d.UID, l, nil)
+		}
+		for _, p := range d.Panels {
+			for _, o := range p.FieldConfig.Overrides {
+				for _, property := range o.Properties {
+					if property.ID != "links" {
+						continue
+					}
+					var links []link
+					if err := json.Unmarshal(property.Value, &links); err != nil {
+						t.Fatal(err)
+					}
+					names := slices.Collect(maps.Values(p.Transformations[len(p.Transformations)-1].Options.RenameByName))
+					for _, l := range links {
+						check(d.UID+": "+p.Title, l, names)
+					}
+				}
+			}
+		}
+	}
+	for _, d := range dashboards {
+		if !linked[d.UID] {
+			t.Errorf("no link leads to %s", d.UID)
 		}
 	}
 }
 
-func dashboards(t *testing.T) map[string]dashboard {
-	t.Helper()
-	paths, err := filepath.Glob("*.json")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no dashboards (%v)", err)
-	}
-	dashboards := make(map[string]dashboard)
-	for _, path := range paths {
-		var d dashboard
-		if err := json.Unmarshal(read(t, path), &d); err != nil {
-			t.Fatalf("%s: %v", path, err)
+func TestQueriesAreHonest(t *testing.T) {
+	window := regexp.MustCompile(`(\w+)\([^()\[\]]*\[([^\]]+)\]`)
+	for _, d := range all(t) {
+		for where, expr := range d.expressions() {
+			if strings.Contains(expr, "vector(") {
+				t.Errorf("%s: %s shows a number for what is unknown: %s", d.UID, where, expr)
+			}
+			if regexp.MustCompile(`\b(sum|avg)\b`).MatchString(expr) {
+				for _, s := range selector.FindAllStringSubmatch(expr, -1) {
+					if s[1] == "docker_reclaimable_bytes" && !regexp.MustCompile(`command="[^"]+"`).MatchString(s[2]) {
+						t.Errorf("%s: %s adds up commands: %s", d.UID, where, expr)
+					}
+				}
+			}
+			// Forecasts have the windows of the rules; what counts has those of the page.
+			for _, w := range window.FindAllStringSubmatch(expr, -1) {
+				isForecast := slices.Contains([]string{"deriv", "predict_linear"}, w[1])
+				if ofPage := strings.HasPrefix(w[2], "$__"); ofPage == isForecast || isForecast && w[2] != "6h" {
+					t.Errorf("%s: %s: %s over %s", d.UID, where, w[1], w[2])
+				}
+			}
+			for _, s := range selector.FindAllStringSubmatch(expr, -1) {
+				if strings.HasSuffix(s[1], "_total") && !strings.Contains(expr, "increase("+s[0]+"[$__") {
+					t.Errorf("%s: %s shows a counter as it is: %s", d.UID, where, expr)
+				}
+			}
 		}
-		dashboards[path] = d
 	}
-	return dashboards
 }
 
-func read(t *testing.T, path string) []byte {
-	t.Helper()
-	content, err := os.ReadFile(path)
+// Each threshold of the rules is drawn, and nothing else is.
+func TestThresholdsAreThoseOfTheRules(t *testing.T) {
+	own := alerts.Defaults()
+	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
+	own.FillingWithin, own.PageWithin = alerts.Span(33*time.Hour), alerts.Span(7*time.Hour)
+	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: all of the allowed age
+	var drawn []float64
+	for _, content := range generated(t, own) {
+		d := parse(t, content)
+		for _, p := range d.Panels {
+			all := []thresholds{p.FieldConfig.Defaults.Thresholds}
+			for _, o := range p.FieldConfig.Overrides {
+				for _, property := range o.Properties {
+					var th thresholds
+					if property.ID == "thresholds" {
+						if err := json.Unmarshal(property.Value, &th); err != nil {
+							t.Fatal(err)
+						}
+						all = append(all, th)
+					}
+				}
+			}
+			for _, th := range all {
+				for i, step := range th.Steps {
+					if (step.Value == nil) != (i == 0) || i > 1 && *step.Value <= *th.Steps[i-1].Value {
+						t.Errorf("%s: %q: the steps do not rise", d.UID, p.Title)
+					}
+					if step.Value != nil {
+						drawn = append(drawn, *step.Value)
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(drawn)
+	if drawn = slices.Compact(drawn); !slices.Equal(drawn, want) {
+		t.Errorf("drawn are %v, want %v", drawn, want)
+	}
+}
+
+// What stands in the rules without a threshold is the same here.
+func TestExpressionsAreThoseOfTheRules(t *testing.T) {
+	var rules, shown strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all(t) {
+		for _, expr := range d.expressions() {
+			shown.WriteString(regexp.MustCompile(`job=~?"[^"]*", instance=~?"[^"]*"(, )?`).ReplaceAllString(expr, "") + "\n")
+		}
+	}
+	withoutBraces := strings.ReplaceAll(shown.String(), "{}", "")
+	for _, expr := range []string{
+		`900 + 200 * docker_scrape_collector_duration_seconds`,
+		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
+		`docker_filesystem_files_free / (docker_filesystem_files > 0)`,
+		`[6h], 172800)`,
+	} {
+		if !strings.Contains(rules.String(), expr) || !strings.Contains(withoutBraces, expr) {
+			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules.String(), expr), strings.Contains(withoutBraces, expr))
+		}
+	}
+}
+
+// A text that sends somebody to an alert names one that there is.
+func TestTextsNameAlertsThatExist(t *testing.T) {
+	var rules strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range generated(t, alerts.Defaults()) {
+		for _, alert := range regexp.MustCompile(`\bDocker[A-Z]\w+`).FindAllString(string(content), -1) {
+			if !strings.Contains(rules.String(), "- alert: "+alert+"\n") {
+				t.Errorf("%s names %s, which is no alert", name, alert)
+			}
+		}
+	}
+}
+
+// Prometheus can read each expression, once Grafana has filled it in.
+func TestExpressionsParse(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	fill := strings.NewReplacer("$job", "docker", "$instance", "host1:10058", "$__rate_interval", "5m", "$__range", "7d")
+	type rule struct {
+		Record string `json:"record"`
+		Expr   string `json:"expr"`
+	}
+	var rules []rule
+	for _, d := range all(t) {
+		for where, expr := range d.expressions() {
+			if strings.HasPrefix(where, "variable") {
+				continue
+			}
+			filled := fill.Replace(expr)
+			if strings.Contains(filled, "$") {
+				t.Errorf("%s: %s: nothing is known of a variable in %s", d.UID, where, filled)
+			}
+			rules = append(rules, rule{Record: fmt.Sprintf("rule:%d", len(rules)), Expr: filled})
+		}
+	}
+	content, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return content
+	path := filepath.Join(t.TempDir(), "rules.yml") // JSON is YAML
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.CommandContext(t.Context(), promtool, "check", "rules", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// expressions are all that a dashboard asks for, by where.
+func (d dashboard) expressions() map[string]string {
+	expressions := make(map[string]string)
+	for _, v := range d.Templating.List {
+		if v.Type == "query" {
+			expressions["variable "+v.Name] = strings.ReplaceAll(string(v.Query), `\"`, `"`)
+		}
+	}
+	for _, a := range d.Annotations.List {
+		expressions["annotation "+a.Name] = a.Expr
+	}
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			expressions[fmt.Sprintf("%q %s", p.Title, target.RefID)] = target.Expr
+		}
+	}
+	return expressions
+}
+
+// checkUnit holds a unit to those that Grafana knows and this exporter has.
+func checkUnit(t *testing.T, where, unit string) {
+	t.Helper()
+	if !slices.Contains([]string{"short", "bytes", "percentunit", "s", "string"}, unit) {
+		t.Errorf("%s has unit %q", where, unit)
+	}
+}
+
+func generated(t *testing.T, thresholds alerts.Thresholds) map[string][]byte {
+	t.Helper()
+	files, err := dashboards.Files(thresholds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// all are the dashboards by the names of their files.
+func all(t *testing.T) map[string]dashboard {
+	t.Helper()
+	all := make(map[string]dashboard)
+	for name, content := range generated(t, alerts.Defaults()) {
+		all[name] = parse(t, content)
+	}
+	return all
+}
+
+func parse(t *testing.T, content []byte) dashboard {
+	t.Helper()
+	var d dashboard
+	if err := json.Unmarshal(content, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
 }

@@ -19,16 +19,18 @@ func TestArrows(t *testing.T) {
 		inventory  = module + "/collector/inventory"
 		pace       = module + "/collector/pace"
 		enginetest = module + "/collector/engine/enginetest"
+		dashboards = module + "/dashboards"
 		docker     = "github.com/docker/docker"
 	)
 	allowed := map[string][]string{
-		module:     {alerts, collector, engine}, // main introduces the last two to each other
-		alerts:     {},                          // rules and their thresholds
-		collector:  {inventory},                 // tells what an inventory adds up to, whoever took it
-		engine:     {inventory, pace, docker},   // the only room that knows Docker
-		pace:       {},                          // when to ask again, of whatever
-		inventory:  {},                          // pure
-		enginetest: {docker},                    // for tests: engines that they may ask
+		module:     {alerts, collector, dashboards, engine}, // main introduces collector and engine to each other
+		alerts:     {},                                      // rules and their thresholds
+		collector:  {inventory},                             // tells what an inventory adds up to, whoever took it
+		engine:     {inventory, pace, docker},               // the only room that knows Docker
+		pace:       {},                                      // when to ask again, of whatever
+		inventory:  {},                                      // pure
+		dashboards: {alerts, collector},                     // for the thresholds and the names of the metrics
+		enginetest: {docker},                                // for tests: engines that they may ask
 		module + "/collector/engine/enginetest/testdata/idle": {},
 	}
 	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/engine/enginetest/testdata/idle")
