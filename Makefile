@@ -20,6 +20,6 @@ image: ## build the image, and prove that it works
 	.ci/image
 
 update: ## what is generated: golden pages, the README's tables
-	go test ./collector/e2e -run 'Golden|Readme' -update
+	go test ./collector/e2e ./collector/status -run 'Golden|Readme' -update
 
 .PHONY: build test bench demo image update
