@@ -208,3 +208,32 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 		}
 	}
 }
+
+// On a real engine the command finds the disk by itself, and waits until it knows what
+// is to know.
+func TestStatusOfRealEngine(t *testing.T) {
+	for _, kind := range enginetest.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			engine := enginetest.Start(t, kind)
+			engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2")
+			engine.Try("run", "--network=none", "app:1", "0")
+			code, stdout, log := status(t, "--docker.host="+engine.Host(), "--output=json", "--warn=0", "--crit=0")
+			var told struct {
+				Status      string
+				Filesystems []struct{ Path string }
+				Images      struct{ Tagged, Tags *int }
+				Containers  struct {
+					StoppedFor map[string]int `json:"stopped_for"`
+				}
+			}
+			if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+				t.Fatal(err)
+			}
+			if code != 0 || told.Status != "ok" || len(told.Filesystems) == 0 || told.Filesystems[0].Path != engine.Dir+"/data" ||
+				*told.Images.Tagged != 1 || *told.Images.Tags != 2 || told.Containers.StoppedFor["0-1h"] != 1 {
+				t.Errorf("exit code %d:\n%s\n%s", code, stdout, log)
+			}
+		})
+	}
+}
