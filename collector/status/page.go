@@ -36,13 +36,13 @@ const maxAge = 5 * time.Second
 // Page serves what recent returns as a page. It needs no script; with one, commands
 // have a button that copies them.
 func Page(recent func(maxAge time.Duration) inventory.Assessment, version string, links []Link) http.Handler {
-	page := parse()
+	page, thresholds := parse(), DefaultThresholds()
 	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		hash(pageCSS), hash(pageJS))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
-		report := New(recent(maxAge), DefaultThresholds())
-		if err := page.Execute(&body, view{Report: report, now: time.Now(), Version: version, Links: links}); err != nil {
+		v := view{New(recent(maxAge), thresholds), thresholds, version, links, time.Now()}
+		if err := page.Execute(&body, v); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
@@ -92,9 +92,18 @@ func unbroken(s string) string { return strings.ReplaceAll(s, " ", "\u00a0") }
 // A view is a report as it is seen at a time.
 type view struct {
 	Report
-	Version string
-	Links   []Link
-	now     time.Time
+	thresholds Thresholds
+	Version    string
+	Links      []Link
+	now        time.Time
+}
+
+// Below is the threshold that a verdict says is not reached.
+func (v view) Below(verdict Verdict) string {
+	if verdict == Critical {
+		return unbroken(Percent(&v.thresholds.Crit))
+	}
+	return unbroken(Percent(&v.thresholds.Warn))
 }
 
 // Age is how old the report is.

@@ -133,15 +133,21 @@ func down() inventory.Assessment {
 	})
 }
 
+// early is a host of which the first list is on its way.
+func early() inventory.Assessment {
+	a := full()
+	return inventory.Assess(inventory.Inventory{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Questions: a.Questions[1:3]})
+}
+
 func hosts() map[string]inventory.Assessment {
-	return map[string]inventory.Assessment{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "nothing": {}}
+	return map[string]inventory.Assessment{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "nothing": {}}
 }
 
 func render(t *testing.T, r Report) string {
 	t.Helper()
 	var page bytes.Buffer
 	links := []Link{{"./metrics", "Metrics"}}
-	if err := parse().Execute(&page, view{Report: r, now: now, Version: "1.2.3", Links: links}); err != nil {
+	if err := parse().Execute(&page, view{r, DefaultThresholds(), "1.2.3", links, now}); err != nil {
 		t.Fatal(err)
 	}
 	return page.String()

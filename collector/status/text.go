@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -61,19 +62,33 @@ func (r Report) Text(w io.Writer) error {
 		{"volumes", list(r.Volumes)},
 		{"build cache", list(r.BuildCache)},
 	})
-	table(&text, []string{"WHY SOMETHING IS UNKNOWN"}, r.doubts())
+	var doubts [][]string
+	for _, reason := range r.Doubts() {
+		doubts = append(doubts, []string{reason})
+	}
+	table(&text, []string{"WHY SOMETHING IS UNKNOWN"}, doubts)
 	_, err := io.WriteString(w, text.String())
 	return err
 }
 
-// doubts are what keeps figures unknown.
-func (r Report) doubts() (reasons [][]string) {
+// Doubts are why figures are unknown.
+func (r Report) Doubts() (reasons []string) {
+	wasAsked := make(map[string]bool)
+	for _, q := range r.Questions {
+		wasAsked[q.Kind] = true
+	}
+	for kind, isUnknown := range map[string]bool{"images": r.Images.Tagged == nil, "containers": r.Containers.State == nil} {
+		if r.Up && isUnknown && !wasAsked[kind] {
+			reasons = append(reasons, "the first list of "+kind+" is on its way")
+		}
+	}
+	slices.Sort(reasons)
 	if n := r.Images.Unexamined; n != nil && *n > 0 {
-		reasons = append(reasons, []string{fmt.Sprintf("layers of %d images are still to be looked at", *n)})
+		reasons = append(reasons, fmt.Sprintf("layers of %d images are still to be looked at", *n))
 	}
 	for _, q := range r.Questions {
 		if !q.Answered {
-			reasons = append(reasons, []string{"not answered: " + title(q.Kind)})
+			reasons = append(reasons, "not answered: "+title(q.Kind))
 		}
 	}
 	return reasons
