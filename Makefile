@@ -22,6 +22,6 @@ image: ## build the image, and prove that it works
 update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
 	go run . dashboards dashboards
-	go test ./collector/e2e -run 'Golden|Readme' -update
+	go test ./collector/e2e ./collector/status -run 'Golden|Readme' -update
 
 .PHONY: build test bench demo image update
