@@ -36,7 +36,9 @@ func fleet(t alerts.Thresholds) dashboard {
 		labelVariable("instance", "Instance", "Hosts to show.", `docker_up{job=~"$job"}`, true),
 	}
 	toHost := `/d/` + hostUID + `/` + hostUID + `?${datasource:queryparam}&var-job=${__data.fields["Job"]:percentencode}&var-instance=${__data.fields["Host"]:percentencode}&${__url_time_range}`
-	upOrDown := says(map[string]object{"1": word(0, "up", "green"), "0": word(1, "down", "red")})
+	// A host that is gone keeps its line for as long as it was there in the time shown.
+	engines := `docker_up or last_over_time(docker_up[$__range]) * 0 - 1`
+	upOrDown := says(map[string]object{"1": word(0, "up", "green"), "0": word(1, "down", "red"), "-1": word(2, "not scraped", "red")})
 	exactness := says(map[string]object{"1": word(0, "exactly", ""), "0": word(1, "at least", "")})
 	perHost := func(aggregation, expr string) string { return aggregation + ` by (job, instance) (` + expr + `)` }
 
@@ -54,9 +56,10 @@ func fleet(t alerts.Thresholds) dashboard {
 			stat("Reclaimable in all", `Bytes that "`+cleanup+`" would free if it were run on every host now: stopped containers, all images that nothing runs, build cache. Volumes stay. At least, where a host's figure is a lower bound; without the hosts whose figure is unknown.`,
 				"bytes", now(`sum(docker_reclaimable_bytes{command="`+cleanup+`"})`, "")).
 				size(4, 7),
-			stat("Seen", "Exporters that are scraped, and how many of them have an engine that answers, a disk that is known, and a known figure for \"Reclaimable in all\". Fewer than the first number means that something is not seen.",
+			stat("Seen", "Exporters that were scraped in the time shown; that are scraped; and of how many of these the engine answers, the disk is known, and what can be reclaimed. Fewer than the first number means that something is not seen.",
 				"short",
-				now(`count(docker_up)`, "exporters"),
+				now(`count(last_over_time(docker_up[$__range]))`, "exporters"),
+				now(`count(docker_up)`, "scraped"),
 				now(`sum(docker_up)`, "engines up"),
 				now(`count(count by (job, instance) (docker_filesystem_size_bytes))`, "disks known"),
 				now(`count(docker_reclaimable_bytes{command="`+cleanup+`"})`, "reclaimable known")).
@@ -71,14 +74,14 @@ func fleet(t alerts.Thresholds) dashboard {
 				ifNone("None fires, or no rules are loaded.").sortedBy("Severity", false).size(24, 6),
 		}},
 		{"Hosts", []panel{
-			table("Hosts", "A line for each host; its name leads to its own page. An empty figure is not known. Full in: at the pace of the last 6 hours. What \""+cleanup+"\" frees leaves volumes alone. Unused: images that no container uses. Age: of the oldest figure that can change.",
+			table("Hosts", "A line for each host that was scraped in the time shown; its name leads to its own page. Full in: at the pace of the last 6 hours. What \""+cleanup+"\" frees leaves volumes alone. Unused: images that no container uses. Age: of the oldest figure that can change.",
 				"short",
 				column{title: "Host", label: "instance", properties: []property{
 					{"links", []dataLink{{Title: "Open this host", URL: toHost}}},
 					{"custom.minWidth", 180},
 				}},
 				column{title: "Job", label: "job"},
-				column{title: "Engine", expr: perHost("max", `docker_up`), properties: []property{
+				column{title: "Engine", expr: perHost("max", engines), properties: []property{
 					isMapped(upOrDown),
 					{"custom.cellOptions", object{"type": "color-text"}},
 				}},
