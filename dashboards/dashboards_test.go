@@ -543,14 +543,6 @@ func TestTextsNameAlertsThatExist(t *testing.T) {
 
 // Prometheus can read each expression, once Grafana has filled it in.
 func TestExpressionsParse(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	fill := strings.NewReplacer("$job", "docker", "$instance", "host1:10058", "$__rate_interval", "5m", "$__range", "7d")
 	type rule struct {
 		Record string `json:"record"`
 		Expr   string `json:"expr"`
@@ -561,22 +553,89 @@ func TestExpressionsParse(t *testing.T) {
 			if strings.HasPrefix(where, "variable") {
 				continue
 			}
-			filled := fill.Replace(expr)
+			filled := fill(expr)
 			if strings.Contains(filled, "$") {
 				t.Errorf("%s: %s: nothing is known of a variable in %s", d.UID, where, filled)
 			}
 			rules = append(rules, rule{Record: fmt.Sprintf("rule:%d", len(rules)), Expr: filled})
 		}
 	}
-	content, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}})
+	promtool(t, map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}}, "check", "rules")
+}
+
+// What is reckoned tells the truth of disks that are known.
+func TestExpressionsTell(t *testing.T) {
+	fleet := all(t)["docker-buildup-fleet.json"].expressions()
+	type series struct {
+		Series string `json:"series"`
+		Values string `json:"values"`
+	}
+	type sample struct {
+		Labels string  `json:"labels"`
+		Value  float64 `json:"value"`
+	}
+	type test struct {
+		Expr    string   `json:"expr"`
+		At      string   `json:"eval_time"`
+		Samples []sample `json:"exp_samples"`
+	}
+	promtool(t, map[string]any{"tests": []any{map[string]any{
+		"interval": "1m",
+		"input_series": []series{
+			{`docker_up{job="docker", instance="filling"}`, "1x720"},
+			{`docker_up{job="docker", instance="steady"}`, "0x720"},
+			{`docker_up{job="docker", instance="gone"}`, "1x60 stale"},
+			{`docker_filesystem_avail_bytes{job="docker", instance="filling", path="/a"}`, "1000000-1000x720"}, // 60 kB an hour
+			{`docker_filesystem_avail_bytes{job="docker", instance="steady", path="/a"}`, "1000x720"},
+			{`docker_filesystem_size_bytes{job="docker", instance="filling", path="/a"}`, "2000000x720"},
+			{`docker_filesystem_size_bytes{job="docker", instance="steady", path="/a"}`, "2000x720"},
+		},
+		"promql_expr_test": []test{
+			{fill(fleet[`"Hosts" A`]), "12h", []sample{
+				{`{job="docker", instance="filling"}`, 1},
+				{`{job="docker", instance="steady"}`, 0},
+				{`{job="docker", instance="gone"}`, -1},
+			}},
+			{fill(fleet[`"Hosts" B`]), "12h", []sample{
+				{`{job="docker", instance="filling"}`, 0.14},
+				{`{job="docker", instance="steady"}`, 0.5},
+			}},
+			{"round(" + fill(fleet[`"Hosts" D`]) + ")", "12h", []sample{
+				{`{job="docker", instance="filling"}`, 280 * 60},
+				{`{job="docker", instance="steady"}`, 365 * 24 * 3600},
+			}},
+			{fill(fleet[`"Least free" A`]), "12h", []sample{
+				{`{job="docker", instance="filling", path="/a"}`, 0.14},
+			}},
+		},
+	}}}, "test", "rules")
+}
+
+// fill replaces Grafana's variables.
+func fill(expr string) string {
+	return strings.NewReplacer("$job", ".+", "$instance", ".+", "$__rate_interval", "5m", "$__range", "7d").Replace(expr)
+}
+
+// promtool runs promtool on a file. Without it the test is skipped, or fails if tests
+// are to be real.
+func promtool(t *testing.T, file any, args ...string) {
+	t.Helper()
+	program, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	content, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "rules.yml") // JSON is YAML
+	path := filepath.Join(t.TempDir(), "file.yml") // JSON is YAML
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if output, err := exec.CommandContext(t.Context(), promtool, "check", "rules", path).CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), program, append(args, path)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}
 }

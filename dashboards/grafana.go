@@ -427,8 +427,8 @@ func table(title, description, unit string, columns ...column) panel {
 			}
 			targets = append(targets, target{Expr: c.expr, Instant: true, Format: "table"})
 		}
-		if c.expr == "" { // a label that looks like a number is none
-			c.properties = append([]property{isUnit("string")}, c.properties...)
+		if c.expr == "" { // a label that looks like a number is none, and one that is empty is not unknown
+			c.properties = append([]property{isUnit("string"), {"noValue", "-"}}, c.properties...)
 		}
 		order[source], names[source] = i, c.title
 		if c.title == "" {
