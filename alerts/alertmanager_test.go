@@ -154,12 +154,21 @@ func TestAlertmanagerMutesAndGroups(t *testing.T) {
 	}
 }
 
-// An alert that is named in the configuration and not among those here may be misspelt.
-func TestAlertmanagerNamesAlertsThatAreTested(t *testing.T) {
-	tested := make(map[string]bool)
+// The names in the configuration and above are those of the rules, and each that is in
+// the configuration is tried above.
+func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
+	exists := make(map[string]bool)
+	for _, rule := range rules(t) {
+		exists[rule.Alert+" "+rule.Labels["severity"]] = true
+	}
+	tried := make(map[string]bool)
 	for host, alerts := range hosts {
 		for _, one := range alerts {
-			tested[parse(host, one.alert)["alertname"]] = true
+			alert := parse(host, one.alert)
+			tried[alert["alertname"]] = true
+			if name := alert["alertname"] + " " + alert["severity"]; !exists[name] {
+				t.Errorf("no rule makes %s", name)
+			}
 		}
 	}
 	names := regexp.MustCompile(`\b(Docker\w+)(?:\(([\w|]+)\))?`).FindAllStringSubmatch(read(t, "alertmanager.yml"), -1)
@@ -168,7 +177,7 @@ func TestAlertmanagerNamesAlertsThatAreTested(t *testing.T) {
 	}
 	for _, name := range names {
 		for rest := range strings.SplitSeq(name[2], "|") {
-			if !tested[name[1]+rest] {
+			if !tried[name[1]+rest] {
 				t.Errorf("alertmanager.yml names %s, which no test fires", name[1]+rest)
 			}
 		}
