@@ -97,7 +97,7 @@ func (r rectangle) overlaps(other rectangle) bool {
 }
 
 var (
-	selector = regexp.MustCompile(`\b(docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
+	selector = regexp.MustCompile(`\b((?:instance_path:)?docker_[a-z_]+(?::[a-z]+)?|ALERTS)(\{[^}]*\})?`)
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
 
@@ -130,11 +130,14 @@ func TestEachGenerationIsTheSame(t *testing.T) {
 }
 
 // A metric that is renamed leaves a panel that asks for nothing, and a new one is
-// shown nowhere: neither passes.
+// shown nowhere: neither passes. What the rules record exists, too.
 func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 	exists := make(map[string][]string)
 	for _, metric := range collector.Metrics() {
 		exists[metric.Name] = metric.Labels
+	}
+	for _, record := range regexp.MustCompile(`- record: (\S+)`).FindAllStringSubmatch(rules(t), -1) {
+		exists[record[1]] = []string{"path"}
 	}
 	shown := make(map[string]bool)
 	for _, d := range all(t) {
@@ -157,7 +160,7 @@ func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 		}
 	}
 	for name := range exists {
-		if !shown[name] {
+		if !shown[name] && !strings.Contains(name, ":") {
 			t.Errorf("no panel shows %s", name)
 		}
 	}
@@ -504,10 +507,8 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 
 // What stands in the rules without a threshold is the same here.
 func TestExpressionsAreThoseOfTheRules(t *testing.T) {
-	var rules, shown strings.Builder
-	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
-		t.Fatal(err)
-	}
+	rules := rules(t)
+	var shown strings.Builder
 	for _, d := range all(t) {
 		for _, expr := range d.expressions() {
 			shown.WriteString(regexp.MustCompile(`job=~?"[^"]*", instance=~?"[^"]*"(, )?`).ReplaceAllString(expr, "") + "\n")
@@ -520,21 +521,18 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 		`docker_filesystem_files_free / (docker_filesystem_files > 0)`,
 		`[6h], 172800)`,
 	} {
-		if !strings.Contains(rules.String(), expr) || !strings.Contains(withoutBraces, expr) {
-			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules.String(), expr), strings.Contains(withoutBraces, expr))
+		if !strings.Contains(rules, expr) || !strings.Contains(withoutBraces, expr) {
+			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules, expr), strings.Contains(withoutBraces, expr))
 		}
 	}
 }
 
 // A text that sends somebody to an alert names one that there is.
 func TestTextsNameAlertsThatExist(t *testing.T) {
-	var rules strings.Builder
-	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
-		t.Fatal(err)
-	}
+	rules := rules(t)
 	for name, content := range generated(t, alerts.Defaults()) {
 		for _, alert := range regexp.MustCompile(`\bDocker[A-Z]\w+`).FindAllString(string(content), -1) {
-			if !strings.Contains(rules.String(), "- alert: "+alert+"\n") {
+			if !strings.Contains(rules, "- alert: "+alert+"\n") {
 				t.Errorf("%s names %s, which is no alert", name, alert)
 			}
 		}
@@ -589,20 +587,26 @@ func TestExpressionsTell(t *testing.T) {
 			{`docker_filesystem_avail_bytes{job="docker", instance="steady", path="/a"}`, "1000x720"},
 			{`docker_filesystem_size_bytes{job="docker", instance="filling", path="/a"}`, "2000000x720"},
 			{`docker_filesystem_size_bytes{job="docker", instance="steady", path="/a"}`, "2000x720"},
+			{`docker_up{job="docker", instance="elsewhere"}`, "1x720"},
+			{`instance_path:docker_filesystem_avail_bytes:min{job="docker", instance="elsewhere", path="/"}`, "800x720"},
+			{`instance_path:docker_filesystem_size_bytes:max{job="docker", instance="elsewhere", path="/"}`, "1000x720"},
 		},
 		"promql_expr_test": []test{
 			{fill(fleet[`"Hosts" A`]), "12h", []sample{
 				{`{job="docker", instance="filling"}`, 1},
 				{`{job="docker", instance="steady"}`, 0},
 				{`{job="docker", instance="gone"}`, -1},
+				{`{job="docker", instance="elsewhere"}`, 1},
 			}},
 			{fill(fleet[`"Hosts" B`]), "12h", []sample{
 				{`{job="docker", instance="filling"}`, 0.14},
 				{`{job="docker", instance="steady"}`, 0.5},
+				{`{job="docker", instance="elsewhere"}`, 0.8},
 			}},
 			{"round(" + fill(fleet[`"Hosts" D`]) + ")", "12h", []sample{
 				{`{job="docker", instance="filling"}`, 280 * 60},
 				{`{job="docker", instance="steady"}`, 365 * 24 * 3600},
+				{`{job="docker", instance="elsewhere"}`, 365 * 24 * 3600},
 			}},
 			{fill(fleet[`"Least free" A`]), "12h", []sample{
 				{`{job="docker", instance="filling", path="/a"}`, 0.14},
@@ -657,6 +661,16 @@ func (d dashboard) expressions() map[string]string {
 		}
 	}
 	return expressions
+}
+
+// rules are the alert rules.
+func rules(t *testing.T) string {
+	t.Helper()
+	var rules strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	return rules.String()
 }
 
 // checkUnit holds a unit to those that Grafana knows and this exporter has.

@@ -15,14 +15,27 @@ const (
 // The command of which the fleet shows what it frees: the most that leaves volumes alone.
 const cleanup = "docker system prune --all"
 
+// The rules record the disks that the exporter knows, and those that only a
+// node_exporter on the same host does. Without the rules there are the former.
 const (
-	free = `docker_filesystem_avail_bytes / docker_filesystem_size_bytes`
-	// The time to a full disk at the pace of the long window of DockerDiskFilling. A
-	// disk that does not shrink has a pace of nearly nothing, and so more than a year.
-	timeToFull = `clamp_max(docker_filesystem_avail_bytes / clamp_min(-deriv(docker_filesystem_avail_bytes[6h]), 1e-6), 31536000)`
-	// What images are made of never changes, so its age says nothing.
-	notLayers = `collector!="layers"`
+	recordedAvail = `instance_path:docker_filesystem_avail_bytes:min`
+	recordedSize  = `instance_path:docker_filesystem_size_bytes:max`
+	avail         = `(` + recordedAvail + ` or docker_filesystem_avail_bytes)`
+	size          = `(` + recordedSize + ` or docker_filesystem_size_bytes)`
+	free          = avail + ` / ` + size
 )
+
+// timeToFull is what is left at the pace of the long window of DockerDiskFilling. A disk
+// that does not shrink has a pace of nearly nothing, and so more than a year.
+func timeToFull() string {
+	until := func(avail string) string {
+		return `clamp_max(` + avail + ` / clamp_min(-deriv(` + avail + `[6h]), 1e-6), 31536000)`
+	}
+	return until(recordedAvail) + ` or ` + until(`docker_filesystem_avail_bytes`)
+}
+
+// What images are made of never changes, so its age says nothing.
+const notLayers = `collector!="layers"`
 
 // overAYear is how the most of timeToFull reads.
 func overAYear() object {
@@ -51,7 +64,7 @@ func fleet(t alerts.Thresholds) dashboard {
 				"percentunit", now(`bottomk(1, `+free+`)`, "{{instance}} {{path}}")).
 				named().decimals(1).colored(freeShare(t)).size(6, 7),
 			stat("Full soonest", fmt.Sprintf("The disk that is full first if it goes on as in the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling; the alert also looks at how much is free and whether it still shrinks.", t.FillingWithin, t.PageWithin),
-				"s", now(`bottomk(1, `+timeToFull+`)`, "{{instance}} {{path}}")).
+				"s", now(`bottomk(1, `+timeToFull()+`)`, "{{instance}} {{path}}")).
 				named().decimals(1).colored(timeLeft(t)).mapped(overAYear()).size(6, 7),
 			stat("Reclaimable in all", `Bytes that "`+cleanup+`" would free if it were run on every host now: stopped containers, all images that nothing runs, build cache. Volumes stay. At least, where a host's figure is a lower bound; without the hosts whose figure is unknown.`,
 				"bytes", now(`sum(docker_reclaimable_bytes{command="`+cleanup+`"})`, "")).
@@ -61,7 +74,7 @@ func fleet(t alerts.Thresholds) dashboard {
 				now(`count(last_over_time(docker_up[$__range]))`, "exporters"),
 				now(`count(docker_up)`, "scraped"),
 				now(`sum(docker_up)`, "engines up"),
-				now(`count(count by (job, instance) (docker_filesystem_size_bytes))`, "disks known"),
+				now(`count(count by (job, instance) (`+size+`))`, "disks known"),
 				now(`count(docker_reclaimable_bytes{command="`+cleanup+`"})`, "reclaimable known")).
 				named().decimals(0).size(8, 7),
 			table("Firing alerts", "Alerts on Docker that fire now. What each means and what to do stands in the runbook, alerts/README.md.",
@@ -86,8 +99,8 @@ func fleet(t alerts.Thresholds) dashboard {
 					{"custom.cellOptions", object{"type": "color-text"}},
 				}},
 				column{title: "Free", expr: perHost("min", free), properties: append(isColored(freeShare(t)), isUnit("percentunit"), property{"decimals", 1})},
-				column{title: "Free bytes", expr: perHost("min", `docker_filesystem_avail_bytes`), properties: []property{isUnit("bytes")}},
-				column{title: "Full in", expr: perHost("min", timeToFull), properties: append(isColored(timeLeft(t)), isUnit("s"), isMapped(overAYear()), property{"decimals", 1})},
+				column{title: "Free bytes", expr: perHost("min", avail), properties: []property{isUnit("bytes")}},
+				column{title: "Full in", expr: perHost("min", timeToFull()), properties: append(isColored(timeLeft(t)), isUnit("s"), isMapped(overAYear()), property{"decimals", 1})},
 				column{title: "A prune frees", expr: perHost("max", `docker_reclaimable_exact{command="`+cleanup+`"}`), properties: []property{isMapped(exactness), {"custom.align", "right"}}},
 				column{title: cleanup, expr: perHost("max", `docker_reclaimable_bytes{command="`+cleanup+`"}`), properties: []property{isUnit("bytes"), {"custom.align", "left"}}},
 				column{title: "Tagged", expr: perHost("max", `docker_images_tagged`)},
