@@ -103,7 +103,7 @@ func TestGrafanaProvisioning(t *testing.T) {
 	uids := map[string]string{}
 	for _, file := range files {
 		var dashboard struct {
-			ID         *int   `json:"id"`
+			ID         *int `json:"id"`
 			UID, Title string
 		}
 		text, err := os.ReadFile(file)
