@@ -157,7 +157,7 @@ func TestRulesAskForMetricsThatExist(t *testing.T) {
 			exists[rule.Record] = true
 		}
 	}
-	name := regexp.MustCompile(`\b(instance_path:)?docker_[a-z_:0-9]*[a-z0-9]`)
+	name := regexp.MustCompile(`\b(instance(_path|_resource)?:)?docker_[a-z_:0-9]*[a-z0-9]`)
 	for _, rule := range all(t) {
 		names := name.FindAllString(rule.Expr, -1)
 		if len(names) == 0 {
