@@ -153,6 +153,9 @@ func (r CacheRecord) hasNoBlob() bool { return strings.HasPrefix(r.Type, "source
 // withoutBlobs takes off the blobs that the build cache goes on to hold: any record can
 // have the blob of any image's layer, unless it is known to be of one that stays.
 func (h *host) withoutBlobs(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
+	if freed.Bytes == 0 || len(surviving) == 0 {
+		return freed
+	}
 	var kept []Image
 	for i, image := range h.images {
 		if !f.removed[i] {
@@ -178,13 +181,16 @@ func (h *host) withoutBlobs(freed Reclaimable, f fate, surviving []CacheRecord) 
 // else has any more, or what counts as its own. A record is of one layer, and holds it
 // and all under it. It does not say which layer it is, but has its size.
 func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord) Reclaimable {
+	cache, _ := h.cache.Get()
+	if len(cache) == 0 {
+		return freed
+	}
 	survives := make(map[string]bool, len(surviving))
 	for _, record := range surviving {
 		survives[record.ID] = true
 	}
 	certain, possible := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	var open []CacheRecord
-	cache, _ := h.cache.Get()
 	for _, record := range cache {
 		candidates := h.candidates[record.ID]
 		switch {

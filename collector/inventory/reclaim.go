@@ -108,6 +108,7 @@ func Reclaim(inventory Inventory) map[Command]Reclaimable {
 		return reclaimable
 	}
 	h := newHost(inventory, engine.ImageStore)
+	h.untouched = h.fateOf(cleanup{}, func(Container) bool { return false })
 	for command, cleanup := range cleanups(engine.APIVersion) {
 		if frees, known := h.frees(cleanup).Get(); known {
 			reclaimable[command] = frees
@@ -128,6 +129,7 @@ type host struct {
 	imageOf    []int32 // of each container; not listed: -1
 	volumes    Optional[[]Volume]
 	cache      Optional[[]CacheRecord]
+	untouched  fate               // of commands that leave images and containers alone
 	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
@@ -191,7 +193,10 @@ func (h *host) frees(c cleanup) Optional[Reclaimable] {
 		complete = complete && known
 	}
 	isGone := func(container Container) bool { return c.containers != nothing && container.State.Stopped() }
-	f := h.fateOf(c, isGone)
+	f := h.untouched
+	if c.images != nothing || c.containers != nothing {
+		f = h.fateOf(c, isGone)
+	}
 	if c.containers != nothing {
 		add(h.writableLayers(isGone))
 	}
