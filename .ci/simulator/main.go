@@ -30,8 +30,8 @@ What counts:
 - A disk is full when no byte or no inode is left. Then its trace ends.
 - A ticket is false on a disk that never fills, and where the disk is not full within
   7 days after it stopped firing.
-- A page is false on a disk that never fills, and where the disk is not full within
-  24 hours after it began. Below 5 % free, no page is false.
+- A page is false on a disk that never fills, and on one that is neither full within
+  24 hours after the page began nor had less than 10 % free then.
 - The lead is the time from the first ticket or page that is not false until the disk is
   full. A page that ended before the last cleanup (5 % of the disk within 10 minutes) does
   not count for it.
