@@ -16,12 +16,18 @@ bench: ## what watching costs an engine, beside plain listing; about an hour
 exact: ## what cleanup commands free, beside what the page said before; an hour
 	.ci/exact
 
+simulate: ## the alerts on simulated disks of 30 days, ten years of hosts; a quarter of an hour
+	.ci/simulate -disks 5
+
+bench-rules: ## what evaluating the rules costs for ten thousand hosts
+	.ci/simulate -hosts 10000
+
 image: ## build the image, and prove that it works
 	.ci/image
 
 update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
 	go run . dashboards dashboards
-	go test ./collector/e2e -run 'Golden|Readme' -update
+	go test ./collector/e2e ./collector/status -run 'Golden|Readme' -update
 
-.PHONY: build test bench demo image update
+.PHONY: build test demo bench exact simulate bench-rules image update

@@ -22,6 +22,7 @@ import (
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
+	"docker_buildup_exporter/collector/status"
 	"docker_buildup_exporter/dashboards"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -85,6 +86,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	for _, setting := range thresholds.Settings() {
 		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
 	}
+	check := app.Command("status", "Ask the engine once and print what the page at / tells. Exit code, as of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.")
+	var (
+		levels   status.Thresholds
+		output   = check.Flag("output", "As what to print it: text or json.").Default("text").Enum("text", "json")
+		patience = check.Flag("timeout", "How long to wait for what the engine cannot say at once.").Default("30s").Duration()
+	)
+	check.Flag("warn", "Warning if less than this share of a file system's bytes or inodes is free.").Default("0.20").Float64Var(&levels.Warn)
+	check.Flag("crit", "The same, critical.").Default("0.10").Float64Var(&levels.Crit)
 
 	exited := false // --help and --version have printed all that was wanted
 	app.Terminate(func(int) { exited = true })
@@ -93,9 +102,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	logger := promslog.New(&logConfig)
+	failed := 1
+	if slices.Contains(args, check.FullCommand()) { // also where the rest of the command line is bad
+		failed = status.Unknown.ExitCode()
+	}
 	fail := func(message string, err error) int {
 		logger.Error(message, "err", err)
-		return 1
+		return failed
 	}
 	if err != nil {
 		return fail("Bad command line, see --help", err)
@@ -147,11 +160,29 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
 	}
 
-	logger.Info("Starting "+name, "version", version.Info())
-	logger.Info("Build context", "build_context", version.BuildContext())
+	if err := levels.Check(); err != nil {
+		return fail("Bad --warn or --crit", err)
+	}
+	if command == check.FullCommand() && *patience <= 0 {
+		return fail("Bad --timeout", errors.New("it must be more than 0"))
+	}
+
+	if command != check.FullCommand() {
+		logger.Info("Starting "+name, "version", version.Info())
+		logger.Info("Build context", "build_context", version.BuildContext())
+	}
 	engine, err := engine.New(config, logger)
 	if err != nil {
 		return fail("Cannot use this engine", err)
+	}
+	if command == check.FullCommand() {
+		ctx, cancel := context.WithTimeout(context.Background(), *patience)
+		defer cancel()
+		report := status.New(status.Await(ctx, engine.Inventory), levels)
+		if err := report.Write(stdout, *output); err != nil {
+			return fail("Cannot write", err)
+		}
+		return report.Verdict.ExitCode()
 	}
 	collector := collector.New(engine.Inventory)
 	handler, err := newHandler(collector, *metricsPath, int(*maxRequests), !*noOwn, logger)
@@ -231,20 +262,8 @@ func newHandler(buildup *collector.Collector, metricsPath string, maxRequests in
 		fmt.Fprintln(w, "OK")
 	})
 	if metricsPath != "/" {
-		landingPage, err := web.NewLandingPage(web.LandingConfig{
-			Name:        name,
-			Description: description,
-			Version:     version.Info(),
-			Profiling:   "false",
-			Links: []web.LandingLinks{
-				{Address: metricsPath, Text: "Metrics"},
-				{Address: healthPath, Text: "Health"},
-			},
-		})
-		if err != nil {
-			return nil, err
-		}
-		mux.Handle("/", landingPage)
+		links := []status.Link{{Address: "." + metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
+		mux.Handle("GET /{$}", buildup.WithDeadline(status.Page(buildup.Recent, version.Version, links)))
 	}
 	return mux, nil
 }

@@ -18,7 +18,7 @@ type Thresholds struct {
 	PageWithin    Span
 	PageFor       Span
 	AlmostFull    Share // a ticket
-	FullSoon      Share // a page, if it is full within a quarter of an hour
+	FullSoon      Share // a page, if it is full within minutes
 	Full          Share // a page
 
 	CauseFor       Span
@@ -43,11 +43,11 @@ type Thresholds struct {
 func Defaults() Thresholds {
 	const hour = Span(time.Hour)
 	return Thresholds{
-		FillingBelow: 0.40, FillingWithin: 48 * hour, FillingFor: 4 * hour,
-		PageBelow: 0.25, PageWithin: 4 * hour, PageFor: hour / 4,
+		FillingBelow: 0.40, FillingWithin: 48 * hour, FillingFor: 5 * hour,
+		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 6,
 		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
 		CauseFor: 24 * hour, DanglingShare: 0.10, UnusedShare: 0.20, ForgottenShare: 0.05, CacheShare: 0.25, CacheFree: 0.30,
-		VolumesShare: 0.10, GrowthShare: 0.10, PressureShare: 0.10, PressureFree: 0.20, UselessShare: 0.01, UselessLoss: 0.05,
+		VolumesShare: 0.10, GrowthShare: 0.10, PressureShare: 0.10, PressureFree: 0.15, UselessShare: 0.01, UselessLoss: 0.05,
 		UntaggedMin: 20, StoppedRatio: 2, StoppedMin: 20, MissingFor: 72 * hour,
 	}
 }
@@ -74,7 +74,7 @@ func (t *Thresholds) Settings() []Setting {
 		{"disk.page-within", "And if it is full within this time.", &t.PageWithin},
 		{"disk.page-for", "And if that has been so for this time.", &t.PageFor},
 		{"disk.almost-full", "A ticket comes below this free share in any case.", &t.AlmostFull},
-		{"disk.full-soon", "A page comes below this free share if the disk is full within 15 minutes.", &t.FullSoon},
+		{"disk.full-soon", "A page comes below this free share if the disk is full within 6 minutes.", &t.FullSoon},
 		{"disk.full", "A page comes below this free share in any case.", &t.Full},
 		{"disk.pressure-free", "A ticket on what cleanup would free comes below this free share.", &t.PressureFree},
 		{"disk.pressure-share", "And if it would free more than this share of the disk.", &t.PressureShare},

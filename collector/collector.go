@@ -12,6 +12,7 @@ import (
 	"docker_buildup_exporter/collector/inventory"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 )
 
 // A Source takes one inventory of an engine. It returns when ctx ends at the
@@ -23,8 +24,12 @@ type Collector struct {
 	source Source
 	rows   []row
 
-	mu    sync.Mutex
-	hurry func() // ends the wait of the latest collection
+	collections singleflight.Group // one at a time: who comes meanwhile shares it
+
+	mu      sync.Mutex
+	hurry   func() // ends the wait of the latest collection
+	last    inventory.Assessment
+	endedAt time.Time // of the last one; zero if there was none
 }
 
 type row struct {
@@ -52,18 +57,43 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	c.mu.Lock()
-	c.hurry = cancel
-	c.mu.Unlock()
-
-	assessment := inventory.Assess(c.source(ctx))
+	assessment := c.collect()
 	for _, row := range c.rows {
 		row.values(assessment, func(value float64, labelValues ...string) {
 			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)
 		})
 	}
+}
+
+// Recent returns what the last collection found, whoever it was for, if that ended no
+// longer ago than maxAge. Else it is one that asks.
+func (c *Collector) Recent(maxAge time.Duration) inventory.Assessment {
+	c.mu.Lock()
+	last, endedAt := c.last, c.endedAt
+	c.mu.Unlock()
+	if !endedAt.IsZero() && time.Since(endedAt) <= maxAge {
+		return last
+	}
+	return c.collect()
+}
+
+// collect takes an inventory, or waits for the one that is being taken.
+func (c *Collector) collect() inventory.Assessment {
+	assessment, _, _ := c.collections.Do("", func() (any, error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c.mu.Lock()
+		c.hurry = cancel
+		c.mu.Unlock()
+
+		assessment := inventory.Assess(c.source(ctx))
+
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.last, c.endedAt = assessment, time.Now()
+		return assessment, nil
+	})
+	return assessment.(inventory.Assessment)
 }
 
 // Hurry ends the wait of the collection under way, if there is one: its page
@@ -74,7 +104,7 @@ func (c *Collector) Hurry() {
 	c.hurry()
 }
 
-// WithDeadline makes the collection that a scrape of next waits for end before
+// WithDeadline makes the collection that a request to next waits for end before
 // Prometheus gives up. A prometheus.Collector is not told whom it works for, and
 // overlapping scrapes may share one collection: the most hurried sets its pace.
 func (c *Collector) WithDeadline(next http.Handler) http.Handler {

@@ -5,7 +5,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"docker_buildup_exporter/collector/inventory"
@@ -127,4 +130,43 @@ func TestMostHurriedScrapeSetsThePace(t *testing.T) {
 	if len(collections) != 0 {
 		t.Error("the two scrapes did not share their collection")
 	}
+}
+
+// A page costs the engine nothing while the last collection is young, whoever that was
+// for, and otherwise one, whatever the crowd.
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken atomic.Int32
+		c := New(func(context.Context) inventory.Inventory {
+			taken.Add(1)
+			time.Sleep(time.Second)
+			return inventory.Inventory{At: time.Now()}
+		})
+		step := func(what string, want int32, act func()) {
+			t.Helper()
+			var crowd sync.WaitGroup
+			for range 100 {
+				crowd.Go(act)
+			}
+			crowd.Wait()
+			if got := taken.Load(); got != want {
+				t.Errorf("%s: %d inventories were taken, want %d", what, got, want)
+			}
+		}
+		recent := func() { c.Recent(5 * time.Second) }
+		scrape := func() { testutil.CollectAndCount(c) }
+		step("at first", 1, recent)
+		step("again", 1, recent)
+		time.Sleep(5 * time.Second)
+		step("exactly so old", 1, recent)
+		time.Sleep(time.Second)
+		step("older", 2, recent)
+		step("a scrape asks anew", 3, scrape)
+		step("after a scrape", 3, recent)
+		time.Sleep(6 * time.Second)
+		step("with a scrape", 4, func() {
+			go recent()
+			scrape()
+		})
+	})
 }

@@ -97,7 +97,7 @@ func (r rectangle) overlaps(other rectangle) bool {
 }
 
 var (
-	selector = regexp.MustCompile(`\b(docker_[a-z_]+|ALERTS)(\{[^}]*\})?`)
+	selector = regexp.MustCompile(`\b((?:instance_path:)?docker_[a-z_]+(?::[a-z]+)?|ALERTS)(\{[^}]*\})?`)
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
 
@@ -130,11 +130,14 @@ func TestEachGenerationIsTheSame(t *testing.T) {
 }
 
 // A metric that is renamed leaves a panel that asks for nothing, and a new one is
-// shown nowhere: neither passes.
+// shown nowhere: neither passes. What the rules record exists, too.
 func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 	exists := make(map[string][]string)
 	for _, metric := range collector.Metrics() {
 		exists[metric.Name] = metric.Labels
+	}
+	for _, record := range regexp.MustCompile(`- record: (\S+)`).FindAllStringSubmatch(rules(t), -1) {
+		exists[record[1]] = []string{"path"}
 	}
 	shown := make(map[string]bool)
 	for _, d := range all(t) {
@@ -157,7 +160,7 @@ func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 		}
 	}
 	for name := range exists {
-		if !shown[name] {
+		if !shown[name] && !strings.Contains(name, ":") {
 			t.Errorf("no panel shows %s", name)
 		}
 	}
@@ -504,10 +507,8 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 
 // What stands in the rules without a threshold is the same here.
 func TestExpressionsAreThoseOfTheRules(t *testing.T) {
-	var rules, shown strings.Builder
-	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
-		t.Fatal(err)
-	}
+	rules := rules(t)
+	var shown strings.Builder
 	for _, d := range all(t) {
 		for _, expr := range d.expressions() {
 			shown.WriteString(regexp.MustCompile(`job=~?"[^"]*", instance=~?"[^"]*"(, )?`).ReplaceAllString(expr, "") + "\n")
@@ -517,24 +518,21 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 	for _, expr := range []string{
 		`900 + 200 * docker_scrape_collector_duration_seconds`,
 		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
-		`docker_filesystem_files_free / (docker_filesystem_files > 0)`,
-		`[6h], 172800)`,
+		`[6h]`, // how far a forecast looks back
+		`172800`,
 	} {
-		if !strings.Contains(rules.String(), expr) || !strings.Contains(withoutBraces, expr) {
-			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules.String(), expr), strings.Contains(withoutBraces, expr))
+		if !strings.Contains(rules, expr) || !strings.Contains(withoutBraces, expr) {
+			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules, expr), strings.Contains(withoutBraces, expr))
 		}
 	}
 }
 
 // A text that sends somebody to an alert names one that there is.
 func TestTextsNameAlertsThatExist(t *testing.T) {
-	var rules strings.Builder
-	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
-		t.Fatal(err)
-	}
+	rules := rules(t)
 	for name, content := range generated(t, alerts.Defaults()) {
 		for _, alert := range regexp.MustCompile(`\bDocker[A-Z]\w+`).FindAllString(string(content), -1) {
-			if !strings.Contains(rules.String(), "- alert: "+alert+"\n") {
+			if !strings.Contains(rules, "- alert: "+alert+"\n") {
 				t.Errorf("%s names %s, which is no alert", name, alert)
 			}
 		}
@@ -543,14 +541,6 @@ func TestTextsNameAlertsThatExist(t *testing.T) {
 
 // Prometheus can read each expression, once Grafana has filled it in.
 func TestExpressionsParse(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	fill := strings.NewReplacer("$job", "docker", "$instance", "host1:10058", "$__rate_interval", "5m", "$__range", "7d")
 	type rule struct {
 		Record string `json:"record"`
 		Expr   string `json:"expr"`
@@ -561,22 +551,95 @@ func TestExpressionsParse(t *testing.T) {
 			if strings.HasPrefix(where, "variable") {
 				continue
 			}
-			filled := fill.Replace(expr)
+			filled := fill(expr)
 			if strings.Contains(filled, "$") {
 				t.Errorf("%s: %s: nothing is known of a variable in %s", d.UID, where, filled)
 			}
 			rules = append(rules, rule{Record: fmt.Sprintf("rule:%d", len(rules)), Expr: filled})
 		}
 	}
-	content, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}})
+	promtool(t, map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}}, "check", "rules")
+}
+
+// What is reckoned tells the truth of disks that are known.
+func TestExpressionsTell(t *testing.T) {
+	fleet := all(t)["docker-buildup-fleet.json"].expressions()
+	type series struct {
+		Series string `json:"series"`
+		Values string `json:"values"`
+	}
+	type sample struct {
+		Labels string  `json:"labels"`
+		Value  float64 `json:"value"`
+	}
+	type test struct {
+		Expr    string   `json:"expr"`
+		At      string   `json:"eval_time"`
+		Samples []sample `json:"exp_samples"`
+	}
+	promtool(t, map[string]any{"tests": []any{map[string]any{
+		"interval": "1m",
+		"input_series": []series{
+			{`docker_up{job="docker", instance="filling"}`, "1x720"},
+			{`docker_up{job="docker", instance="steady"}`, "0x720"},
+			{`docker_up{job="docker", instance="gone"}`, "1x60 stale"},
+			{`docker_filesystem_avail_bytes{job="docker", instance="filling", path="/a"}`, "1000000-1000x720"}, // 60 kB an hour
+			{`docker_filesystem_avail_bytes{job="docker", instance="steady", path="/a"}`, "1000x720"},
+			{`docker_filesystem_size_bytes{job="docker", instance="filling", path="/a"}`, "2000000x720"},
+			{`docker_filesystem_size_bytes{job="docker", instance="steady", path="/a"}`, "2000x720"},
+			{`docker_up{job="docker", instance="elsewhere"}`, "1x720"},
+			{`instance_path:docker_filesystem_avail_bytes:min{job="docker", instance="elsewhere", path="/"}`, "800x720"},
+			{`instance_path:docker_filesystem_size_bytes:max{job="docker", instance="elsewhere", path="/"}`, "1000x720"},
+		},
+		"promql_expr_test": []test{
+			{fill(fleet[`"Hosts" A`]), "12h", []sample{
+				{`{job="docker", instance="filling"}`, 1},
+				{`{job="docker", instance="steady"}`, 0},
+				{`{job="docker", instance="gone"}`, -1},
+				{`{job="docker", instance="elsewhere"}`, 1},
+			}},
+			{fill(fleet[`"Hosts" B`]), "12h", []sample{
+				{`{job="docker", instance="filling"}`, 0.14},
+				{`{job="docker", instance="steady"}`, 0.5},
+				{`{job="docker", instance="elsewhere"}`, 0.8},
+			}},
+			{"round(" + fill(fleet[`"Hosts" D`]) + ")", "12h", []sample{
+				{`{job="docker", instance="filling"}`, 280 * 60},
+				{`{job="docker", instance="steady"}`, 365 * 24 * 3600},
+				{`{job="docker", instance="elsewhere"}`, 365 * 24 * 3600},
+			}},
+			{fill(fleet[`"Least free" A`]), "12h", []sample{
+				{`{job="docker", instance="filling", path="/a"}`, 0.14},
+			}},
+		},
+	}}}, "test", "rules")
+}
+
+// fill replaces Grafana's variables.
+func fill(expr string) string {
+	return strings.NewReplacer("$job", ".+", "$instance", ".+", "$__rate_interval", "5m", "$__range", "7d").Replace(expr)
+}
+
+// promtool runs promtool on a file. Without it the test is skipped, or fails if tests
+// are to be real.
+func promtool(t *testing.T, file any, args ...string) {
+	t.Helper()
+	program, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	content, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "rules.yml") // JSON is YAML
+	path := filepath.Join(t.TempDir(), "file.yml") // JSON is YAML
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if output, err := exec.CommandContext(t.Context(), promtool, "check", "rules", path).CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), program, append(args, path)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}
 }
@@ -598,6 +661,16 @@ func (d dashboard) expressions() map[string]string {
 		}
 	}
 	return expressions
+}
+
+// rules are the alert rules.
+func rules(t *testing.T) string {
+	t.Helper()
+	var rules strings.Builder
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+		t.Fatal(err)
+	}
+	return rules.String()
 }
 
 // checkUnit holds a unit to those that Grafana knows and this exporter has.

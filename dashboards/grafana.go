@@ -233,18 +233,23 @@ func build(uid, title, description, hosts, alerts string, variables []variable, 
 	return d
 }
 
-// ofHosts adds matchers to each metric of the exporter.
+// ofHosts adds matchers to each metric of the exporter, and to what the rules record.
 func ofHosts(expr, hosts string) string {
-	var names []string
+	names := map[string]bool{recordedAvail: true, recordedSize: true}
 	for _, m := range collector.Metrics() {
-		names = append(names, m.Name)
+		names[m.Name] = true
 	}
-	selector := regexp.MustCompile(`\b(?:` + strings.Join(names, "|") + `)\b\{?`)
-	return selector.ReplaceAllStringFunc(expr, func(found string) string {
-		if name, more := strings.CutSuffix(found, "{"); more {
-			return name + "{" + hosts + ", "
+	word := regexp.MustCompile(`[a-z_:]+\{?`)
+	return word.ReplaceAllStringFunc(expr, func(found string) string {
+		name, more := strings.CutSuffix(found, "{")
+		switch {
+		case !names[name]:
+			return found
+		case more:
+			return found + hosts + ", "
+		default:
+			return found + "{" + hosts + "}"
 		}
-		return found + "{" + hosts + "}"
 	})
 }
 
@@ -427,8 +432,8 @@ func table(title, description, unit string, columns ...column) panel {
 			}
 			targets = append(targets, target{Expr: c.expr, Instant: true, Format: "table"})
 		}
-		if c.expr == "" { // a label that looks like a number is none
-			c.properties = append([]property{isUnit("string")}, c.properties...)
+		if c.expr == "" { // a label that looks like a number is none, and one that is empty is not unknown
+			c.properties = append([]property{isUnit("string"), {"noValue", "-"}}, c.properties...)
 		}
 		order[source], names[source] = i, c.title
 		if c.title == "" {

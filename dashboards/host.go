@@ -27,18 +27,18 @@ func host(t alerts.Thresholds) dashboard {
 				"percentunit", now(free, "{{path}}")).
 				named().decimals(1).colored(freeShare(t)).size(6, 5),
 			stat("Full in", fmt.Sprintf("When it is full if it goes on as in the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling.", t.FillingWithin, t.PageWithin),
-				"s", now(timeToFull, "{{path}}")).
+				"s", now(timeToFull(), "{{path}}")).
 				named().decimals(1).colored(timeLeft(t)).mapped(overAYear()).size(6, 5),
 			stat("Free bytes", "Bytes that can still be written, of how many.",
-				"bytes", now(`docker_filesystem_avail_bytes`, "free in {{path}}"), now(`docker_filesystem_size_bytes`, "size of {{path}}")).
+				"bytes", now(avail, "free in {{path}}"), now(size, "size of {{path}}")).
 				named().size(6, 5),
 			stat("Free inodes", fmt.Sprintf("What share of the inodes is free: many small files fill a disk before its bytes do. Orange below %s, red below %s. Unknown where the file system has no fixed number of them.", t.AlmostFull.Percent(), t.Full.Percent()),
 				"percentunit", now(`docker_filesystem_files_free / (docker_filesystem_files > 0)`, "{{path}}")).
 				named().decimals(1).colored(freeShare(t)).size(6, 5),
 			lines("Free bytes and forecast", fmt.Sprintf("Free bytes, and dashed what is left %s later if the 6 hours before go on. A dashed line at zero: full within that time.", t.FillingWithin),
 				"bytes",
-				over(`docker_filesystem_avail_bytes`, "{{path}}"),
-				over(fmt.Sprintf(`clamp_min(predict_linear(docker_filesystem_avail_bytes[6h], %s), 0)`, t.FillingWithin.Seconds()), "{{path}} in "+t.FillingWithin.String())).
+				over(avail, "{{path}}"),
+				over(fmt.Sprintf(`clamp_min(predict_linear(%[1]s[6h], %[3]s) or predict_linear(%[2]s[6h], %[3]s), 0)`, recordedAvail, `docker_filesystem_avail_bytes`, t.FillingWithin.Seconds()), "{{path}} in "+t.FillingWithin.String())).
 				dashed("B").size(12, 9),
 			lines("Free share", fmt.Sprintf("Share of bytes and, dashed, of inodes that are free. Below %s a forecast of %s can fire DockerDiskFilling as a ticket, below %s one of %s as a page: the two lines.", t.FillingBelow.Percent(), t.FillingWithin, t.PageBelow.Percent(), t.PageWithin),
 				"percentunit",

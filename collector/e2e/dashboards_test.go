@@ -126,17 +126,23 @@ type prometheus struct {
 	url string
 }
 
-// startPrometheus starts a Prometheus that ends with the test. An alert fires in it.
+// startPrometheus starts a Prometheus with the program's rules, and with one more that
+// fires. It ends with the test.
 func startPrometheus(t *testing.T, exporter string) prometheus {
 	t.Helper()
 	program := enginetest.Need(t, "prometheus")
 	dir, address := t.TempDir(), freeAddress(t)
+	rules, err := exec.Command(binaryPath(), "rules").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, content := range map[string]string{
+		"docker-buildup.yml": string(rules),
 		"prometheus.yml": `
 global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [rules.yml]
+rule_files: [docker-buildup.yml, test.yml]
 scrape_configs: [{job_name: docker, static_configs: [{targets: ["` + exporter + `"]}]}]`,
-		"rules.yml": `
+		"test.yml": `
 groups: [{name: test, rules: [{alert: DockerIsThere, expr: docker_up == 1, labels: {severity: info}}]}]`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {

@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v2"
+)
+
+const provisioning = "../../.compose/grafana/provisioning"
+
+// readStrictly fails if the file has anything that config has no field for.
+func readStrictly(t *testing.T, file string, config any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(text, config); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+// Grafana ignores what it does not know, so a misspelt key would show only in a browser.
+// The fields are those of https://grafana.com/docs/grafana/latest/administration/provisioning/.
+func TestGrafanaProvisioning(t *testing.T) {
+	var sources struct {
+		APIVersion  int `yaml:"apiVersion"`
+		Datasources []struct {
+			Name      string `yaml:"name"`
+			Type      string `yaml:"type"`
+			UID       string `yaml:"uid"`
+			Access    string `yaml:"access"`
+			URL       string `yaml:"url"`
+			IsDefault bool   `yaml:"isDefault"`
+			JSONData  struct {
+				HTTPMethod      string `yaml:"httpMethod"`
+				TimeInterval    string `yaml:"timeInterval"`
+				ManageAlerts    bool   `yaml:"manageAlerts"`
+				AlertmanagerUID string `yaml:"alertmanagerUid"`
+				Implementation  string `yaml:"implementation"`
+			} `yaml:"jsonData"`
+		} `yaml:"datasources"`
+	}
+	readStrictly(t, filepath.Join(provisioning, "datasources/docker-buildup.yaml"), &sources)
+	types, defaults := map[string]string{}, 0
+	for _, source := range sources.Datasources {
+		types[source.UID] = source.Type
+		if source.IsDefault {
+			defaults++
+		}
+		if source.Name == "" || source.UID == "" || source.Access != "proxy" || source.URL == "" {
+			t.Errorf("data source %+v lacks something", source)
+		}
+	}
+	if sources.APIVersion != 1 || defaults != 1 {
+		t.Errorf("got version %d and %d default data sources, want 1 and 1", sources.APIVersion, defaults)
+	}
+	for _, source := range sources.Datasources {
+		if uid := source.JSONData.AlertmanagerUID; uid != "" && types[uid] != "alertmanager" {
+			t.Errorf("%s has alerts managed by %q, which is no Alertmanager", source.Name, uid)
+		}
+	}
+
+	var providers struct {
+		APIVersion int `yaml:"apiVersion"`
+		Providers  []struct {
+			Name           string `yaml:"name"`
+			Type           string `yaml:"type"`
+			Folder         string `yaml:"folder"`
+			AllowUIUpdates bool   `yaml:"allowUiUpdates"`
+			Options        struct {
+				Path string `yaml:"path"`
+			} `yaml:"options"`
+		} `yaml:"providers"`
+	}
+	readStrictly(t, filepath.Join(provisioning, "dashboards/docker-buildup.yaml"), &providers)
+	if providers.APIVersion != 1 || len(providers.Providers) != 1 || providers.Providers[0].Type != "file" {
+		t.Fatalf("got %+v, want one provider of files", providers)
+	}
+
+	// What compose.yaml mounts there, and shows first.
+	compose, err := os.ReadFile("../../compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := providers.Providers[0].Options.Path
+	if !strings.Contains(string(compose), "source: dashboards\n        target: "+path+"\n") {
+		t.Errorf("compose.yaml does not mount the dashboards at %s", path)
+	}
+	home := regexp.MustCompile(`HOME_DASHBOARD_PATH: ` + path + `/(\S+)`).FindSubmatch(compose)
+	if home == nil {
+		t.Fatalf("no home dashboard in %s", path)
+	}
+	if _, err := os.Stat(filepath.Join("../../dashboards", string(home[1]))); err != nil {
+		t.Error(err)
+	}
+	files, _ := filepath.Glob("../../dashboards/*.json")
+	uids := map[string]string{}
+	for _, file := range files {
+		var dashboard struct {
+			ID         *int `json:"id"`
+			UID, Title string
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &dashboard); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if dashboard.ID != nil || dashboard.UID == "" || dashboard.Title == "" || uids[dashboard.UID] != "" {
+			t.Errorf("%s: id %v, uid %q, title %q: want no id and a uid and title of its own", file, dashboard.ID, dashboard.UID, dashboard.Title)
+		}
+		uids[dashboard.UID] = file
+	}
+}

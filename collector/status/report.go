@@ -1,0 +1,292 @@
+// Package status tells people what an engine holds: the figures that the metrics tell
+// Prometheus, as a page, as text and as JSON. It asks nobody; what it tells is made
+// from an inventory.Assessment.
+package status
+
+import (
+	"slices"
+	"time"
+
+	"docker_buildup_exporter/collector/inventory"
+)
+
+// A Report is what there is to tell. Its JSON is for other programs, so names of fields
+// stay what they are. What is not known is null, never 0.
+type Report struct {
+	Verdict     Verdict      `json:"status"`
+	Summary     string       `json:"summary"`
+	TakenAt     time.Time    `json:"taken_at"`
+	Up          bool         `json:"up"` // the engine answered
+	Engine      *Engine      `json:"engine"`
+	Filesystems []Filesystem `json:"filesystems"`
+	Resources   []Resource   `json:"resources"`
+	Commands    []Command    `json:"commands"` // null: unknown which there are
+	Images      Images       `json:"images"`
+	Containers  Containers   `json:"containers"`
+	Volumes     Counts       `json:"volumes"`
+	BuildCache  Counts       `json:"build_cache_records"`
+	Prunes      []Prune      `json:"prunes"` // those seen
+	Questions   []Question   `json:"questions"`
+}
+
+// An Engine is what the engine says of itself.
+type Engine struct {
+	Version       string `json:"version"`
+	APIVersion    string `json:"api_version"`
+	ImageStore    string `json:"image_store"`
+	StorageDriver string `json:"storage_driver"`
+}
+
+// A Filesystem holds data of the engine.
+type Filesystem struct {
+	Path       string   `json:"path"`
+	SizeBytes  int64    `json:"size_bytes"`
+	AvailBytes int64    `json:"avail_bytes"`
+	FreeShare  *float64 `json:"free_share"`
+	Files      *int64   `json:"files"`
+	FilesFree  *int64   `json:"files_free"`
+	FilesShare *float64 `json:"files_free_share"`
+	Verdict    Verdict  `json:"status"`
+}
+
+// A Resource is what one kind of things takes on disk, and what of that the command
+// would free that removes most of it.
+type Resource struct {
+	Name       inventory.Resource `json:"resource"`
+	UsageBytes *int64             `json:"disk_usage_bytes"`
+	Frees      Reclaimable        `json:"reclaimable"`
+	Command    inventory.Command  `json:"command"`
+}
+
+// A Command is one that cleans up, and what it would free if it were run alone and now.
+type Command struct {
+	Command inventory.Command `json:"command"`
+	Removes string            `json:"removes"`
+	Frees   Reclaimable       `json:"reclaimable"`
+}
+
+// A Reclaimable is how much the disk would get back.
+type Reclaimable struct {
+	Bytes *int64 `json:"bytes"`
+	Exact *bool  `json:"exact"` // false: a lower bound
+}
+
+// Images are counts of images by kind and by use.
+type Images struct {
+	Tagged           *int   `json:"tagged"`
+	Untagged         *int   `json:"untagged"` // dangling, intermediate and digest-only
+	Dangling         *int   `json:"dangling"`
+	Intermediate     *int   `json:"intermediate"`
+	DigestOnly       *int   `json:"digest_only"`
+	Tags             *int   `json:"tags"`
+	Use              Counts `json:"use"`
+	Layers           *int   `json:"layers"`
+	Unexamined       *int   `json:"unexamined"`
+	VirtualSizeBytes *int64 `json:"virtual_size_bytes"`
+}
+
+// Containers are counts of containers by state, and of the stopped ones by how long
+// they have been so.
+type Containers struct {
+	State      Counts `json:"state"`
+	StoppedFor Counts `json:"stopped_for"`
+}
+
+// A Prune is what prunes of one resource have done since the program watches.
+type Prune struct {
+	Resource inventory.Resource `json:"resource"`
+	Count    int                `json:"count"`
+	Bytes    int64              `json:"bytes"`
+	Last     *time.Time         `json:"last"`
+}
+
+// A Question is one kind of thing that the engine is asked for, and how that went.
+type Question struct {
+	Kind            string     `json:"collector"`
+	Answered        bool       `json:"success"` // the last time
+	LastSuccess     *time.Time `json:"last_success"`
+	DurationSeconds *float64   `json:"duration_seconds"`
+}
+
+// New makes the report of an assessment, judged by thresholds.
+func New(a inventory.Assessment, thresholds Thresholds) Report {
+	r := Report{
+		TakenAt:     a.At.UTC(),
+		Up:          a.Up,
+		Filesystems: []Filesystem{},
+		Images:      images(a),
+		Containers:  containers(a),
+		Volumes:     inUse(a.VolumeCount),
+		BuildCache:  inUse(a.CacheCount),
+		Prunes:      []Prune{},
+		Questions:   []Question{},
+	}
+	if engine, known := a.Engine.Get(); known {
+		r.Engine = &Engine{engine.Version, engine.APIVersion, string(engine.ImageStore), engine.StorageDriver}
+		r.Commands = commands(engine.APIVersion, a.Reclaimable)
+	}
+	for _, fs := range a.Filesystems {
+		r.Filesystems = append(r.Filesystems, filesystem(fs, thresholds))
+	}
+	for _, name := range inventory.Resources() {
+		command := emptying(name, r.Commands)
+		resource := Resource{Name: name, Frees: frees(a.Reclaimable, command), Command: command}
+		if bytes, known := a.DiskUsage[name]; known {
+			resource.UsageBytes = &bytes
+		}
+		r.Resources = append(r.Resources, resource)
+	}
+	for _, p := range a.Prunes {
+		if p.Count > 0 {
+			r.Prunes = append(r.Prunes, Prune{p.Resource, p.Count, p.Bytes, utc(p.Last)})
+		}
+	}
+	for _, q := range a.Questions {
+		question := Question{Kind: q.Kind, Answered: q.Answered, LastSuccess: utc(q.LastSuccess)}
+		if took, known := q.Duration.Get(); known {
+			question.DurationSeconds = new(took.Seconds())
+		}
+		r.Questions = append(r.Questions, question)
+	}
+	r.Verdict, r.Summary = judge(r, thresholds)
+	return r
+}
+
+func filesystem(fs inventory.Filesystem, thresholds Thresholds) Filesystem {
+	report := Filesystem{
+		Path: fs.Path, SizeBytes: fs.Size, AvailBytes: fs.Avail, FreeShare: share(fs.Avail, fs.Size),
+		Files: pointer(fs.Files), FilesFree: pointer(fs.FilesFree),
+	}
+	if report.Files != nil && report.FilesFree != nil {
+		report.FilesShare = share(*report.FilesFree, *report.Files)
+	}
+	report.Verdict = thresholds.judge(report.FreeShare, report.FilesShare)
+	return report
+}
+
+func share(part, whole int64) *float64 {
+	if whole <= 0 {
+		return nil
+	}
+	return new(float64(part) / float64(whole))
+}
+
+// commands are those that the engine knows.
+func commands(api string, reclaimable map[inventory.Command]inventory.Reclaimable) []Command {
+	there := inventory.Commands(api)
+	list := make([]Command, 0, len(there))
+	for _, command := range there {
+		list = append(list, Command{command, removes(command, there), frees(reclaimable, command)})
+	}
+	return list
+}
+
+// removes tells what a command removes, as far as the choice depends on it.
+func removes(command inventory.Command, there []inventory.Command) string {
+	switch command {
+	case inventory.ContainerPrune:
+		return "stopped containers"
+	case inventory.ImagePrune:
+		return "images without a tag that no container uses"
+	case inventory.ImagePruneAll:
+		return "all images that no container uses"
+	case inventory.VolumePrune:
+		return pruned(there)
+	case inventory.VolumePruneAll:
+		return allVolumes
+	case inventory.BuilderPrune:
+		return "build cache that no build uses and no image shares"
+	case inventory.BuilderPruneAll:
+		return "all build cache that no build uses"
+	case inventory.SystemPrune:
+		return "stopped containers, unused networks, images without a tag that no container uses then, build cache that no image shares"
+	case inventory.SystemPruneAll:
+		return "stopped containers, unused networks, all images that no container uses then, all build cache"
+	case inventory.SystemPruneAllVolumes:
+		return "the same, and " + pruned(there)
+	}
+	return ""
+}
+
+const allVolumes = "all volumes that no container has, with their data"
+
+// pruned are the volumes that a volume prune takes, which without a choice are all.
+func pruned(there []inventory.Command) string {
+	if slices.Contains(there, inventory.VolumePruneAll) {
+		return "volumes without a name that no container has"
+	}
+	return allVolumes
+}
+
+// emptying is the command that removes most of one resource and nothing else.
+func emptying(resource inventory.Resource, there []Command) inventory.Command {
+	switch resource {
+	case inventory.Images:
+		return inventory.ImagePruneAll
+	case inventory.Containers:
+		return inventory.ContainerPrune
+	case inventory.BuildCache:
+		return inventory.BuilderPruneAll
+	}
+	isAll := func(c Command) bool { return c.Command == inventory.VolumePruneAll }
+	if len(there) > 0 && !slices.ContainsFunc(there, isAll) {
+		return inventory.VolumePrune
+	}
+	return inventory.VolumePruneAll
+}
+
+func frees(reclaimable map[inventory.Command]inventory.Reclaimable, command inventory.Command) Reclaimable {
+	if r, known := reclaimable[command]; known {
+		return Reclaimable{&r.Bytes, &r.Exact}
+	}
+	return Reclaimable{}
+}
+
+func images(a inventory.Assessment) Images {
+	i := Images{Layers: pointer(a.LayerCount), Unexamined: pointer(a.Unexamined)}
+	if count, known := a.ImageCount.Get(); known {
+		i.Tagged, i.Untagged, i.Tags = &count.Tagged, &count.Untagged, &count.Tags
+		i.Dangling, i.Intermediate = pointer(count.Dangling), pointer(count.Intermediate)
+		i.VirtualSizeBytes = pointer(count.VirtualSize)
+		if i.Dangling != nil && i.Intermediate != nil {
+			i.DigestOnly = new(count.Untagged - *i.Dangling - *i.Intermediate)
+		}
+	}
+	if use, known := a.ImageUse.Get(); known {
+		i.Use = counts(use, inventory.Uses())
+	}
+	return i
+}
+
+func containers(a inventory.Assessment) (c Containers) {
+	if states, known := a.ContainerCount.Get(); known {
+		c.State = counts(states, inventory.States())
+	}
+	if stopped, known := a.StoppedCount.Get(); known {
+		c.StoppedFor = counts(stopped, []inventory.StoppedFor{
+			inventory.UnderHour, inventory.UnderDay, inventory.UnderWeek, inventory.UnderMonth, inventory.OverMonth,
+		})
+	}
+	return c
+}
+
+func inUse(count inventory.Optional[map[bool]int]) Counts {
+	if n, known := count.Get(); known {
+		return Counts{{"in_use", n[true]}, {"unused", n[false]}}
+	}
+	return nil
+}
+
+func pointer[T any](o inventory.Optional[T]) *T {
+	if value, known := o.Get(); known {
+		return &value
+	}
+	return nil
+}
+
+func utc(at inventory.Optional[time.Time]) *time.Time {
+	if value, known := at.Get(); known {
+		return new(value.UTC())
+	}
+	return nil
+}
