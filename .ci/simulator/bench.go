@@ -96,12 +96,12 @@ func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, n
 		}
 		took := (burnt() - began).Seconds() / times
 		total += took / g.Interval().Minutes()
-		fmt.Fprintf(out, "%-53s %7.2f s every %s\n", g.Name(), took, g.Interval())
+		fmt.Fprintf(out, "%-62s %8.2f s every %s\n", g.Name(), took, g.Interval())
 		for _, r := range g.Rules() {
 			if err := r.LastError(); err != nil {
 				return fmt.Errorf("%s: %w", r.Name(), err)
 			}
-			fmt.Fprintf(out, "  %-50s %8.2f s by the clock\n", r.Name(), r.GetEvaluationDuration().Seconds())
+			fmt.Fprintf(out, "  %-60s %8.2f s by the clock\n", r.Name(), r.GetEvaluationDuration().Seconds())
 		}
 	}
 	fmt.Fprintf(out, "%.2f s of a core a minute: %.1f %% of an interval of 1m (goal %.0f %%)\n", total, total/60*100, goal*100)
