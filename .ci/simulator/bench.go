@@ -70,7 +70,8 @@ func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	return evaluateAll(ctx, out, file, db, m.minutes)
 }
 
-// evaluateAll evaluates each group as Prometheus does, after one that does not count.
+// evaluateAll evaluates each group as Prometheus does, after one that does not count. The
+// texts of alerts are made too, each time and also while an alert is pending.
 func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, now int) error {
 	engine := promql.NewEngine(promql.EngineOpts{ // the defaults of Prometheus
 		Logger: quiet(), MaxSamples: 50_000_000, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute,
@@ -101,7 +102,11 @@ func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, n
 			if err := r.LastError(); err != nil {
 				return fmt.Errorf("%s: %w", r.Name(), err)
 			}
-			fmt.Fprintf(out, "  %-60s %8.2f s by the clock\n", r.Name(), r.GetEvaluationDuration().Seconds())
+			active := ""
+			if a, ok := r.(*rules.AlertingRule); ok {
+				active = fmt.Sprintf(", %d alerts pending or firing", a.ActiveAlertsCount())
+			}
+			fmt.Fprintf(out, "  %-60s %8.2f s by the clock%s\n", r.Name(), r.GetEvaluationDuration().Seconds(), active)
 		}
 	}
 	fmt.Fprintf(out, "%.2f s of a core a minute: %.1f %% of an interval of 1m (goal %.0f %%)\n", total, total/60*100, goal*100)
