@@ -43,8 +43,8 @@ type Thresholds struct {
 func Defaults() Thresholds {
 	const hour = Span(time.Hour)
 	return Thresholds{
-		FillingBelow: 0.40, FillingWithin: 48 * hour, FillingFor: 5 * hour,
-		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 6,
+		FillingBelow: 0.40, FillingWithin: 60 * hour, FillingFor: 5 * hour,
+		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 4,
 		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
 		CauseFor: 24 * hour, DanglingShare: 0.10, UnusedShare: 0.20, ForgottenShare: 0.05, CacheShare: 0.25, CacheFree: 0.30,
 		VolumesShare: 0.10, GrowthShare: 0.10, PressureShare: 0.10, PressureFree: 0.15, UselessShare: 0.01, UselessLoss: 0.05,
@@ -156,6 +156,9 @@ func (s Span) String() string { return model.Duration(s).String() }
 
 // Seconds is for expressions.
 func (s Span) Seconds() string { return strconv.FormatFloat(time.Duration(s).Seconds(), 'f', -1, 64) }
+
+// Minutes is how many evaluations that is.
+func (s Span) Minutes() string { return strconv.FormatFloat(time.Duration(s).Minutes(), 'f', -1, 64) }
 
 // Set takes a duration as Prometheus writes it.
 func (s *Span) Set(text string) error {
