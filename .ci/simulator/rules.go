@@ -47,6 +47,18 @@ func (r *rule) step() int64 {
 	return r.every
 }
 
+// templates are those labels that differ between the alerts of a rule. The others are
+// known without Prometheus, to which each of them would be a template as well, and dear.
+func (r *rule) templates() labels.Labels {
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for name, value := range r.Labels {
+		if strings.Contains(value, "{{") {
+			b.Set(name, value)
+		}
+	}
+	return b.Labels()
+}
+
 // onDisk tells whether an alert is about bytes or inodes left on a disk.
 func (r *rule) onDisk(measuresDisk map[string]bool) bool {
 	if resource, ok := r.Labels["resource"]; ok {
@@ -252,7 +264,7 @@ func (r *run) record(rule *rule, matrix promql.Matrix) error {
 // alert lets Prometheus' own alerting rule see one step after the other.
 func (r *run) alert(ctx context.Context, rule *rule, matrix promql.Matrix, fired map[string][]firing) error {
 	alerting := rules.NewAlertingRule(rule.Alert, rule.expr, time.Duration(rule.For), time.Duration(rule.KeepFiringFor),
-		labels.FromMap(rule.Labels), labels.EmptyLabels(), labels.EmptyLabels(), "", false, quiet())
+		rule.templates(), labels.EmptyLabels(), labels.EmptyLabels(), "", false, quiet())
 	next := make([]int, len(matrix))
 	held := rule.step() - rule.every
 	var vector promql.Vector

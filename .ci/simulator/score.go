@@ -9,7 +9,7 @@ const (
 	ticketHorizon = week // a ticket is early enough if the disk is full this long after it
 	pageHorizon   = day
 	pause         = hour // an alert that comes again after less than this is the same one
-	lowest        = 0.05 // below this share of free space a page is never false
+	lowest        = 0.1  // a disk that fills may page below this share, however slowly it fills
 )
 
 // An incident is a ticket or a page, as a person sees it: all alerts of one severity on
@@ -82,7 +82,7 @@ func judge(t *trace, fired []firing, measuresDisk map[string]bool) score {
 	}
 	cleaned := t.cleaned()
 	for _, i := range s.pages {
-		if (!fills || t.full-i.from > pageHorizon) && t.share[i.from] >= lowest {
+		if !fills || t.full-i.from > pageHorizon && t.share[i.from] >= lowest {
 			s.falsePages = append(s.falsePages, i)
 		} else if fills && s.pageLead < 0 && i.to >= cleaned {
 			s.pageLead = t.full - i.from
@@ -107,14 +107,15 @@ func pages(r *rule) bool { return r.Labels["severity"] == "critical" || r.Labels
 // late is by how many minutes a lead falls short.
 func late(want, lead int) int { return max(0, want-max(lead, 0)) }
 
-// below is since when less than a share has been free, at the end.
+// below is since when less than a share has been free, at the end, while it was filling.
 func (t *trace) below(share float64) int {
-	for i := min(t.full, len(t.share)-1); i >= 0; i-- {
+	begin := t.full - t.takes
+	for i := t.full - 1; i >= begin; i-- {
 		if t.share[i] >= share {
 			return i + 1
 		}
 	}
-	return 0
+	return begin
 }
 
 // cleaned is the last time before it was full that the disk got a twentieth back.

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// goal is the share of an interval of a minute that the evaluation of all rules may take.
+const goal = 0.2
+
+// bench evaluates a rule file as it is on a real TSDB of so many hosts. They are the disks
+// that never fill, over and over. Each metric has as much history as the rules read.
+func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
+	book, err := readBook(file)
+	if err != nil {
+		return err
+	}
+	reach := book.reach()
+	minutes := slices.Max(append(slices.Collect(maps.Values(reach)), day)) + hour
+	var traces []*trace
+	for _, k := range kinds() {
+		if !k.fills && len(traces) < hosts {
+			traces = append(traces, k.trace(0, max(minutes, 14*day)))
+		}
+	}
+	m := scrape(traces, max(minutes, 14*day), false)
+	r := run{book, m, newEngine(book.parser)}
+	if _, err := r.evaluate(ctx); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	samples, err := writeBlock(ctx, filepath.Join(dir, ulid.MustNew(1, nil).String()), m, reach, hosts, len(traces))
+	if err != nil {
+		return err
+	}
+	options := tsdb.DefaultOptions()
+	options.RetentionDuration = 0
+	db, err := tsdb.Open(dir, quiet(), nil, options, nil)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	db.DisableCompactions()
+	fmt.Fprintf(out, "%d hosts, %d million samples of history\n", hosts, samples/1_000_000)
+	return evaluateAll(ctx, out, file, db, m.minutes)
+}
+
+// evaluateAll evaluates each group as Prometheus does, after one that does not count. The
+// texts of alerts are made too, each time and also while an alert is pending.
+func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, now int) error {
+	engine := promql.NewEngine(promql.EngineOpts{ // the defaults of Prometheus
+		Logger: quiet(), MaxSamples: 50_000_000, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute,
+		EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{}),
+	})
+	manager := rules.NewManager(&rules.ManagerOptions{
+		ExternalURL: &url.URL{}, Context: ctx, Logger: quiet(), AppendableV2: db, Queryable: db,
+		QueryFunc:  rules.EngineQueryFunc(engine, db),
+		NotifyFunc: func(context.Context, string, ...*rules.Alert) {},
+	})
+	groups, errs := manager.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, file)
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	const times = 2
+	total := 0.0
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[key]
+		g.Eval(ctx, at(now))
+		began := burnt()
+		for i := range times {
+			g.Eval(ctx, at(now+1+i))
+		}
+		took := (burnt() - began).Seconds() / times
+		total += took / g.Interval().Minutes()
+		fmt.Fprintf(out, "%-62s %8.2f s every %s\n", g.Name(), took, g.Interval())
+		for _, r := range g.Rules() {
+			if err := r.LastError(); err != nil {
+				return fmt.Errorf("%s: %w", r.Name(), err)
+			}
+			active := ""
+			if a, ok := r.(*rules.AlertingRule); ok {
+				active = fmt.Sprintf(", %d alerts pending or firing", a.ActiveAlertsCount())
+			}
+			fmt.Fprintf(out, "  %-60s %8.2f s by the clock%s\n", r.Name(), r.GetEvaluationDuration().Seconds(), active)
+		}
+	}
+	fmt.Fprintf(out, "%.2f s of a core a minute: %.1f %% of an interval of 1m (goal %.0f %%)\n", total, total/60*100, goal*100)
+	if total/60 > goal {
+		return fmt.Errorf("a goal is missed")
+	}
+	return nil
+}
+
+// burnt is the processor time of this program so far. The clock would also count what
+// other programs do.
+func burnt() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// reach is how many minutes back the rules read each metric.
+func (b *book) reach() map[string]int {
+	reach := map[string]int{}
+	for _, r := range b.rules {
+		parser.Inspect(r.expr, func(node parser.Node, path []parser.Node) error {
+			s, ok := node.(*parser.VectorSelector)
+			if !ok {
+				return nil
+			}
+			back := s.OriginalOffset + 10*time.Minute
+			for _, above := range path {
+				switch n := above.(type) {
+				case *parser.MatrixSelector:
+					back += n.Range
+				case *parser.SubqueryExpr:
+					back += n.Range + n.OriginalOffset
+				}
+			}
+			reach[s.Name] = max(reach[s.Name], int(back/time.Minute))
+			return nil
+		})
+	}
+	return reach
+}
+
+// A copied series is one of a host that does the same as another one.
+type copied struct {
+	labels labels.Labels
+	chunks []chunks.Meta
+}
+
+// writeBlock makes a block of the TSDB by hand, because appending its samples would take
+// an hour. It tells how many there are.
+func writeBlock(ctx context.Context, dir string, m *memory, reach map[string]int, hosts, traces int) (int, error) {
+	samples := 0
+	var all []copied
+	symbols := map[string]bool{}
+	for name, list := range m.byName {
+		for _, s := range (querier{m}).tellAll(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
+			metas, n := encode(s, max(reach[name], hour))
+			if len(metas) == 0 {
+				continue
+			}
+			instance := s.labels.Get("instance")
+			var first int
+			if _, err := fmt.Sscanf(instance, "host%d:", &first); err != nil {
+				return 0, fmt.Errorf("%s: %w", s.labels, err)
+			}
+			for number := first; number < hosts; number += traces {
+				l := labels.NewBuilder(s.labels).Set("instance", hostname(number)+ourPort).Labels()
+				l.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
+				all = append(all, copied{l, metas})
+				samples += n
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b copied) int { return labels.Compare(a.labels, b.labels) })
+	w, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
+	if err != nil {
+		return 0, err
+	}
+	ix, err := index.NewWriter(ctx, filepath.Join(dir, "index"))
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range slices.Sorted(maps.Keys(symbols)) {
+		if err := ix.AddSymbol(s); err != nil {
+			return 0, err
+		}
+	}
+	for ref, s := range all {
+		if err := w.WriteChunks(s.chunks...); err != nil {
+			return 0, err
+		}
+		if err := ix.AddSeries(storage.SeriesRef(ref), s.labels, s.chunks...); err != nil {
+			return 0, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if err := ix.Close(); err != nil {
+		return 0, err
+	}
+	meta := tsdb.BlockMeta{
+		ULID: ulid.MustParse(filepath.Base(dir)), Version: 1,
+		MinTime: at(0).UnixMilli(), MaxTime: at(m.minutes-1).UnixMilli() + 1,
+		Compaction: tsdb.BlockMetaCompaction{Level: 1, Sources: []ulid.ULID{ulid.MustParse(filepath.Base(dir))}},
+	}
+	text, err := json.Marshal(meta)
+	if err != nil {
+		return 0, err
+	}
+	return samples, os.WriteFile(filepath.Join(dir, "meta.json"), text, 0o644)
+}
+
+// encode makes chunks of the last minutes of a series.
+func encode(s *series, minutes int) ([]chunks.Meta, int) {
+	const perChunk = 120
+	var metas []chunks.Meta
+	var app chunkenc.Appender
+	samples := 0
+	first := max(0, len(s.values)-1-minutes*minute/int(s.every))
+	for i := first; i < len(s.values); i++ {
+		v := s.values[i]
+		if math.IsNaN(v) {
+			continue
+		}
+		t := at(0).UnixMilli() + int64(i)*s.every
+		if samples%perChunk == 0 {
+			c := chunkenc.NewXORChunk()
+			app, _ = c.Appender()
+			metas = append(metas, chunks.Meta{Chunk: c, MinTime: t})
+		}
+		app.Append(0, t, v)
+		metas[len(metas)-1].MaxTime = t
+		samples++
+	}
+	return metas, samples
+}
