@@ -185,7 +185,7 @@ func (h *exactHost) change() {
 		"volume create":        func() error { h.count++; return h.do("volume", "create", fmt.Sprintf("unused%d", h.count)) },
 	}
 	for _, name := range []string{
-		"tag", "move a tag", "untag", "rmi", "rmi -f", "commit", "create", "run", "run to an end", "stop", "pause", "rm", "rm -f", "import",
+		"tag", "move a tag", "untag", "rmi", "rmi -f", "commit", "create", "run", "run to an end", "start", "stop", "pause", "rm", "rm -f", "import",
 	} {
 		grow[name] = h.mutations()[name]
 	}
@@ -298,7 +298,7 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 		return o, false
 	}
 	o = outcome{command: command, predicted: int64(predicted), exact: exact == 1, systemDF: h.systemDF(command)}
-	images, cache := h.imageList(), h.buildCache()
+	images, cache, containers := h.imageList(), h.buildCache(), h.Docker("ps", "-a", "--size", "--no-trunc")
 	before := h.diskBytes()
 	h.mu.Lock()
 	h.reported = 0
@@ -313,8 +313,8 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 	h.mu.Unlock()
 
 	explain := func() string {
-		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nimages before:\n%s\nbuild cache before:\n%s\nthe page before:\n%s\nwhat went from the disk: %v",
-			command, o.predicted, o.exact, o.freed, o.reported, images, cache, reclaimables(page), gone(before, after))
+		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nimages before:\n%s\ncontainers before:\n%s\nbuild cache before:\n%s\nthe page before:\n%s\nwhat went from the disk: %v",
+			command, o.predicted, o.exact, o.freed, o.reported, images, containers, cache, reclaimables(page), gone(before, after))
 	}
 	// The others print records that images share, too, or leave out layers of images that
 	// were removed by force.

@@ -261,22 +261,23 @@ func TestCacheOutdated(t *testing.T) {
 	take(false)
 }
 
-// "docker cp" changes a stopped container, also where it only reads: it makes mount
-// points in it.
-func TestCopiedFromAndTo(t *testing.T) {
+// "docker cp" changes a stopped container, also where it only reads, and so does a start
+// that fails: they make mount points in it.
+func TestChangedThoughStopped(t *testing.T) {
 	h, e, _ := newHall(t, once())
 	e.config.ContainerSizes = true
-	for _, action := range []string{"archive-path", "extract-to-dir"} {
+	for _, event := range []string{"container archive-path", "container extract-to-dir", "network disconnect"} {
+		kind, action, _ := strings.Cut(event, " ")
 		eventually(t, "the size of a stopped container", func() bool {
 			takeInventory(e)
 			_, known := e.sizes.get("c2")
 			return known
 		})
 		before := asked(h.Fake, "/c2/json?size=1")
-		h.change(func() {}, "container "+action+" c2")
-		eventually(t, "another one after "+action, func() bool { takeInventory(e); return asked(h.Fake, "/c2/json?size=1") > before })
-		if asked(h.Fake, action) == 0 {
-			t.Errorf("the engine is not asked for events of %s", action)
+		h.change(func() {}, event+" c2")
+		eventually(t, "another one after "+event, func() bool { takeInventory(e); return asked(h.Fake, "/c2/json?size=1") > before })
+		if asked(h.Fake, action) == 0 || asked(h.Fake, kind) == 0 {
+			t.Errorf("the engine is not asked for the event %s", event)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	options := events.ListOptions{Filters: filters.NewArgs()}
-	for _, kind := range []events.Type{events.ContainerEventType, events.ImageEventType, events.VolumeEventType, events.BuilderEventType} {
+	for _, kind := range []events.Type{events.ContainerEventType, events.ImageEventType, events.VolumeEventType, events.BuilderEventType, events.NetworkEventType} {
 		options.Filters.Add("type", string(kind))
 	}
 	// Named one by one, because health checks alone make three events at each probe.
@@ -140,6 +140,7 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 		events.ActionCreate, events.ActionStart, events.ActionRestart, events.ActionStop, events.ActionDie, events.ActionPause,
 		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionArchivePath, events.ActionRemove, events.ActionCommit, events.ActionPull,
 		events.ActionTag, events.ActionUnTag, events.ActionDelete, events.ActionImport, events.ActionLoad, events.ActionPrune,
+		events.ActionDisconnect, // all that tells of a start that failed, and that may have made mount points
 	} {
 		options.Filters.Add("event", string(action))
 	}
@@ -199,10 +200,14 @@ func (e *Engine) hear(event events.Message) {
 	}
 	var given []hint
 	switch event.Type {
-	case events.ContainerEventType:
-		e.stops.forget(event.Actor.ID)
-		e.sizes.forget(event.Actor.ID)
-		given = append(given, hint{kindContainers, event.Actor.ID})
+	case events.ContainerEventType, events.NetworkEventType:
+		container := event.Actor.ID
+		if event.Type == events.NetworkEventType {
+			container = event.Actor.Attributes["container"]
+		}
+		e.stops.forget(container)
+		e.sizes.forget(container)
+		given = append(given, hint{kindContainers, container})
 		if made := event.Actor.Attributes["imageID"]; event.Action == events.ActionCommit && made != "" {
 			given = append(given, hint{kindImages, made})
 		}

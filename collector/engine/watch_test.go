@@ -113,7 +113,11 @@ func (h *hall) change(change func(), events ...string) {
 	for _, event := range events {
 		kind, rest, _ := strings.Cut(event, " ")
 		action, id, _ := strings.Cut(rest, " ")
-		h.events <- fmt.Sprintf(`{"Type":%q,"Action":%q,"Actor":{"ID":%q},"timeNano":%d}`, kind, action, id, time.Now().UnixNano())
+		actor := fmt.Sprintf(`{"ID":%q}`, id)
+		if kind == "network" {
+			actor = fmt.Sprintf(`{"ID":"n","Attributes":{"container":%q}}`, id)
+		}
+		h.events <- fmt.Sprintf(`{"Type":%q,"Action":%q,"Actor":%s,"timeNano":%d}`, kind, action, actor, time.Now().UnixNano())
 	}
 }
 
