@@ -62,6 +62,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.Flag("collector.container-sizes", "Measure the writable layers of containers. The engine walks through the files of each, of a stopped one once.").Default("true").BoolVar(&config.ContainerSizes)
 	app.Flag("collector.volumes", "Count and measure volumes. The engine walks through the files of each.").Default("true").BoolVar(&config.Volumes)
 	app.Flag("collector.build-cache", "Ask for the build cache. Without it what image prunes free is unknown. Before API 1.42 the engine walks through all files of containers and volumes for it.").Default("true").BoolVar(&config.BuildCache)
+	repositories := app.Flag("detail.repositories", "Tell of so many repositories, those that hold most, how many images each has and what removing the unused ones would free. Two series for each; at most 255.").Default("0").Uint8()
 	var (
 		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
 		webFlags    = kingpinflag.AddFlags(app, ":10058")
@@ -148,6 +149,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		config.Places = append(config.Places, place)
 	}
+	config.Repositories = *repositories > 0
 	if config.Timeout <= 0 {
 		return fail("Bad --docker.timeout", errors.New("it must be more than 0"))
 	}
@@ -184,7 +186,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return report.Verdict.ExitCode()
 	}
-	collector := collector.New(engine.Inventory)
+	collector := collector.New(engine.Inventory, int(*repositories))
 	handler, err := newHandler(collector, *metricsPath, int(*maxRequests), !*noOwn, logger)
 	if err != nil {
 		return fail("Cannot set up the web server", err)

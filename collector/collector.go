@@ -21,8 +21,9 @@ type Source func(ctx context.Context) inventory.Inventory
 
 // A Collector takes an inventory at each collection and turns it into gauges.
 type Collector struct {
-	source Source
-	rows   []row
+	source       Source
+	repositories int
+	rows         []row
 
 	collections singleflight.Group // one at a time: who comes meanwhile shares it
 
@@ -39,9 +40,10 @@ type row struct {
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// New returns a collector of what source finds.
-func New(source Source) *Collector {
-	c := &Collector{source: source, hurry: func() {}}
+// New returns a collector of what source finds, and in detail of the largest repositories,
+// so many of them.
+func New(source Source, repositories int) *Collector {
+	c := &Collector{source: source, repositories: repositories, hurry: func() {}}
 	for _, m := range Metrics() {
 		c.rows = append(c.rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
 	}
@@ -87,6 +89,7 @@ func (c *Collector) collect() inventory.Assessment {
 		c.mu.Unlock()
 
 		assessment := inventory.Assess(c.source(ctx))
+		assessment.Repositories = inventory.LargestRepositories(assessment.Inventory, c.repositories)
 
 		c.mu.Lock()
 		defer c.mu.Unlock()

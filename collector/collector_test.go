@@ -30,7 +30,7 @@ func everything() inventory.Inventory {
 			Duration: inventory.Known(250 * time.Millisecond), LastSuccess: inventory.Known(time.Unix(1700000000, 5e8)),
 		}},
 		Images: inventory.Known([]inventory.Image{
-			{ID: "a", Tags: []string{"a:1"}, Digested: inventory.Known(false), Size: inventory.Known(int64(5))},
+			{ID: "a", Tags: []string{"a:1"}, Repositories: []string{"a"}, Digested: inventory.Known(false), Size: inventory.Known(int64(5))},
 			{ID: "b", Digested: inventory.Known(false), Size: inventory.Known(int64(6))},
 		}),
 		Layers:      inventory.LayOut(map[string]inventory.Content{"a": {}, "b": {}}, nil),
@@ -44,7 +44,7 @@ func everything() inventory.Inventory {
 
 // Each row describes what it emits, and the page is what a linter likes.
 func TestEveryRowTells(t *testing.T) {
-	c := New(func(context.Context) inventory.Inventory { return everything() })
+	c := New(func(context.Context) inventory.Inventory { return everything() }, 1)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	families, err := registry.Gather()
@@ -69,7 +69,7 @@ docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.700
 
 // What is unknown is absent. Only that the engine is down is always told.
 func TestUnknownIsAbsent(t *testing.T) {
-	c := New(func(context.Context) inventory.Inventory { return inventory.Inventory{} })
+	c := New(func(context.Context) inventory.Inventory { return inventory.Inventory{} }, 0)
 	if err := testutil.CollectAndCompare(c, strings.NewReader(`
 # HELP docker_up 1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).
 # TYPE docker_up gauge
@@ -106,7 +106,7 @@ func TestMostHurriedScrapeSetsThePace(t *testing.T) {
 		collections <- struct{}{}
 		<-ctx.Done()
 		return inventory.Inventory{}
-	})
+	}, 0)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)
 	server := httptest.NewServer(c.WithDeadline(promhttp.HandlerFor(registry, promhttp.HandlerOpts{CoalesceGather: true})))
@@ -141,7 +141,7 @@ func TestRecent(t *testing.T) {
 			taken.Add(1)
 			time.Sleep(time.Second)
 			return inventory.Inventory{At: time.Now()}
-		})
+		}, 0)
 		step := func(what string, want int32, act func()) {
 			t.Helper()
 			var crowd sync.WaitGroup

@@ -243,6 +243,30 @@ func Metrics() []Metric {
 			},
 		},
 		{
+			Name:   "docker_repository_images",
+			Help:   "Images with a name in this repository, tagged or by digest, as \"docker images\" prints it. Only with --detail.repositories=N: of the N repositories whose layers take most, once each image was looked at. An image with names in several counts in each: never add them up.",
+			Labels: []string{"repository"},
+			values: func(a inventory.Assessment, emit emit) {
+				repositories, _ := a.Repositories.Get()
+				for _, r := range repositories {
+					emit(float64(r.Images), r.Name)
+				}
+			},
+		},
+		{
+			Name:   "docker_repository_reclaimable_bytes",
+			Help:   "Bytes that the disk would get back if the images of this repository that no container uses were removed, they alone and with all their names. A lower bound where the engine does not tell enough. Only with --detail.repositories=N. Repositories share images and layers: never add them up.",
+			Labels: []string{"repository"},
+			values: func(a inventory.Assessment, emit emit) {
+				repositories, _ := a.Repositories.Get()
+				for _, r := range repositories {
+					if frees, known := r.Reclaimable.Get(); known {
+						emit(float64(frees.Bytes), r.Name)
+					}
+				}
+			},
+		},
+		{
 			Name:   "docker_prunes_total",
 			Help:   "Prunes that finished since the exporter watches, by whomever they were run. Absent where the engine does not tell: no image prunes with the containerd image store (Engine API: prune events).",
 			Labels: []string{"resource"},

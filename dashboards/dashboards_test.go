@@ -447,6 +447,9 @@ func TestQueriesAreHonest(t *testing.T) {
 					if s[1] == "docker_reclaimable_bytes" && !regexp.MustCompile(`command="[^"]+"`).MatchString(s[2]) {
 						t.Errorf("%s: %s adds up commands: %s", d.UID, where, expr)
 					}
+					if strings.HasPrefix(s[1], "docker_repository_") {
+						t.Errorf("%s: %s adds up repositories: %s", d.UID, where, expr)
+					}
 				}
 			}
 			// Forecasts have the windows of the rules; what counts has those of the page.

@@ -104,7 +104,23 @@ func host(t alerts.Thresholds) dashboard {
 				"short",
 				over(`docker_image_tags`, "tags"),
 				over(`docker_image_layers`, "layers")).
-				decimals(0).size(24, 7),
+				decimals(0).size(12, 9),
+			table("Largest repositories", "How many images each has, and what removing those that no container uses would free, they alone: whose old releases are left here? At least, where the engine does not tell enough. Repositories share images and layers: do not add them up. Only where the exporter runs with --detail.repositories.",
+				"short",
+				column{title: "Repository", label: "repository", properties: []property{
+					{"custom.minWidth", 280},
+				}},
+				column{title: "Images", expr: `max by (repository) (docker_repository_images)`, properties: []property{
+					{"decimals", 0},
+					{"custom.width", 90},
+				}},
+				column{title: "Unused", expr: `max by (repository) (docker_repository_reclaimable_bytes)`, properties: []property{
+					isUnit("bytes"),
+					{"min", 0},
+					{"color", object{"mode": "fixed", "fixedColor": "blue"}},
+					{"custom.cellOptions", object{"type": "gauge", "mode": "basic"}},
+				}},
+			).sortedBy("Unused", true).ifNone("off: --detail.repositories=N").size(12, 9),
 		}},
 		{"Containers", []panel{
 			lines("Containers by state", "Every container once.",

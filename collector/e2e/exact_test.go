@@ -42,6 +42,8 @@ func TestExact(t *testing.T) {
 			for i := range hosts {
 				h := newExactHost(t, kind)
 				h.withoutBuildKit = i%3 == 1
+				h.change()
+				h.removeUnused()
 				for _, i := range h.random.Perm(len(cleanups())) {
 					command := cleanups()[i]
 					h.change()
@@ -149,7 +151,7 @@ func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	h.cli = "tcp://" + strings.TrimPrefix(server.URL, "http://")
-	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1")
+	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1", "--detail.repositories=255")
 	archive := filepath.Join(h.Dir, "trees.tar")
 	enginetest.WriteImages(t, archive, h.random.IntN(40), 8)
 	h.Docker("load", "-q", "-i", archive)
@@ -336,6 +338,49 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 		h.t.Errorf("off by %d: %s", off, explain())
 	}
 	return o, true
+}
+
+// removeUnused removes the unused images of some repository, and compares.
+func (h *exactHost) removeUnused() {
+	h.t.Helper()
+	page := h.steadyPage()
+	var names []string
+	for series := range page {
+		if name, is := strings.CutPrefix(series, "docker_repository_reclaimable_bytes{repository="); is {
+			names = append(names, strings.Trim(name, `"}`))
+		}
+	}
+	slices.Sort(names)
+	name := h.oneOf(names)
+	predicted, known := page[fmt.Sprintf("docker_repository_reclaimable_bytes{repository=%q}", name)]
+	if !known {
+		h.t.Fatalf("no repository of %q has a figure", names)
+	}
+	used := make(map[string]bool)
+	for _, container := range strings.Fields(h.Docker("ps", "-aq")) {
+		used[strings.TrimSpace(h.Docker("inspect", "-f", "{{.Image}}", container))] = true
+	}
+	var unused []string
+	for _, id := range strings.Fields(h.Docker("images", "-aq", "--no-trunc", name)) {
+		if !used[id] && !slices.Contains(unused, id) {
+			unused = append(unused, id)
+		}
+	}
+	images, cache := h.imageList(), h.buildCache()
+	before := h.diskBytes()
+	for _, id := range unused {
+		h.Try("image", "rm", "-f", id) // refused if another image was built on it, whose layers it has then
+	}
+	after := h.settledBytes()
+	off := int64(predicted) - (total(before) - total(after))
+	slack := int64(0)
+	if h.Kind == enginetest.Docker29Containerd {
+		slack = max((total(before)-total(after))/1000, 4096)
+	}
+	isExact := h.withoutBuildKit && h.Kind != enginetest.Docker29Containerd
+	if off > slack || isExact && off != 0 {
+		h.t.Errorf("the unused images %v of %s: off by %d of %.0f predicted\nimages before:\n%s\nbuild cache before:\n%s\nwhat went from the disk: %v", unused, name, off, predicted, images, cache, gone(before, after))
+	}
 }
 
 func reclaimables(page map[string]float64) string {

@@ -60,6 +60,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--docker.timeout=soon"}, "soon"},
 		{[]string{"--docker.timeout=0s"}, "more than 0"},
 		{[]string{"--web.max-requests=-1"}, "invalid"},
+		{[]string{"--detail.repositories=256"}, "256"},
 		{[]string{"--log.level=loud"}, "loud"},
 		{[]string{"--web.telemetry-path=metrics"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/{x"}, "telemetry-path"},
@@ -308,6 +309,22 @@ func TestPageIsConstant(t *testing.T) {
 	}
 	if series[0] != series[1] {
 		t.Errorf("%d series for 10 images, %d for 1,000", series[0], series[1])
+	}
+}
+
+// Of repositories there are so many as were asked for, and none unless they were.
+func TestRepositories(t *testing.T) {
+	t.Parallel()
+	for n, want := range []int{0, 2, 4} {
+		p, _ := fake(t, "29-overlay2", fmt.Sprint("--detail.repositories=", n), "--engine.change-share=1")
+		var page string
+		eventually(t, "a complete page", func() bool {
+			page = p.scrape()
+			return strings.Contains(page, "docker_image_layers ")
+		})
+		if got := strings.Count(page, `{repository="`); got != want {
+			t.Errorf("%d repositories have %d series, want %d:\n%s", n, got, want, page)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func randomWalk(t *testing.T, kind enginetest.Kind) {
 		patience = 3 * time.Minute
 		host = newProxy(engine).serve(t)
 	}
-	p := start(t, "--docker.host="+host)
+	p := start(t, "--docker.host="+host, "--detail.repositories=255")
 	failures := 0
 	done := make(map[string]int)
 	largest := make(map[string]float64)
@@ -331,11 +331,18 @@ func (w *walk) oracle() map[string]float64 {
 
 	// "docker images" hides intermediate images, "docker images -a" does not. Both
 	// call an image without any name <none>:<none>.
+	repositories := make(map[string]map[string]bool) // the images of each
 	rows := func(args ...string) (tagged map[string]bool, untagged map[string]bool, tags int) {
 		tagged, untagged = make(map[string]bool), make(map[string]bool)
 		format := "{{.ID}} {{.Repository}}:{{.Tag}}"
 		for row := range strings.Lines(w.Docker(append([]string{"images", "--no-trunc", "--format", format}, args...)...)) {
 			id, name, _ := strings.Cut(strings.TrimSpace(row), " ")
+			if repository := name[:strings.LastIndex(name, ":")]; repository != "<none>" {
+				if repositories[repository] == nil {
+					repositories[repository] = make(map[string]bool)
+				}
+				repositories[repository][id] = true
+			}
 			if strings.HasSuffix(name, ":<none>") {
 				untagged[id] = true
 			} else {
@@ -347,6 +354,9 @@ func (w *walk) oracle() map[string]float64 {
 	}
 	_, dangling, _ := rows()
 	tagged, untagged, tags := rows("-a")
+	for repository, ids := range repositories {
+		want[fmt.Sprintf("docker_repository_images{repository=%q}", repository)] = float64(len(ids))
+	}
 	want["docker_images_tagged"] = float64(len(tagged))
 	want["docker_images_untagged"] = float64(len(untagged))
 	want["docker_images_dangling"] = float64(len(dangling))

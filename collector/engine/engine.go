@@ -40,6 +40,9 @@ type Config struct {
 	// through files.
 	ContainerSizes, Volumes, BuildCache bool
 
+	// Repositories says that images are to tell in which of them they have names.
+	Repositories bool
+
 	// Places are where to measure the file systems under the engine.
 	// Empty: wherever that can be found out for certain.
 	Places []Place
@@ -285,8 +288,21 @@ func (e *Engine) listImages(ctx context.Context) error {
 		func() ([]image.Summary, error) { return api.ImageList(ctx, options) },
 		func(record image.Summary) bool { return record.ID != "" },
 		func(records []image.Summary) []inventory.Image {
-			return translateImages(records, imageStore(e.about.get(), records, api.ClientVersion()))
+			images := translateImages(records, imageStore(e.about.get(), records, api.ClientVersion()))
+			for i, record := range records {
+				images[i].Repositories = e.repositories(record.RepoTags, record.RepoDigests)
+			}
+			return images
 		})
+}
+
+// repositories are those that an image has names in, if that is asked for: to parse a
+// name takes some microseconds.
+func (e *Engine) repositories(tags, digests []string) []string {
+	if !e.config.Repositories {
+		return nil
+	}
+	return repositoriesOf(slices.Concat(tags, digests))
 }
 
 func (e *Engine) listContainers(ctx context.Context) error {

@@ -86,6 +86,20 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 	return images
 }
 
+// repositoriesOf are the repositories of names, each once and as "docker images" prints it.
+func repositoriesOf(names []string) (repositories []string) {
+	for _, name := range names {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil { // "<none>:<none>"
+			continue
+		}
+		if repository := reference.FamiliarName(named); !slices.Contains(repositories, repository) {
+			repositories = append(repositories, repository)
+		}
+	}
+	return repositories
+}
+
 // unpacked is how many bytes of an image are unpacked, if it is there for one platform.
 func unpacked(manifests []image.ManifestSummary) (bytes inventory.Optional[int64], severalPlatforms bool) {
 	found := false

@@ -308,6 +308,7 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 		return inventory.Image{}, err
 	}
 	looked := translateInspectedImage(inspected)
+	looked.Repositories = e.repositories(inspected.RepoTags, inspected.RepoDigests)
 	before := e.images.get(inspected.ID)
 	switch {
 	case len(before) == 1: // what an image is made of does not change

@@ -14,9 +14,10 @@ type Assessment struct {
 	CacheCount     Optional[map[bool]int] // by whether a build uses it
 	DiskUsage      map[Resource]int64
 	Reclaimable    map[Command]Reclaimable
+	Repositories   Optional[[]Repository] // see LargestRepositories
 }
 
-// Assess adds up what an inventory holds.
+// Assess adds up what an inventory holds, but for its repositories.
 func Assess(inventory Inventory) Assessment {
 	a := Assessment{Inventory: inventory}
 	records, imagesKnown := inventory.Images.Get()

@@ -148,11 +148,8 @@ func isAscending(records []Image) bool {
 
 func merge(a, b Image) Image {
 	a.Parent = max(a.Parent, b.Parent)
-	for _, tag := range b.Tags {
-		if !slices.Contains(a.Tags, tag) {
-			a.Tags = append(slices.Clip(a.Tags), tag)
-		}
-	}
+	a.Tags = union(a.Tags, b.Tags)
+	a.Repositories = union(a.Repositories, b.Repositories)
 	if digested, known := a.Digested.Get(); !known || !digested {
 		if digested, bKnown := b.Digested.Get(); !bKnown || digested {
 			a.Digested = b.Digested
@@ -164,6 +161,16 @@ func merge(a, b Image) Image {
 	a.Size = Optional[int64]{}
 	if aKnown && bKnown {
 		a.Size = Known(max(aSize, bSize))
+	}
+	return a
+}
+
+// union adds to a what only b has.
+func union(a, b []string) []string {
+	for _, name := range b {
+		if !slices.Contains(a, name) {
+			a = append(slices.Clip(a), name)
+		}
 	}
 	return a
 }

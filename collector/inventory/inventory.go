@@ -57,6 +57,10 @@ type Image struct {
 	Parent string   // the image that a classic build or a commit started from, if any
 	Tags   []string // names that can move: no "<none>", no digest
 
+	// Repositories are what its names, with a tag or a digest, stand in: each name without
+	// either, as "docker images" prints it. Only filled in where that is asked for.
+	Repositories []string
+
 	// Digested tells whether a digest reference (repo@sha256:…) points here.
 	Digested Optional[bool]
 

@@ -170,6 +170,17 @@ func FuzzReclaim(f *testing.F) {
 			}
 		}
 
+		repositories, known := LargestRepositories(host, 255).Get()
+		if !known {
+			t.Fatal("repositories are unknown")
+		}
+		for _, repository := range repositories {
+			got, known := repository.Reclaimable.Get()
+			if want := total(host) - total(withoutUnused(host, repository.Name)); !known || got != (Reclaimable{want, true}) {
+				t.Errorf("%+v, but its unused images free %d", repository, want)
+			}
+		}
+
 		// Neither the order nor the number of records of one image matters.
 		random := rand.New(rand.NewPCG(uint64(len(raw)), 1))
 		images, _ := host.Images.Get()
@@ -181,6 +192,9 @@ func FuzzReclaim(f *testing.F) {
 		shuffled.Cache = Known(shuffle(random, cache))
 		if got := Reclaim(shuffled); !reflect.DeepEqual(got, frees) {
 			t.Errorf("shuffled: %v, before: %v", got, frees)
+		}
+		if got, _ := LargestRepositories(shuffled, 255).Get(); !reflect.DeepEqual(got, repositories) {
+			t.Errorf("shuffled: %v, before: %v", got, repositories)
 		}
 		// What else the command removes does not make it free less.
 		another := host
@@ -248,6 +262,9 @@ func arbitraryHost(raw []byte) Inventory {
 		if at(i+3)%3 == 0 {
 			image.Tags = []string{fmt.Sprint("tag ", i)}
 		}
+		for range at(i+9) % 3 {
+			image.Repositories = union(image.Repositories, []string{fmt.Sprint("repository ", at(i+len(image.Repositories))%4)})
+		}
 		if at(i+5)%6 > 0 {
 			images = append(images, image)
 		}
@@ -310,6 +327,35 @@ func total(host Inventory) (bytes int64) {
 		bytes += size
 	}
 	return bytes
+}
+
+// withoutUnused removes the images of a repository that no container uses, and then
+// whatever nameless image has lost all that was built on it.
+func withoutUnused(host Inventory, repository string) Inventory {
+	images, _ := host.Images.Get()
+	containers, _ := host.Containers.Get()
+	isUsed := func(image Image) bool {
+		return slices.ContainsFunc(containers, func(c Container) bool { return c.ImageID == image.ID })
+	}
+	var removed, left []Image
+	for _, image := range images {
+		if slices.Contains(image.Repositories, repository) && !isUsed(image) {
+			removed = append(removed, image)
+		} else {
+			left = append(left, image)
+		}
+	}
+	for len(removed) > 0 {
+		parent := removed[0].Parent
+		removed = removed[1:]
+		i := slices.IndexFunc(left, func(image Image) bool { return image.ID == parent })
+		hasChild := slices.ContainsFunc(left, func(image Image) bool { return image.Parent == parent })
+		if i >= 0 && !hasChild && isNameless(left[i]) && !isUsed(left[i]) {
+			removed, left = append(removed, left[i]), slices.Delete(left, i, i+1)
+		}
+	}
+	host.Images = Known(left)
+	return host
 }
 
 // simulate removes what a command removes, one thing at a time.

@@ -283,14 +283,20 @@ type fate struct {
 // fateOf finds what a cleanup does to images, and with them, or with containers whose
 // image was removed by force before, to the layers that nothing else has.
 func (h *host) fateOf(c cleanup, isGone func(Container) bool) fate {
-	f := fate{known: h.layersKnown}
-	if f.known {
-		f.removed = make([]bool, len(h.images))
-		f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
+	if c.images == nothing || !h.layersKnown {
+		return h.fateIf(make([]bool, len(h.images)), h.layersKnown, isGone)
 	}
-	if f.known && c.images != nothing {
-		f.removed, f.known = h.removeImages(c.images, isGone)
-		f.unseen = !h.namesKnown
+	removed, known := h.removeImages(c.images, isGone)
+	f := h.fateIf(removed, known, isGone)
+	f.unseen = f.unseen || !h.namesKnown
+	return f
+}
+
+// fateIf is fateOf when it is known, or not, which images are removed.
+func (h *host) fateIf(removed []bool, known bool, isGone func(Container) bool) fate {
+	f := fate{known: known, removed: removed}
+	if h.layersKnown {
+		f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	}
 	held := Reclaimable{Exact: h.containersKnown}
 	mounted, unseen := h.mounted(f, isGone)
@@ -369,15 +375,21 @@ func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
 	return Known(h.withoutCached(freed, f, survivors).plus(h.withoutBlobs(blobs, f, survivors)))
 }
 
-// removeImages tells which images an image prune removes when some containers have
-// gone. It is unknown if the name is by which one of the others was created.
-func (h *host) removeImages(s scope, isGone func(Container) bool) (goes []bool, known bool) {
+// used tells which images containers use that stay.
+func (h *host) used(isGone func(Container) bool) []bool {
 	used := make([]bool, len(h.images))
 	for i, container := range h.containers {
 		if image := h.imageOf[i]; image != none && !isGone(container) {
 			used[image] = true
 		}
 	}
+	return used
+}
+
+// removeImages tells which images an image prune removes when some containers have
+// gone. It is unknown if the name is by which one of the others was created.
+func (h *host) removeImages(s scope, isGone func(Container) bool) (goes []bool, known bool) {
+	used := h.used(isGone)
 	switch {
 	case h.store == Containerd && s == all:
 		return h.unprotected(used, isGone)
@@ -419,28 +431,39 @@ func (h *host) withoutDescendantsIn(used []bool) (goes []bool) {
 }
 
 // untaggedHeads are the images that graph drivers remove by default: those without a
-// tag that nothing was built on, and then, again and again, the nameless ones that
-// they alone were built on. None of them is used by a container.
+// tag that nothing was built on, and what goes with them. None of them is used by a
+// container.
 func (h *host) untaggedHeads(used []bool) (goes []bool) {
+	isParent := make([]bool, len(h.images))
+	for _, parent := range h.parents {
+		if parent != none {
+			isParent[parent] = true
+		}
+	}
+	isHead := make([]bool, len(h.images))
+	for i, image := range h.images {
+		isHead[i] = len(image.Tags) == 0 && !isParent[i] && !used[i]
+	}
+	return h.withParents(isHead, used)
+}
+
+// withParents adds to images that go the nameless ones that they alone were built on,
+// and again those that these were. None of them is used by a container.
+func (h *host) withParents(heads, used []bool) (goes []bool) {
 	children := make([]int, len(h.images))
 	for _, parent := range h.parents {
 		if parent != none {
 			children[parent]++
 		}
 	}
-	isHead := make([]bool, len(h.images))
-	for i, image := range h.images {
-		isHead[i] = len(image.Tags) == 0 && children[i] == 0 && !used[i]
-	}
-	goes = make([]bool, len(h.images))
-	for i := range h.images {
-		if !isHead[i] {
+	goes = slices.Clone(heads)
+	for i, isHead := range heads {
+		if !isHead {
 			continue
 		}
-		goes[i] = true
 		for at := h.parents[i]; at != none; at = h.parents[at] {
 			children[at]--
-			if children[at] > 0 || used[at] || !isNameless(h.images[at]) {
+			if children[at] > 0 || used[at] || heads[at] || !isNameless(h.images[at]) {
 				break
 			}
 			goes[at] = true
