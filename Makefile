@@ -16,7 +16,7 @@ bench: ## what watching costs an engine, beside plain listing; about an hour
 exact: ## what cleanup commands free, beside what the page said before; an hour
 	.ci/exact
 
-simulate: ## the alerts on simulated disks of 30 days, ten years of hosts that never fill; a quarter of an hour
+simulate: ## the alerts on simulated disks of 30 days, ten years of hosts that never fill; some minutes
 	.ci/simulate -disks 7
 
 bench-rules: ## what evaluating the rules costs for ten thousand hosts

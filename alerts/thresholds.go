@@ -43,7 +43,7 @@ type Thresholds struct {
 func Defaults() Thresholds {
 	const hour = Span(time.Hour)
 	return Thresholds{
-		FillingBelow: 0.40, FillingWithin: 60 * hour, FillingFor: 5 * hour,
+		FillingBelow: 0.40, FillingWithin: 72 * hour, FillingFor: 4 * hour,
 		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 4,
 		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
 		CauseFor: 24 * hour, DanglingShare: 0.10, UnusedShare: 0.20, ForgottenShare: 0.05, CacheShare: 0.25, CacheFree: 0.30,

@@ -522,7 +522,7 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 		`900 + 200 * docker_scrape_collector_duration_seconds`,
 		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
 		`[6h]`, // how far a forecast looks back
-		`216000`,
+		`259200`,
 	} {
 		if !strings.Contains(rules, expr) || !strings.Contains(withoutBraces, expr) {
 			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules, expr), strings.Contains(withoutBraces, expr))
