@@ -234,7 +234,7 @@ func TestBenchOverlay2(t *testing.T) {
 	minutes(t)
 	engine := enginetest.Start(t, enginetest.Docker29Overlay2)
 	engine.Populate(3000, 1000)
-	p := start(t, "--docker.host="+engine.Host())
+	p := start(t, "--docker.host="+engine.Host(), everyRepository)
 	w := &walk{Real: engine, t: t}
 	equal := 0
 	const scrapes = 5

@@ -29,7 +29,7 @@ func disturbedEvents(t *testing.T, kind enginetest.Kind) {
 	w := newWalk(t, engine)
 	proxy := newProxy(engine)
 	proxy.random = rand.New(rand.NewPCG(w.random.Uint64(), 0))
-	p := start(t, "--docker.host="+proxy.serve(t))
+	p := start(t, "--docker.host="+proxy.serve(t), everyRepository)
 	p.scrape()
 	memory := values(t, p.scrape())["process_resident_memory_bytes"]
 

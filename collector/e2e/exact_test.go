@@ -151,7 +151,7 @@ func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	h.cli = "tcp://" + strings.TrimPrefix(server.URL, "http://")
-	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1", "--detail.repositories=255")
+	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1", everyRepository)
 	archive := filepath.Join(h.Dir, "trees.tar")
 	enginetest.WriteImages(t, archive, h.random.IntN(40), 8)
 	h.Docker("load", "-q", "-i", archive)

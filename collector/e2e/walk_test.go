@@ -43,7 +43,7 @@ func randomWalk(t *testing.T, kind enginetest.Kind) {
 		patience = 3 * time.Minute
 		host = newProxy(engine).serve(t)
 	}
-	p := start(t, "--docker.host="+host, "--detail.repositories=255")
+	p := start(t, "--docker.host="+host, everyRepository)
 	failures := 0
 	done := make(map[string]int)
 	largest := make(map[string]float64)
@@ -102,6 +102,9 @@ type walk struct {
 	random *rand.Rand
 	count  int
 }
+
+// A program whose page a walk compares must be asked for all that its oracle knows.
+const everyRepository = "--detail.repositories=255"
 
 // newWalk makes a walk on an engine that holds one image.
 func newWalk(t *testing.T, engine *enginetest.Real) *walk {
