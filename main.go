@@ -10,9 +10,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,7 +160,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return fail("Bad --engine."+flag+"-share", fmt.Errorf("%v is not more than 0 and at most 1", share))
 		}
 	}
-	if !strings.HasPrefix(*metricsPath, "/") || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {
+	if !path.IsAbs(*metricsPath) || path.Clean(*metricsPath) != *metricsPath || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {
 		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
 	}
 
@@ -230,12 +232,12 @@ func writeRules(w io.Writer, thresholds alerts.Thresholds, format alerts.Format,
 
 // writeFiles writes files by their paths below a folder, which it makes if it is not there.
 func writeFiles(dir string, files map[string][]byte) error {
-	for path, content := range files {
-		path = filepath.Join(dir, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	for name, content := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
+		if err := os.WriteFile(file, content, 0o644); err != nil {
 			return err
 		}
 	}
@@ -293,7 +295,7 @@ func checkHealth(addresses []string) error {
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusBadRequest { // how a TLS server answers plain HTTP
 		response, err = client.Get("https://" + addresses[0] + healthPath)
-		if alert := tls.AlertError(0); errors.As(err, &alert) {
+		if remote := new(net.OpError); errors.As(err, &remote) && remote.Op == "remote error" { // a TLS alert
 			return nil
 		}
 		if err != nil {

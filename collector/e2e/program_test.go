@@ -63,6 +63,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--detail.repositories=256"}, "256"},
 		{[]string{"--log.level=loud"}, "loud"},
 		{[]string{"--web.telemetry-path=metrics"}, "telemetry-path"},
+		{[]string{"--web.telemetry-path=/a/../b"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/{x"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/-/healthy"}, "telemetry-path"},
 		{[]string{"--filesystem.path=relative"}, "HOSTPATH"},
@@ -132,29 +133,44 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TLS and passwords of the exporter-toolkit, and a health check that copes with both.
+// TLS and passwords of the exporter-toolkit, and a health check that copes with both, and
+// with a server that wants a certificate of it.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
 	cert, key := enginetest.KeyPair(t)
-	config := filepath.Join(dir, "web.yml")
-	write(t, config, fmt.Sprintf(`
-tls_server_config: {cert_file: %s, key_file: %s}
+	identity, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = `
 basic_auth_users:
   prom: $2a$04$nRsT0Hvx3pFZUQmTbpUZB.VPRiFWNjkKImZpEHzU4xQUBBtrfEnPu
-`, cert, key))
+`
+	server := fmt.Sprintf("cert_file: %s, key_file: %s", cert, key)
+	webConfig(t, "tls_server_config: {"+server+"}"+password, tls.Certificate{}, http.StatusUnauthorized)
+	webConfig(t, fmt.Sprintf("tls_server_config: {%s, client_ca_file: %s, client_auth_type: RequireAndVerifyClientCert}", server, cert), identity, http.StatusOK)
+}
+
+// webConfig looks at the page of a program with a configuration, as a client, and lets it
+// check its health.
+func webConfig(t *testing.T, content string, identity tls.Certificate, want int) {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "web.yml")
+	write(t, config, content)
 	engine := httptest.NewServer(enginetest.NewFake(filepath.Join(engines, "empty-host")))
 	defer engine.Close()
 	address := freeAddress(t)
 	p := run(t, "--docker.host="+engine.URL, "--web.listen-address="+address, "--web.config.file="+config)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		InsecureSkipVerify: true, Certificates: []tls.Certificate{identity},
+	}}}
 	eventually(t, "the page behind TLS", func() bool {
 		response, err := client.Get("https://" + address + "/metrics")
 		if err != nil {
 			return false
 		}
 		response.Body.Close()
-		return response.StatusCode == http.StatusUnauthorized
+		return response.StatusCode == want
 	})
 	if check := run(t, "healthcheck", "--web.listen-address="+address); check.exitCode() != 0 {
 		t.Errorf("healthcheck: %s\n%s", check.log.String(), p.log.String())

@@ -124,22 +124,22 @@ type filesystemID struct {
 	blocks uint64
 }
 
-// measure returns the file systems under the engine, each once.
-func (d *disk) measure(j *journal) []inventory.Filesystem {
+// measure returns the file systems under the engine, each once, and the paths of those
+// that could not be measured.
+func (d *disk) measure(j *journal) (filesystems []inventory.Filesystem, failed []string) {
 	places := d.places
 	given := len(places) > 0
 	if !given {
 		if !d.local || d.foreign {
-			return nil
+			return nil, nil
 		}
 		mounts, known := ask(j, question{act: "read the mounts of this process"}, procfs.GetMounts).Get()
 		if !known {
-			return nil
+			return nil, nil
 		}
 		places = d.roots.find(mounts)
 	}
 
-	var filesystems []inventory.Filesystem
 	var seen []filesystemID
 	for _, place := range places {
 		// A root that nobody gave and that is not there was only a guess.
@@ -148,14 +148,18 @@ func (d *disk) measure(j *journal) []inventory.Filesystem {
 		}
 		q := question{act: "measure the file system " + place.Path}
 		m, known := ask(j, q, func() (measured, error) { return statfs(place.Here) }).Get()
+		if !known {
+			failed = append(failed, place.Path)
+			continue
+		}
 		// The size of a ZFS dataset is what it holds and what the pool has left;
 		// images lie in datasets of their own.
-		if !known || (m.isZFS && !given) || slices.Contains(seen, m.id) {
+		if m.isZFS && !given || slices.Contains(seen, m.id) {
 			continue
 		}
 		seen = append(seen, m.id)
 		m.Path = place.Path
 		filesystems = append(filesystems, m.Filesystem)
 	}
-	return filesystems
+	return filesystems, failed
 }

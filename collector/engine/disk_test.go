@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
 	"docker_buildup_exporter/collector/inventory"
@@ -66,7 +67,7 @@ func TestDisk(t *testing.T) {
 	here := &disk{local: true}
 	here.learn(system.Info{DockerRootDir: dir, KernelVersion: kernelRelease()})
 	for range 2 {
-		got := here.measure(newJournal())
+		got, _ := here.measure(newJournal())
 		if len(got) != 1 || got[0].Path != dir || got[0].Size <= 0 || got[0].Avail > got[0].Size {
 			t.Errorf("got %+v, want one file system at %s", got, dir)
 		}
@@ -86,24 +87,31 @@ func TestDisk(t *testing.T) {
 
 	far := &disk{local: true}
 	far.learn(system.Info{DockerRootDir: dir, KernelVersion: "6.12.76-linuxkit"})
-	if got := far.measure(newJournal()); len(got) != 0 {
+	if got, _ := far.measure(newJournal()); len(got) != 0 {
 		t.Errorf("measured the disk of another kernel: %+v", got)
 	}
 	remote := &disk{}
 	remote.learn(system.Info{DockerRootDir: dir, KernelVersion: kernelRelease()})
-	if got := remote.measure(newJournal()); len(got) != 0 {
+	if got, _ := remote.measure(newJournal()); len(got) != 0 {
 		t.Errorf("measured the disk of another machine: %+v", got)
 	}
 	none := &disk{local: true}
 	none.learn(system.Info{DockerRootDir: dir + "/none", KernelVersion: kernelRelease()})
-	if got := none.measure(newJournal()); len(got) != 0 {
-		t.Errorf("measured a root that is out of sight: %+v", got)
+	if got, failed := none.measure(newJournal()); len(got) != 0 || len(failed) != 0 {
+		t.Errorf("measured a root that is out of sight: %+v, failed at %q", got, failed)
 	}
 
 	// Two names of one file system are one.
 	twice := &disk{places: []Place{{"/a", dir}, {"/b", os.TempDir()}}}
-	if got := twice.measure(newJournal()); len(got) != 1 || got[0].Path != "/a" {
+	if got, _ := twice.measure(newJournal()); len(got) != 1 || got[0].Path != "/a" {
 		t.Errorf("got %+v, want /a alone", got)
+	}
+
+	// One that was given and is not there is not passed over.
+	lost := &disk{places: []Place{{"/a", dir}, {"/b", dir + "/none"}}}
+	got, failed := lost.measure(newJournal())
+	if len(got) != 1 || got[0].Path != "/a" || !slices.Equal(failed, []string{"/b"}) {
+		t.Errorf("got %+v, failed at %q, want /a, and failed at /b", got, failed)
 	}
 }
 

@@ -183,7 +183,7 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 	}
 	inv.Prunes = e.prunes.list(e.about.lastStore())
 	inv.Questions = e.journal.questions()
-	inv.Filesystems = e.disk.measure(e.journal)
+	inv.Filesystems, inv.Unmeasured = e.disk.measure(e.journal)
 	return inv
 }
 

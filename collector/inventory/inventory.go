@@ -17,6 +17,7 @@ type Inventory struct {
 	Volumes     Optional[[]Volume]
 	Cache       Optional[[]CacheRecord]
 	Filesystems []Filesystem
+	Unmeasured  []string // paths of file systems that should have been measured too, and could not be
 	Prunes      []Prune
 
 	// CacheOutdated says that an image came or went since the list of the cache was

@@ -98,6 +98,9 @@ type view struct {
 	now        time.Time
 }
 
+// IsOneDisk tells whether all that the engine holds is on one file system, which is known.
+func (v view) IsOneDisk() bool { return len(v.Filesystems) == 1 && len(v.Unmeasured) == 0 }
+
 // Below is the threshold that a verdict says is not reached.
 func (v view) Below(verdict Verdict) string {
 	if verdict == Critical {
@@ -141,7 +144,7 @@ func (v view) Bar(fs Filesystem) []Segment {
 	}
 	var segments, free []Segment
 	x := 0.0
-	if len(v.Filesystems) == 1 {
+	if v.IsOneDisk() {
 		for _, resource := range v.Resources {
 			if resource.UsageBytes == nil {
 				continue
@@ -164,7 +167,7 @@ func (v view) Bar(fs Filesystem) []Segment {
 // Rest is what is used of the disk and no resource is known to take; unknown if that
 // makes no sense.
 func (v view) Rest() *int64 {
-	if len(v.Filesystems) != 1 {
+	if !v.IsOneDisk() {
 		return nil
 	}
 	rest := v.Filesystems[0].SizeBytes - v.Filesystems[0].AvailBytes

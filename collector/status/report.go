@@ -19,6 +19,7 @@ type Report struct {
 	Up          bool         `json:"up"` // the engine answered
 	Engine      *Engine      `json:"engine"`
 	Filesystems []Filesystem `json:"filesystems"`
+	Unmeasured  []string     `json:"unmeasured"` // paths of file systems that could not be measured
 	Resources   []Resource   `json:"resources"`
 	Commands    []Command    `json:"commands"` // null: unknown which there are
 	Images      Images       `json:"images"`
@@ -114,6 +115,7 @@ func New(a inventory.Assessment, thresholds Thresholds) Report {
 		TakenAt:     a.At.UTC(),
 		Up:          a.Up,
 		Filesystems: []Filesystem{},
+		Unmeasured:  append([]string{}, a.Unmeasured...),
 		Images:      images(a),
 		Containers:  containers(a),
 		Volumes:     inUse(a.VolumeCount),

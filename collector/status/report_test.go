@@ -110,6 +110,7 @@ func partial() inventory.Assessment {
 		{Path: "/var/lib/docker", Size: 105 * gb, Avail: 50 * gb},
 		{Path: "/var/lib/containerd", Size: 40 * gb, Avail: 3 * gb, Files: inventory.Known[int64](1000), FilesFree: inventory.Known[int64](150)},
 	}
+	a.Unmeasured = []string{"/mnt/\x1b<lost>"}
 	a.ImageCount = inventory.Known(inventory.ImageCount{Tagged: 3, Untagged: 7, Tags: 4})
 	a.ContainerCount = inventory.Known(map[inventory.State]int{inventory.Running: 1, "<b>odd\n</b>": 2})
 	a.StoppedCount = inventory.Optional[map[inventory.StoppedFor]int]{}
@@ -221,27 +222,32 @@ func TestVerdict(t *testing.T) {
 		return inventory.Filesystem{Path: "/d", Size: 1000, Avail: avail, Files: inventory.Known[int64](1000), FilesFree: inventory.Known(files)}
 	}
 	tests := []struct {
-		name  string
-		up    bool
-		disks []inventory.Filesystem
-		want  Verdict
+		name       string
+		up         bool
+		disks      []inventory.Filesystem
+		unmeasured []string
+		want       Verdict
 	}{
-		{"enough", true, []inventory.Filesystem{fs(200, 200)}, OK},
-		{"too few bytes", true, []inventory.Filesystem{fs(199, 900)}, Warning},
-		{"exactly critical is not below it", true, []inventory.Filesystem{fs(100, 900)}, Warning},
-		{"far too few bytes", true, []inventory.Filesystem{fs(99, 900)}, Critical},
-		{"too few inodes", true, []inventory.Filesystem{fs(900, 150)}, Warning},
-		{"far too few inodes", true, []inventory.Filesystem{fs(900, 0)}, Critical},
-		{"the worst of two", true, []inventory.Filesystem{fs(99, 900), fs(150, 900)}, Critical},
-		{"no inodes", true, []inventory.Filesystem{{Path: "/d", Size: 1000, Avail: 500}}, OK},
-		{"no disk", true, nil, Unknown},
-		{"a disk without a size", true, []inventory.Filesystem{{Path: "/d"}}, Unknown},
-		{"engine down, disk good", false, []inventory.Filesystem{fs(900, 900)}, Unknown},
-		{"engine down, disk bad", false, []inventory.Filesystem{fs(50, 900)}, Critical},
+		{"enough", true, []inventory.Filesystem{fs(200, 200)}, nil, OK},
+		{"too few bytes", true, []inventory.Filesystem{fs(199, 900)}, nil, Warning},
+		{"exactly critical is not below it", true, []inventory.Filesystem{fs(100, 900)}, nil, Warning},
+		{"far too few bytes", true, []inventory.Filesystem{fs(99, 900)}, nil, Critical},
+		{"too few inodes", true, []inventory.Filesystem{fs(900, 150)}, nil, Warning},
+		{"far too few inodes", true, []inventory.Filesystem{fs(900, 0)}, nil, Critical},
+		{"the worst of two", true, []inventory.Filesystem{fs(99, 900), fs(150, 900)}, nil, Critical},
+		{"no inodes", true, []inventory.Filesystem{{Path: "/d", Size: 1000, Avail: 500}}, nil, OK},
+		{"no disk", true, nil, nil, Unknown},
+		{"a disk without a size", true, []inventory.Filesystem{{Path: "/d"}}, nil, Unknown},
+		{"one without a size", true, []inventory.Filesystem{fs(900, 900), {Path: "/e"}}, nil, Unknown},
+		{"one out of reach", true, []inventory.Filesystem{fs(900, 900)}, []string{"/e"}, Unknown},
+		{"one out of reach, one bad", true, []inventory.Filesystem{fs(150, 900)}, []string{"/e"}, Warning},
+		{"all out of reach", true, nil, []string{"/e"}, Unknown},
+		{"engine down, disk good", false, []inventory.Filesystem{fs(900, 900)}, nil, Unknown},
+		{"engine down, disk bad", false, []inventory.Filesystem{fs(50, 900)}, nil, Critical},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r := New(inventory.Assessment{Inventory: inventory.Inventory{Up: test.up, Filesystems: test.disks}}, DefaultThresholds())
+			r := New(inventory.Assessment{Inventory: inventory.Inventory{Up: test.up, Filesystems: test.disks, Unmeasured: test.unmeasured}}, DefaultThresholds())
 			if r.Verdict != test.want {
 				t.Errorf("%s: %s, want %s", r.Verdict, r.Summary, test.want)
 			}

@@ -39,6 +39,9 @@ func (r Report) Text(w io.Writer) error {
 	for _, fs := range r.Filesystems {
 		disks = append(disks, []string{fs.Path, Bytes(&fs.SizeBytes), Bytes(&fs.AvailBytes), Percent(fs.FreeShare), Percent(fs.FilesShare)})
 	}
+	for _, path := range r.Unmeasured {
+		disks = append(disks, []string{path, unknown, unknown, "", unknown})
+	}
 	for _, resource := range r.Resources {
 		resources = append(resources, []string{title(resource.Name), Bytes(resource.UsageBytes)})
 	}

@@ -3,6 +3,7 @@ package status
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,25 +72,32 @@ func (t Thresholds) judge(shares ...*float64) Verdict {
 // judge returns the verdict on all, and a line that says why. What is bad is said even
 // if other things are unknown.
 func judge(r Report, thresholds Thresholds) (Verdict, string) {
-	var shares []*float64
+	var verdicts []Verdict
 	var reasons []string
 	if !r.Up {
+		verdicts = append(verdicts, Unknown)
 		reasons = append(reasons, "the engine does not answer")
 	}
 	for _, fs := range r.Filesystems {
-		shares = append(shares, fs.FreeShare, fs.FilesShare)
+		verdicts = append(verdicts, fs.Verdict)
 		reason := fmt.Sprintf("%s has %s free (%s of %s)", fs.Path, Percent(fs.FreeShare), Bytes(&fs.AvailBytes), Bytes(&fs.SizeBytes))
 		if inodes := thresholds.judge(fs.FilesShare); inodes == Warning || inodes == Critical {
 			reason += fmt.Sprintf(" and %s of its inodes", Percent(fs.FilesShare))
 		}
 		reasons = append(reasons, reason)
 	}
-	if len(r.Filesystems) == 0 {
+	for _, path := range r.Unmeasured {
+		verdicts = append(verdicts, Unknown)
+		reasons = append(reasons, path+" could not be measured")
+	}
+	if len(r.Filesystems)+len(r.Unmeasured) == 0 {
+		verdicts = append(verdicts, Unknown)
 		reasons = append(reasons, "no file system was measured, see --filesystem.path")
 	}
-	verdict := thresholds.judge(shares...)
-	if verdict == OK && !r.Up {
-		verdict = Unknown
+	for _, verdict := range []Verdict{Critical, Warning, Unknown} {
+		if slices.Contains(verdicts, verdict) {
+			return verdict, strings.Join(reasons, "; ")
+		}
 	}
-	return verdict, strings.Join(reasons, "; ")
+	return OK, strings.Join(reasons, "; ")
 }
