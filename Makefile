@@ -17,7 +17,7 @@ exact: ## what cleanup commands free, beside what the page said before; an hour
 	.ci/exact
 
 simulate: ## the alerts on simulated disks of 30 days, ten years of hosts that never fill; some minutes
-	.ci/simulate -disks 7
+	.ci/simulate -disks 7 -v
 
 bench-rules: ## what evaluating the rules costs for ten thousand hosts
 	.ci/simulate -hosts 10000
