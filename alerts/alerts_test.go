@@ -316,6 +316,54 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
+// How often rules are evaluated is the user's choice: the page that counts how long its
+// condition has held comes neither sooner nor later for it.
+func TestInodesPageAtAnyInterval(t *testing.T) {
+	if os.Getenv("DOCKER_BUILDUP_REAL") == "" {
+		t.Skip("takes half a minute; DOCKER_BUILDUP_REAL is not set")
+	}
+	const scenario, alert = "a disk that fills within hours", "DockerInodesAlmostOut"
+	rules, err := filepath.Abs("docker-buildup.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		GroupEvalOrder []string `yaml:"group_eval_order"`
+		Tests          []map[string]any
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "tests/minutes.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	test := file.Tests[slices.IndexFunc(file.Tests, func(test map[string]any) bool { return test["name"] == scenario })]
+	checks := slices.DeleteFunc(test["alert_rule_test"].([]any), func(check any) bool {
+		return check.(map[any]any)["alertname"] != alert
+	})
+	if len(checks) != 3 {
+		t.Fatalf("%s has %d checks of %s, want before, while and after", scenario, len(checks), alert)
+	}
+	test["alert_rule_test"] = checks
+	for _, interval := range []string{"30s", "2m"} {
+		t.Run(interval, func(t *testing.T) {
+			t.Parallel()
+			content, err := yaml.Marshal(map[string]any{
+				"rule_files": []string{rules}, "evaluation_interval": interval,
+				"group_eval_order": file.GroupEvalOrder, "tests": []any{test},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "test.yml")
+			if err := os.WriteFile(path, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			promtool := os.Getenv("DOCKER_BUILDUP_PROMTOOL")
+			if output, err := exec.CommandContext(t.Context(), promtool, "test", "rules", path).CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+}
+
 // rules are the alerts.
 func rules(t *testing.T) []rule {
 	t.Helper()

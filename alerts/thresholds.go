@@ -67,13 +67,13 @@ type Value interface {
 // Settings are all of them.
 func (t *Thresholds) Settings() []Setting {
 	return []Setting{
-		{"disk.filling-below", "A ticket for a disk that fills comes below this free share.", &t.FillingBelow},
+		{"disk.filling-below", "A ticket for a disk that fills, or that prunes do not help, comes below this free share.", &t.FillingBelow},
 		{"disk.filling-within", "And if it is full within this time.", &t.FillingWithin},
 		{"disk.filling-for", "And if that has been so for this time.", &t.FillingFor},
 		{"disk.page-below", "A page for a disk that fills comes below this free share.", &t.PageBelow},
 		{"disk.page-within", "And if it is full within this time.", &t.PageWithin},
 		{"disk.page-for", "And if that has been so for this time.", &t.PageFor},
-		{"disk.almost-full", "A ticket comes below this free share in any case.", &t.AlmostFull},
+		{"disk.almost-full", "A ticket comes below this free share in any case, and a page for a disk that fills and has been watched for less than a day.", &t.AlmostFull},
 		{"disk.full-soon", "A page comes below this free share if the disk is full within 6 minutes.", &t.FullSoon},
 		{"disk.full", "A page comes below this free share in any case.", &t.Full},
 		{"disk.pressure-free", "A ticket on what cleanup would free comes below this free share.", &t.PressureFree},
