@@ -84,7 +84,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	rules := app.Command("rules", "Print the alert rules, with thresholds of your choice.")
 	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
-	rulesTest := rules.Flag("test", "Write the rules and their unit tests into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
+	rulesTest := rules.Flag("test", "Write the rules and their unit tests, which are of the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
 	thresholds := alerts.Defaults()
 	for _, setting := range thresholds.Settings() {
 		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
@@ -111,10 +111,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fail := func(message string, err error) int {
 		logger.Error(message, "err", err)
+		if failed == status.Unknown.ExitCode() { // a monitoring system reads this line only
+			fmt.Fprintf(stdout, "DOCKER UNKNOWN - %s: %v\n", message, err)
+		}
 		return failed
 	}
 	if err != nil {
-		return fail("Bad command line, see --help", err)
+		return fail("Bad command line, see --help", blame(app, args, err))
 	}
 	switch command {
 	case healthcheck.FullCommand():
@@ -208,7 +211,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	go func() { served <- web.ListenAndServe(server, webFlags, logger) }()
 	select {
 	case err := <-served:
-		return fail("Cannot serve", err)
+		return fail("Cannot serve, see --web.listen-address and --web.config.file", err)
 	case <-ctx.Done():
 		shutdown(server, collector)
 		stopWatching()
@@ -218,10 +221,37 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 }
 
+// blame adds to why a command line cannot be parsed which option's value it is, of which
+// kingpin says nothing.
+func blame(app *kingpin.Application, args []string, err error) error {
+	parsed, parseErr := app.ParseContext(args)
+	if parseErr != nil { // no option's value
+		return err
+	}
+	for _, option := range app.Model().Flags {
+		if value := os.Getenv(option.Envar); value != "" && option.Value.Set(value) != nil {
+			return fmt.Errorf("%s=%s: %w", option.Envar, value, err)
+		}
+	}
+	for _, element := range parsed.Elements {
+		option, is := element.Clause.(*kingpin.FlagClause)
+		if !is {
+			continue
+		}
+		if model := option.Model(); model.Value.Set(*element.Value) != nil {
+			return fmt.Errorf("--%s=%s: %w", model.Name, *element.Value, err)
+		}
+	}
+	return err
+}
+
 // writeRules prints the alert rules or, with their tests, writes them into a folder.
 func writeRules(w io.Writer, thresholds alerts.Thresholds, format alerts.Format, dir string) error {
 	if dir == "" {
 		return alerts.Write(w, thresholds, format)
+	}
+	if format != alerts.Prometheus {
+		return errors.New("the unit tests are of the file for Prometheus: leave --format out")
 	}
 	files, err := alerts.Files(thresholds)
 	if err != nil {

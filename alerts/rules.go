@@ -86,7 +86,7 @@ func indent(text string) string {
 // by path. The tests are true of the default thresholds alone.
 func Files(t Thresholds) (map[string][]byte, error) {
 	if t != Defaults() {
-		return nil, errors.New("the unit tests are those of the default thresholds: leave the thresholds out")
+		return nil, errors.New("the unit tests are those of the default thresholds: leave the thresholds out, or let promtool check rules look at what is printed")
 	}
 	var rules bytes.Buffer
 	if err := Write(&rules, t, Prometheus); err != nil {

@@ -116,15 +116,16 @@ func TestStatusExitCodes(t *testing.T) {
 		{[]string{up, disk, "--warn=0", "--crit=0"}, 0, "DOCKER OK - /data has ", ""},
 		{[]string{up, disk, "--warn=1", "--crit=0"}, 1, "DOCKER WARNING - /data has ", ""},
 		{[]string{up, disk, "--warn=1", "--crit=1"}, 2, "DOCKER CRITICAL - /data has ", ""},
+		{[]string{up, disk, "--filesystem.path=/lost=/no/where", "--warn=0", "--crit=0"}, 3, "DOCKER UNKNOWN - /data has ", "cannot measure the file system /lost"},
 		{[]string{up}, 3, "DOCKER UNKNOWN - no file system was measured", ""},
 		{[]string{down, disk, "--warn=0", "--crit=0"}, 3, "DOCKER UNKNOWN - the engine does not answer; /data has ", "cannot reach the engine"},
 		{[]string{down, disk, "--warn=1", "--crit=1"}, 2, "DOCKER CRITICAL - the engine does not answer; /data has ", "cannot reach the engine"},
-		{[]string{up, "--warn=20"}, 3, "", "20 is not from 0 to 1"},
-		{[]string{up, "--warn=5%"}, 3, "", "5%"},
-		{[]string{up, "--warn=0.1", "--crit=0.2"}, 3, "", "--crit is more than --warn"},
-		{[]string{up, "--timeout=0s"}, 3, "", "more than 0"},
-		{[]string{up, "--output=xml"}, 3, "", "xml"},
-		{[]string{up, "--no-such-flag"}, 3, "", "no-such-flag"},
+		{[]string{up, "--warn=20"}, 3, "DOCKER UNKNOWN - Bad ", "20 is not from 0 to 1"},
+		{[]string{up, "--warn=5%"}, 3, "DOCKER UNKNOWN - Bad ", "5%"},
+		{[]string{up, "--warn=0.1", "--crit=0.2"}, 3, "DOCKER UNKNOWN - Bad ", "--crit is more than --warn"},
+		{[]string{up, "--timeout=0s"}, 3, "DOCKER UNKNOWN - Bad ", "more than 0"},
+		{[]string{up, "--output=xml"}, 3, "DOCKER UNKNOWN - Bad ", "xml"},
+		{[]string{up, "--no-such-flag"}, 3, "DOCKER UNKNOWN - Bad ", "no-such-flag"},
 	}
 	for _, test := range tests {
 		code, stdout, stderr := status(t, test.args...)

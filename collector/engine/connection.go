@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/docker/go-connections/sockets"
@@ -227,13 +228,10 @@ func (c *connection) newClient(version string) (*client.Client, error) {
 // ping returns the newest version of the API that the engine speaks.
 func (c *connection) ping(ctx context.Context) (version string, err error) {
 	answer, err := c.current().Ping(ctx)
-	if err != nil {
-		return "", err
-	}
-	if !isVersion(answer.APIVersion) {
+	if cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
 		return "", noEngineError{answer.APIVersion}
 	}
-	return answer.APIVersion, nil
+	return answer.APIVersion, err
 }
 
 // current returns the client that speaks the version negotiated last.
@@ -252,9 +250,10 @@ func isVersion(text string) bool {
 }
 
 // speak makes the client one for the newest version that both sides understand,
-// and tells whether the engine spoke another one before. The Docker client's own negotiation only ever lowers its version, and sticks
-// to it for ever; so the version is taken from every ping, and an engine that
-// was upgraded or downgraded is understood at once.
+// and tells whether the engine spoke another one before. The Docker client's own
+// negotiation only ever lowers its version, and sticks to it for ever; so the version is
+// taken from every ping, and an engine that was upgraded or downgraded is understood at
+// once.
 func (c *connection) speak(engineVersion string) (changed bool, err error) {
 	if versions.LessThan(engineVersion, oldestAPI) {
 		return false, tooOldError{engineVersion}

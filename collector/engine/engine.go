@@ -284,7 +284,7 @@ func (e *Engine) listImages(ctx context.Context) error {
 	// containerd store, which works it out anyway.
 	isContainerd := e.about.lastStore() == inventory.Known(inventory.Containerd)
 	options := image.ListOptions{All: true, SharedSize: isContainerd, Manifests: isContainerd && versions.GreaterThanOrEqualTo(api.ClientVersion(), "1.47")}
-	return fill(e, e.images, question{kindImages, "list images", "/images/json"},
+	return fill(e, e.images, question{kind: kindImages, act: "list images", endpoint: "/images/json"},
 		func() ([]image.Summary, error) { return api.ImageList(ctx, options) },
 		func(record image.Summary) bool { return record.ID != "" },
 		func(records []image.Summary) []inventory.Image {
@@ -307,7 +307,7 @@ func (e *Engine) repositories(tags, digests []string) []string {
 
 func (e *Engine) listContainers(ctx context.Context) error {
 	api := e.connection.current()
-	return fill(e, e.containers, question{kindContainers, "list containers", "/containers/json"},
+	return fill(e, e.containers, question{kind: kindContainers, act: "list containers", endpoint: "/containers/json"},
 		func() ([]container.Summary, error) { return api.ContainerList(ctx, container.ListOptions{All: true}) },
 		func(record container.Summary) bool { return record.ID != "" && record.State != "" },
 		translateContainers)

@@ -159,7 +159,8 @@ func TestUnreachable(t *testing.T) {
 		{"nobody at the socket", "unix://" + stale, "connection refused", "start the engine"},
 		{"refused", refused.URL, "connection refused", "start the engine"},
 		{"hung", "tcp://" + hung.Addr().String(), "no answer in time", "see whether the engine hangs"},
-		{"another server", plain.URL, "404", "see the engine's own log"},
+		{"another server", plain.URL, "no Docker engine", "give the engine's own address"},
+		{"no such name", "tcp://nowhere.invalid:2375", "nowhere.invalid", "by a name that is known here"},
 		{"TLS without our knowing", "tcp://" + secure.Listener.Addr().String(), "the engine expects TLS", "--docker.tls-ca"},
 	}
 	for _, test := range tests {

@@ -89,6 +89,8 @@ func (c *connection) explain(q question, err error) (cause, cure string) {
 		return cause, c.permissionCure()
 	case errors.Is(err, fs.ErrNotExist) && c.isLocal():
 		return cause, "start the engine, give its address with --docker.host, or, in a container, mount its socket (-v /var/run/docker.sock:/var/run/docker.sock)"
+	case errors.As(err, new(*net.DNSError)):
+		return cause, "give the engine's address with --docker.host, by a name that is known here"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return cause, "start the engine at " + c.host + ", or give another address with --docker.host"
 	case errors.As(err, &tlsRecord), strings.Contains(cause, "HTTP response to HTTPS client"):

@@ -15,6 +15,7 @@ import (
 // A question is one thing that is asked of the engine or of its host.
 type question struct {
 	kind     string // as its metrics name it; empty where it has none
+	isPart   bool   // of its kind, whose time and duration are those of another question
 	act      string // what fails when it fails: "list images"
 	endpoint string // what a socket proxy has to let through; empty if no engine is asked
 }
@@ -38,15 +39,18 @@ type journal struct {
 
 	mu     sync.Mutex
 	kinds  map[string]inventory.Question
-	causes map[string]string // by act; only what fails now
+	causes map[string]cause // by act; only what fails now
 }
+
+// A cause is why an act fails.
+type cause struct{ kind, text string }
 
 func newJournal(logger *slog.Logger, explain func(question, error) (cause, cure string)) *journal {
 	return &journal{
 		logger:  logger,
 		explain: explain,
 		kinds:   make(map[string]inventory.Question),
-		causes:  make(map[string]string),
+		causes:  make(map[string]cause),
 	}
 }
 
@@ -57,7 +61,7 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 
-	if q.kind != "" {
+	if q.kind != "" && !q.isPart {
 		record := inventory.Question{
 			Kind:        q.kind,
 			Answered:    err == nil,
@@ -70,18 +74,18 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 		j.kinds[q.kind] = record
 	}
 
-	failedBefore := j.causes[q.act]
+	before, failedBefore := j.causes[q.act]
 	if err == nil {
-		if failedBefore != "" {
+		if failedBefore {
 			j.logger.Info("works again: " + q.act)
 			delete(j.causes, q.act)
 		}
 		return
 	}
-	cause, cure := j.explain(q, err)
-	if cause != failedBefore {
-		j.logger.Error("cannot "+q.act, "err", cause, "cure", cure)
-		j.causes[q.act] = cause
+	text, cure := j.explain(q, err)
+	if text != before.text {
+		j.logger.Error("cannot "+q.act, "err", text, "cure", cure)
+		j.causes[q.act] = cause{q.kind, text}
 	}
 }
 
@@ -99,7 +103,17 @@ func (j *journal) unasked() {
 func (j *journal) answered(kind string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.kinds[kind].Answered
+	return j.kinds[kind].Answered && !j.fails(kind)
+}
+
+// fails tells whether something of a kind does now.
+func (j *journal) fails(kind string) bool {
+	for _, cause := range j.causes {
+		if cause.kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // questions tells how the last question of each kind went that has come to an end.
@@ -108,7 +122,9 @@ func (j *journal) questions() []inventory.Question {
 	defer j.mu.Unlock()
 	var questions []inventory.Question
 	for _, kind := range slices.Sorted(maps.Keys(j.kinds)) {
-		questions = append(questions, j.kinds[kind])
+		question := j.kinds[kind]
+		question.Answered = question.Answered && !j.fails(kind)
+		questions = append(questions, question)
 	}
 	return questions
 }

@@ -174,7 +174,7 @@ func (e *Engine) examine(ctx context.Context, images []inventory.Image, containe
 }
 
 func layersQuestion() question {
-	return question{kindLayers, "look at the layers of images", "/images/{id}/history"}
+	return question{kind: kindLayers, act: "look at the layers of images", endpoint: "/images/{id}/history"}
 }
 
 // lookAtLayers looks at images one by one, unless a look is under way.

@@ -59,7 +59,7 @@ func (e *Engine) measure(ctx context.Context, containers []inventory.Container) 
 // measureAll asks for the sizes of all containers that run, or have stopped since
 // they were last asked for.
 func (e *Engine) measureAll(ctx context.Context) error {
-	q := question{kindContainerSizes, "measure containers", "/containers/{id}/json"}
+	q := question{kind: kindContainerSizes, act: "measure containers", endpoint: "/containers/{id}/json"}
 	_, known := ask(e.journal, q, func() (any, error) {
 		var failure error
 		for _, c := range *e.toMeasure.Load() {

@@ -55,7 +55,7 @@ func (a *answer[T]) forget() {
 
 // listVolumes walks through no files.
 func (e *Engine) listVolumes(ctx context.Context) inventory.Optional[[]inventory.Volume] {
-	return ask(e.journal, question{act: "list volumes", endpoint: "/volumes"}, func() ([]inventory.Volume, error) {
+	return ask(e.journal, question{kind: kindVolumes, isPart: true, act: "list volumes", endpoint: "/volumes"}, func() ([]inventory.Volume, error) {
 		list, err := e.connection.current().VolumeList(ctx, volume.ListOptions{})
 		return translateVolumes(list.Volumes), err
 	})
@@ -64,7 +64,7 @@ func (e *Engine) listVolumes(ctx context.Context) inventory.Optional[[]inventory
 // measureVolumes returns the sizes of volumes by name. The engine walks through all
 // their files.
 func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[string]int64] {
-	return ask(e.journal, question{kindVolumes, "measure volumes", "/system/df"}, func() (map[string]int64, error) {
+	return ask(e.journal, question{kind: kindVolumes, act: "measure volumes", endpoint: "/system/df"}, func() (map[string]int64, error) {
 		usage, err := e.diskUsage(ctx, types.VolumeObject)
 		sizes := make(map[string]int64)
 		for _, v := range usage.Volumes {
@@ -84,7 +84,7 @@ type cacheList struct {
 }
 
 func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
-	return ask(e.journal, question{kindBuildCache, "list the build cache", "/system/df"}, func() (cacheList, error) {
+	return ask(e.journal, question{kind: kindBuildCache, act: "list the build cache", endpoint: "/system/df"}, func() (cacheList, error) {
 		usage, err := e.diskUsage(ctx, types.BuildCacheObject)
 		if err != nil {
 			return cacheList{}, err
