@@ -679,7 +679,7 @@ func rules(t *testing.T) string {
 // checkUnit holds a unit to those that Grafana knows and this exporter has.
 func checkUnit(t *testing.T, where, unit string) {
 	t.Helper()
-	if !slices.Contains([]string{"short", "bytes", "percentunit", "s", "string"}, unit) {
+	if !slices.Contains([]string{"short", "decbytes", "percentunit", "s", "string"}, unit) {
 		t.Errorf("%s has unit %q", where, unit)
 	}
 }

@@ -67,7 +67,7 @@ func fleet(t alerts.Thresholds) dashboard {
 				"s", now(`bottomk(1, `+timeToFull()+`)`, "{{instance}} {{path}}")).
 				named().decimals(1).colored(timeLeft(t)).mapped(overAYear()).size(6, 7),
 			stat("Reclaimable in all", `Bytes that "`+cleanup+`" would free if it were run on every host now: stopped containers, all images that nothing runs, build cache. Volumes stay. At least, where a host's figure is a lower bound; without the hosts whose figure is unknown.`,
-				"bytes", now(`sum(docker_reclaimable_bytes{command="`+cleanup+`"})`, "")).
+				"decbytes", now(`sum(docker_reclaimable_bytes{command="`+cleanup+`"})`, "")).
 				size(4, 7),
 			stat("Seen", "Exporters that were scraped in the time shown; that are scraped; and of how many of these the engine answers, the disk is known, and what can be reclaimed. Fewer than the first number means that something is not seen.",
 				"short",
@@ -99,16 +99,16 @@ func fleet(t alerts.Thresholds) dashboard {
 					{"custom.cellOptions", object{"type": "color-text"}},
 				}},
 				column{title: "Free", expr: perHost("min", free), properties: append(isColored(freeShare(t)), isUnit("percentunit"), property{"decimals", 1})},
-				column{title: "Free bytes", expr: perHost("min", avail), properties: []property{isUnit("bytes")}},
+				column{title: "Free bytes", expr: perHost("min", avail), properties: []property{isUnit("decbytes")}},
 				column{title: "Full in", expr: perHost("min", timeToFull()), properties: append(isColored(timeLeft(t)), isUnit("s"), isMapped(overAYear()), property{"decimals", 1})},
 				column{title: "A prune frees", expr: perHost("max", `docker_reclaimable_exact{command="`+cleanup+`"}`), properties: []property{isMapped(exactness), {"custom.align", "right"}}},
-				column{title: cleanup, expr: perHost("max", `docker_reclaimable_bytes{command="`+cleanup+`"}`), properties: []property{isUnit("bytes"), {"custom.align", "left"}}},
+				column{title: cleanup, expr: perHost("max", `docker_reclaimable_bytes{command="`+cleanup+`"}`), properties: []property{isUnit("decbytes"), {"custom.align", "left"}}},
 				column{title: "Tagged", expr: perHost("max", `docker_images_tagged`)},
 				column{title: "Untagged", expr: perHost("max", `docker_images_untagged`)},
 				column{title: "Dangling", expr: perHost("max", `docker_images_dangling`)},
 				column{title: "Unused", expr: perHost("max", `docker_images{use="none"}`)},
 				column{title: "Stopped containers", expr: perHost("sum", `docker_containers_stopped`)},
-				column{title: "Build cache", expr: perHost("max", `docker_disk_usage_bytes{resource="build_cache"}`), properties: []property{isUnit("bytes")}},
+				column{title: "Build cache", expr: perHost("max", `docker_disk_usage_bytes{resource="build_cache"}`), properties: []property{isUnit("decbytes")}},
 				column{title: "Age", expr: perHost("max", `time() - docker_scrape_collector_last_success_timestamp_seconds{`+notLayers+`}`), properties: []property{isUnit("s"), {"decimals", 0}}},
 			).sortedBy("Free", false).size(24, 12),
 		}},
@@ -117,7 +117,7 @@ func fleet(t alerts.Thresholds) dashboard {
 				"percentunit", over(free, "{{instance}} {{path}}")).
 				share().crossed(t).size(12, 9),
 			lines("Reclaimable", `What "`+cleanup+`" would free on each host. A saw's teeth are cleanups at work; a line that only rises has none.`,
-				"bytes", over(`docker_reclaimable_bytes{command="`+cleanup+`"}`, "{{instance}}")).
+				"decbytes", over(`docker_reclaimable_bytes{command="`+cleanup+`"}`, "{{instance}}")).
 				size(12, 9),
 			lines("Images that no container uses", "Old releases and builds that moved on, on each host.",
 				"short", over(`docker_images{use="none"}`, "{{instance}}")).

@@ -30,13 +30,13 @@ func host(t alerts.Thresholds) dashboard {
 				"s", now(timeToFull(), "{{path}}")).
 				named().decimals(1).colored(timeLeft(t)).mapped(overAYear()).size(6, 5),
 			stat("Free bytes", "Bytes that can still be written, of how many.",
-				"bytes", now(avail, "free in {{path}}"), now(size, "size of {{path}}")).
+				"decbytes", now(avail, "free in {{path}}"), now(size, "size of {{path}}")).
 				named().size(6, 5),
 			stat("Free inodes", fmt.Sprintf("What share of the inodes is free: many small files fill a disk before its bytes do. Orange below %s, red below %s. Unknown where the file system has no fixed number of them.", t.AlmostFull.Percent(), t.Full.Percent()),
 				"percentunit", now(`docker_filesystem_files_free / (docker_filesystem_files > 0)`, "{{path}}")).
 				named().decimals(1).colored(freeShare(t)).size(6, 5),
 			lines("Free bytes and forecast", fmt.Sprintf("Free bytes, and dashed what is left %s later if the 6 hours before go on. A dashed line at zero: full within that time.", t.FillingWithin),
-				"bytes",
+				"decbytes",
 				over(avail, "{{path}}"),
 				over(fmt.Sprintf(`clamp_min(predict_linear(%[1]s[6h], %[3]s) or predict_linear(%[2]s[6h], %[3]s), 0)`, recordedAvail, `docker_filesystem_avail_bytes`, t.FillingWithin.Seconds()), "{{path}} in "+t.FillingWithin.String())).
 				dashed("B").size(12, 9),
@@ -46,7 +46,7 @@ func host(t alerts.Thresholds) dashboard {
 				over(`docker_filesystem_files_free / (docker_filesystem_files > 0)`, "{{path}} inodes")).
 				share().crossed(t).dashed("B").size(12, 9),
 			lines("What takes the disk", "Bytes on disk: images with each layer once, writable layers of containers, volumes, and build cache that no image shares. What is missing is not known. The rest of the disk is logs or not Docker's. Not comparable between image stores.",
-				"bytes", over(`docker_disk_usage_bytes`, "{{resource}}")).
+				"decbytes", over(`docker_disk_usage_bytes`, "{{resource}}")).
 				size(24, 8),
 		}},
 		{"What to run, and what it frees", []panel{
@@ -62,23 +62,23 @@ func host(t alerts.Thresholds) dashboard {
 					{"custom.width", 90},
 				}},
 				column{title: "Bytes", expr: `max by (command) (docker_reclaimable_bytes)`, properties: []property{
-					isUnit("bytes"),
+					isUnit("decbytes"),
 					{"min", 0},
 					{"color", object{"mode": "fixed", "fixedColor": "blue"}},
 					{"custom.cellOptions", object{"type": "gauge", "mode": "basic"}},
 				}},
 			).sortedBy("Bytes", true).size(12, 11),
 			lines("Reclaimable by command", "The same over time. Commands overlap: do not add them up.",
-				"bytes", over(`docker_reclaimable_bytes`, "{{command}}")).
+				"decbytes", over(`docker_reclaimable_bytes`, "{{command}}")).
 				size(12, 11),
 			stat("Last prune", "How long ago the last prune that the exporter saw finished, by whomever it was run.",
 				"s", now(`time() - docker_prune_last_timestamp_seconds`, "{{resource}}")).
 				named().decimals(1).ifNone("none seen").size(6, 8),
 			stat("Prunes freed", "What the prunes in the time shown have freed, as the engine says. Reckoned from samples, so not to the byte.",
-				"bytes", now(`increase(docker_pruned_bytes_total[$__range])`, "{{resource}}")).
+				"decbytes", now(`increase(docker_pruned_bytes_total[$__range])`, "{{resource}}")).
 				named().size(6, 8),
 			lines("Freed by prunes", "Bytes that prunes freed, at the time of the first scrape after them.",
-				"bytes", over(`increase(docker_pruned_bytes_total[$__rate_interval])`, "{{resource}}")).
+				"decbytes", over(`increase(docker_pruned_bytes_total[$__rate_interval])`, "{{resource}}")).
 				bars().size(6, 8),
 			lines("Prunes", "How many prunes finished, by whomever they were run. None where a cleanup job should run means that it does not.",
 				"short", over(`increase(docker_prunes_total[$__rate_interval])`, "{{resource}}")).
@@ -96,7 +96,7 @@ func host(t alerts.Thresholds) dashboard {
 				"short", over(`docker_images`, "{{use}}")).
 				decimals(0).stacked().size(8, 9),
 			lines("Real bytes and virtual size", "What images take on disk, each layer once, and dashed their virtual size: all sizes added up, shared layers again for each image, as \"docker images\" seems to say.",
-				"bytes",
+				"decbytes",
 				over(`docker_disk_usage_bytes{resource="images"}`, "on disk"),
 				over(`docker_images_virtual_size_bytes`, "virtual size")).
 				dashed("B").size(8, 9),
@@ -115,7 +115,7 @@ func host(t alerts.Thresholds) dashboard {
 					{"custom.width", 90},
 				}},
 				column{title: "Unused", expr: `max by (repository) (docker_repository_reclaimable_bytes)`, properties: []property{
-					isUnit("bytes"),
+					isUnit("decbytes"),
 					{"min", 0},
 					{"color", object{"mode": "fixed", "fixedColor": "blue"}},
 					{"custom.cellOptions", object{"type": "gauge", "mode": "basic"}},
@@ -130,7 +130,7 @@ func host(t alerts.Thresholds) dashboard {
 				"short", over(`docker_containers_stopped`, "{{stopped_for}}")).
 				decimals(0).stacked().size(8, 9),
 			lines("Bytes of containers", "Writable layers of all containers, and dashed what \"docker container prune\" would free of them.",
-				"bytes",
+				"decbytes",
 				over(`docker_disk_usage_bytes{resource="containers"}`, "on disk"),
 				over(`docker_reclaimable_bytes{command="docker container prune"}`, "docker container prune frees")).
 				dashed("B").size(8, 9),
@@ -140,7 +140,7 @@ func host(t alerts.Thresholds) dashboard {
 				"short", over(`docker_build_cache_records`, "in use: {{in_use}}")).
 				decimals(0).stacked().size(6, 9),
 			lines("Bytes of the build cache", "What it takes on disk beside images, and dashed what two commands would free of it.",
-				"bytes",
+				"decbytes",
 				over(`docker_disk_usage_bytes{resource="build_cache"}`, "on disk"),
 				over(`docker_reclaimable_bytes{command=~"docker builder prune.*"}`, "{{command}} frees")).
 				dashed("B").size(6, 9),
@@ -148,7 +148,7 @@ func host(t alerts.Thresholds) dashboard {
 				"short", over(`docker_volumes`, "in use: {{in_use}}")).
 				decimals(0).stacked().size(6, 9),
 			lines("Bytes of volumes", "What volumes take on disk, and dashed what would go with those that no container has. They can hold the only copy of data.",
-				"bytes",
+				"decbytes",
 				over(`docker_disk_usage_bytes{resource="volumes"}`, "on disk"),
 				over(`docker_reclaimable_bytes{command=~"docker volume prune.*"}`, "{{command}} frees")).
 				dashed("B").size(6, 9),
