@@ -107,6 +107,25 @@ func TestLayersFail(t *testing.T) {
 	}
 }
 
+// Volumes are listed and measured: that one of the two fails is a failure.
+func TestVolumesFail(t *testing.T) {
+	for _, path := range []string{"/volumes", "/system/df"} {
+		e, fake, log := serveAll(t, "api-1.51-graphdriver")
+		fake.Answer(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+		inv := takeInventory(e)
+		isVolumes := func(q inventory.Question) bool { return q.Kind == "volumes" }
+		i := slices.IndexFunc(inv.Questions, isVolumes)
+		if i < 0 || inv.Questions[i].Answered || !strings.Contains(log.String(), "allow GET "+path) {
+			t.Errorf("%s is forbidden: the questions are %+v, the log says:\n%s", path, inv.Questions, log)
+		}
+		fake.Answer(path, nil)
+		inv = takeInventory(e)
+		if !inv.Questions[slices.IndexFunc(inv.Questions, isVolumes)].Answered {
+			t.Errorf("%s is allowed again: the questions are %+v", path, inv.Questions)
+		}
+	}
+}
+
 // On the containerd store a dead container has lost its writable layer, and asking for
 // its size fails as if it were not there.
 func TestDeadContainer(t *testing.T) {

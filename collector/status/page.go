@@ -109,6 +109,14 @@ func (v view) Below(verdict Verdict) string {
 	return unbroken(Percent(&v.thresholds.Warn))
 }
 
+// Scarce is of what there is so little on a file system that its verdict is what it is.
+func (v view) Scarce(fs Filesystem) string {
+	if v.thresholds.judge(fs.FreeShare) == fs.Verdict {
+		return "bytes"
+	}
+	return "inodes"
+}
+
 // Age is how old the report is.
 func (v view) Age() string { return duration(v.now.Sub(v.TakenAt)) }
 

@@ -71,3 +71,17 @@ func TestBar(t *testing.T) {
 		}
 	}
 }
+
+// The page says of what there is too little.
+func TestScarce(t *testing.T) {
+	for want, fs := range map[string]inventory.Filesystem{
+		"10.0 % of its bytes are":  {Size: 100, Avail: 5, Files: inventory.Known[int64](100), FilesFree: inventory.Known[int64](15)},
+		"10.0 % of its inodes are": {Size: 100, Avail: 15, Files: inventory.Known[int64](100), FilesFree: inventory.Known[int64](5)},
+		"20.0 % of its inodes are": {Size: 100, Avail: 50, Files: inventory.Known[int64](100), FilesFree: inventory.Known[int64](15)},
+	} {
+		host := inventory.Assessment{Inventory: inventory.Inventory{Up: true, Filesystems: []inventory.Filesystem{fs}}}
+		if page := render(t, New(host, DefaultThresholds())); !strings.Contains(strings.ReplaceAll(page, "\u00a0", " "), "Less than "+want) {
+			t.Errorf("%+v: the page does not say %q:\n%s", fs, want, page)
+		}
+	}
+}
