@@ -228,11 +228,6 @@ func blame(app *kingpin.Application, args []string, err error) error {
 	if parseErr != nil { // no option's value
 		return err
 	}
-	for _, option := range app.Model().Flags {
-		if value := os.Getenv(option.Envar); value != "" && option.Value.Set(value) != nil {
-			return fmt.Errorf("%s=%s: %w", option.Envar, value, err)
-		}
-	}
 	for _, element := range parsed.Elements {
 		option, is := element.Clause.(*kingpin.FlagClause)
 		if !is {
@@ -240,6 +235,11 @@ func blame(app *kingpin.Application, args []string, err error) error {
 		}
 		if model := option.Model(); model.Value.Set(*element.Value) != nil {
 			return fmt.Errorf("--%s=%s: %w", model.Name, *element.Value, err)
+		}
+	}
+	for _, option := range app.Model().Flags {
+		if value := os.Getenv(option.Envar); value != "" && option.Value.Set(value) != nil {
+			return fmt.Errorf("%s=%s: %w", option.Envar, value, err)
 		}
 	}
 	return err
