@@ -12,6 +12,7 @@ import (
 
 	"docker_buildup_exporter/collector/engine/enginetest"
 	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/pace"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
@@ -301,6 +302,50 @@ func TestChangedThoughStopped(t *testing.T) {
 	}
 }
 
+// A size that was being measured when the container changed may be that of before.
+func TestChangedWhileMeasured(t *testing.T) {
+	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
+	e.config.ContainerSizes = true
+	eventually(t, "the size of a stopped container", func() bool { return writableLayer(takeInventory(e), "c2") == inventory.Known[int64](5) })
+	measuring, goOn := make(chan struct{}, 1), make(chan struct{})
+	h.Answer("/containers/c2/json", func(w http.ResponseWriter, r *http.Request) {
+		size := 6
+		if r.FormValue("size") == "1" {
+			select {
+			case measuring <- struct{}{}:
+				<-goOn
+			default:
+				size = 4
+			}
+		}
+		fmt.Fprintf(w, `{"Id":"c2","Image":"sha256:a","Created":%q,"State":{"Status":"exited"},"SizeRw":%d}`, enginetest.FinishedAt, size)
+	})
+	h.change(func() {}, "container extract-to-dir c2")
+	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
+	h.change(func() {}, "container extract-to-dir c2")
+	eventually(t, "the event", func() bool {
+		e.sizes.mu.Lock()
+		defer e.sizes.mu.Unlock()
+		return e.sizes.since["c2"] == nil
+	})
+	close(goOn)
+	var size inventory.Optional[int64]
+	eventually(t, "a size", func() bool { size = writableLayer(takeInventory(e), "c2"); return size != inventory.Optional[int64]{} })
+	if size != inventory.Known[int64](4) {
+		t.Errorf("the size after the last change: %v, want 4", size)
+	}
+}
+
+func writableLayer(inv inventory.Inventory, id string) (size inventory.Optional[int64]) {
+	containers, _ := inv.Containers.Get()
+	for _, c := range containers {
+		if c.ID == id {
+			size = c.Size
+		}
+	}
+	return size
+}
+
 // An image that was unpacked after the look at it is looked at once more, but not again
 // and again if that explains nothing.
 func TestUnpackedAfterTheLook(t *testing.T) {
@@ -436,7 +481,7 @@ func TestSizeWhileItRan(t *testing.T) {
 		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited}, false},
 		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Exited, StoppedAt: at}, false},
 	} {
-		e.sizes.set("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
+		e.sizes.look("")(size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
 		if _, known := e.lastSize(test.now); known != test.same {
 			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
 		}
