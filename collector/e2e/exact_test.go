@@ -40,17 +40,19 @@ func TestExact(t *testing.T) {
 			t.Parallel()
 			all := make(map[string][]outcome)
 			for i := range hosts {
-				h := newExactHost(t, kind)
-				h.withoutBuildKit = i%3 == 1
-				h.change()
-				h.removeUnused()
-				for _, i := range h.random.Perm(len(cleanups())) {
-					command := cleanups()[i]
+				t.Run(fmt.Sprint("host", i), func(t *testing.T) { // ends its engine
+					h := newExactHost(t, kind)
+					h.withoutBuildKit = i%3 == 1
 					h.change()
-					if o, ran := h.cleanUp(command); ran {
-						all[command] = append(all[command], o)
+					h.removeUnused()
+					for _, i := range h.random.Perm(len(cleanups())) {
+						command := cleanups()[i]
+						h.change()
+						if o, ran := h.cleanUp(command); ran {
+							all[command] = append(all[command], o)
+						}
 					}
-				}
+				})
 			}
 			for _, command := range cleanups() {
 				if len(all[command]) > 0 {
@@ -300,8 +302,7 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 		return o, false
 	}
 	o = outcome{command: command, predicted: int64(predicted), exact: exact == 1, systemDF: h.systemDF(command)}
-	images, cache, containers := h.imageList(), h.buildCache(), h.Docker("ps", "-a", "--size", "--no-trunc")
-	before := h.diskBytes()
+	everything, before := h.everything(), h.diskBytes()
 	h.mu.Lock()
 	h.reported = 0
 	h.mu.Unlock()
@@ -315,8 +316,8 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 	h.mu.Unlock()
 
 	explain := func() string {
-		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nimages before:\n%s\ncontainers before:\n%s\nbuild cache before:\n%s\nthe page before:\n%s\nwhat went from the disk: %v",
-			command, o.predicted, o.exact, o.freed, o.reported, images, containers, cache, reclaimables(page), gone(before, after))
+		return fmt.Sprintf("%s: predicted %d (exact: %v), the disk got back %d, the command said %d\nbefore:\n%s\nthe page before:\n%s\nafter:\n%s\nwhat went from the disk: %v",
+			command, o.predicted, o.exact, o.freed, o.reported, everything, reclaimables(page), h.everything(), gone(before, after))
 	}
 	// The others print records that images share, too, or leave out layers of images that
 	// were removed by force.
@@ -366,8 +367,7 @@ func (h *exactHost) removeUnused() {
 			unused = append(unused, id)
 		}
 	}
-	images, cache := h.imageList(), h.buildCache()
-	before := h.diskBytes()
+	everything, before := h.everything(), h.diskBytes()
 	for _, id := range unused {
 		h.Try("image", "rm", "-f", id) // refused if another image was built on it, whose layers it has then
 	}
@@ -382,7 +382,7 @@ func (h *exactHost) removeUnused() {
 	isExact := h.withoutBuildKit && h.Kind != enginetest.Docker29Containerd &&
 		page[`docker_reclaimable_exact{command="docker image prune --all"}`] == 1
 	if off > slack || isExact && off != 0 {
-		h.t.Errorf("the unused images %v of %s: off by %d of %.0f predicted\nimages before:\n%s\nbuild cache before:\n%s\npage before:\n%s\nwhat went from the disk: %v", unused, name, off, predicted, images, cache, reclaimables(page), gone(before, after))
+		h.t.Errorf("the unused images %v of %s: off by %d of %.0f predicted\nbefore:\n%s\nthe page before:\n%s\nafter:\n%s\nwhat went from the disk: %v", unused, name, off, predicted, everything, reclaimables(page), h.everything(), gone(before, after))
 	}
 }
 
@@ -395,6 +395,11 @@ func reclaimables(page map[string]float64) string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// everything is what the engine says of all that it has.
+func (h *exactHost) everything() string {
+	return fmt.Sprintf("images:\n%s\ncontainers:\n%s\nbuild cache:\n%s", h.imageList(), h.Docker("ps", "-a", "--size", "--no-trunc"), h.buildCache())
 }
 
 // imageList is what the engine says of its images.
