@@ -73,6 +73,7 @@ func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 	}
 	goes := removable(cache, c.cache)
 	freed, own := Reclaimable{Exact: true}, Reclaimable{Exact: true}
+	var ownLayers []CacheRecord
 	for _, record := range cache {
 		switch {
 		case !goes[record.ID]:
@@ -86,13 +87,14 @@ func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 		default:
 			own = own.plusOptional(record.Size)
 			own.Exact = own.Exact && !record.Uncounted
+			ownLayers = append(ownLayers, record)
 		}
 	}
 	held, heldKnown := f.held.Get()
 	if !heldKnown && own.Bytes > 0 {
 		return Optional[Reclaimable]{}
 	}
-	freed = freed.plus(own.without(held))
+	freed = freed.plus(own.without(held).without(h.recordsByName(f, ownLayers)))
 	if c.images != nothing {
 		// Where the image goes that shares a record, so may the record and those under it.
 		mayGo := removable(withoutShared(cache), c.cache)

@@ -6,18 +6,11 @@ import "slices"
 // removes the image, which differs between stores and with how it is called, a mount
 // holds its layers until the container goes.
 //
-// Nothing tells which image a name was that has moved on since. So what is mounted by a
-// name can hold what any of the images has that are removed, and held is that at most.
-// It is unknown if the name is no image's any more, for then its image may be gone; unseen
-// says that so may be one that a container held which goes.
-func (h *host) mounted(f fate, isGone func(Container) bool) (held Optional[int64], unseen bool) {
-	byName, known := 0, true
-	var isListed map[string]bool
+// Nothing tells which image a name was that has moved on since. byName is how many mounts
+// that stay were made by a name; unseen says that one goes.
+func (h *host) mounted(f fate, isGone func(Container) bool) (byName int, unseen bool) {
 	for _, container := range h.containers {
 		for _, name := range container.MountedImages {
-			if isListed == nil {
-				isListed = h.names()
-			}
 			top, looked := int32(bottom), false
 			if h.layersKnown {
 				top, looked = h.layers.top(name)
@@ -30,36 +23,81 @@ func (h *host) mounted(f fate, isGone func(Container) bool) (held Optional[int64
 			case isGone(container):
 				unseen = true
 			default:
-				known = known && isListed[name]
 				byName++
 			}
 		}
 	}
-	if !known {
-		return Optional[int64]{}, unseen
-	}
-	var most []int64
-	for i, removed := range f.removed {
-		if removed && byName > 0 {
-			most = append(most, h.layers.bytesDown(h.tops[i]))
-		}
-	}
-	slices.Sort(most)
-	sum := Reclaimable{}
-	for _, bytes := range most[max(0, len(most)-byName):] {
-		sum = sum.plus(Reclaimable{Bytes: bytes})
-	}
-	return Known(sum.Bytes), unseen
+	return byName, unseen
 }
 
-// names are all IDs and tags of images.
-func (h *host) names() map[string]bool {
-	names := make(map[string]bool, len(h.images))
-	for _, image := range h.images {
-		names[image.ID] = true
-		for _, tag := range image.Tags {
-			names[tag] = true
+// What a mount by a name holds is one layer with all under it, whatever image that was
+// of: of layers that go and lie on each other, at most as many bytes as the largest pile
+// has. So it is with records of the build cache that are made from each other.
+
+// layersByName is how many bytes of the layers that go mounts by a name hold, at most.
+func (h *host) layersByName(f fate) int64 {
+	if f.byName == 0 {
+		return 0
+	}
+	piles, isTop := make([]int64, len(h.layers.layers)), slices.Clone(f.going)
+	for at, layer := range h.layers.layers { // each after the one under it
+		if !f.going[at] {
+			continue
+		}
+		piles[at], _ = layer.size.Get()
+		if layer.under != bottom {
+			piles[at] += piles[layer.under]
+			isTop[layer.under] = false
 		}
 	}
-	return names
+	var tops []int64
+	for at, bytes := range piles {
+		if isTop[at] {
+			tops = append(tops, bytes)
+		}
+	}
+	return largest(tops, f.byName)
+}
+
+// recordsByName is how many bytes of records of the build cache mounts by a name hold,
+// at most.
+func (h *host) recordsByName(f fate, records []CacheRecord) int64 {
+	if f.byName == 0 {
+		return 0
+	}
+	byID, isParent := make(map[string]CacheRecord, len(records)), make(map[string]bool)
+	for _, record := range records {
+		byID[record.ID] = record
+		for _, parent := range record.Parents {
+			isParent[parent] = true
+		}
+	}
+	var piles []int64
+	for _, record := range records {
+		if isParent[record.ID] {
+			continue
+		}
+		bytes, work, seen := int64(0), []string{record.ID}, make(map[string]bool)
+		for len(work) > 0 {
+			id := work[len(work)-1]
+			work = work[:len(work)-1]
+			if !seen[id] {
+				seen[id] = true
+				size, _ := byID[id].Size.Get()
+				bytes += size
+				work = append(work, byID[id].Parents...)
+			}
+		}
+		piles = append(piles, bytes)
+	}
+	return largest(piles, f.byName)
+}
+
+// largest adds up the n largest.
+func largest(sizes []int64, n int) (bytes int64) {
+	slices.Sort(sizes)
+	for _, size := range sizes[max(0, len(sizes)-n):] {
+		bytes += size
+	}
+	return bytes
 }

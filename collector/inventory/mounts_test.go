@@ -23,31 +23,60 @@ func TestMountedImages(t *testing.T) {
 		}
 		for _, test := range []struct {
 			mounted   []string
-			want      Optional[int64]
+			want      int64
 			exact     bool
 			afterward Reclaimable // system prune, when the containers have gone
 		}{
-			{nil, Known[int64](1230), true, Reclaimable{1230, true}},
-			{[]string{"sha256:a"}, Known[int64](230), true, Reclaimable{1230, true}},
-			{[]string{"sha256:b", "sha256:b"}, Known[int64](30), true, Reclaimable{1230, true}},
-			{[]string{"c:1"}, Known[int64](30), false, Reclaimable{1230, false}}, // it may have been b then
-			{[]string{"a:1", "c:1"}, Known[int64](0), false, Reclaimable{1230, false}},
-			{[]string{"sha256:b", "c:1"}, Known[int64](0), false, Reclaimable{1230, false}},
-			{[]string{"gone:1"}, Optional[int64]{}, false, Reclaimable{1230, false}},
-			{[]string{"sha256:gone"}, Optional[int64]{}, false, Reclaimable{1230, false}},
+			{nil, 1230, true, Reclaimable{1230, true}},
+			{[]string{"sha256:a"}, 230, true, Reclaimable{1230, true}},
+			{[]string{"sha256:b", "sha256:b"}, 30, true, Reclaimable{1230, true}},
+			{[]string{"c:1"}, 30, false, Reclaimable{1230, false}}, // it may have been b then
+			{[]string{"a:1", "c:1"}, 0, false, Reclaimable{1230, false}},
+			{[]string{"sha256:b", "c:1"}, 0, false, Reclaimable{1230, false}},
+			{[]string{"gone:1"}, 30, false, Reclaimable{1230, false}},
+			{[]string{"sha256:gone"}, 30, false, Reclaimable{1230, false}},
 		} {
 			t.Run(fmt.Sprint(store, test.mounted), func(t *testing.T) {
 				got, known := yardWith(Running, test.mounted...).reclaim()[ImagePruneAll]
-				want, wantKnown := test.want.Get()
 				exact := test.exact && store == GraphDriver // of blobs nothing is told here
-				if known != wantKnown || got.Bytes != want || got.Exact != exact {
-					t.Errorf("image prune: %+v, known: %v; want %d, %v", got, known, want, exact)
+				if !known || got.Bytes != test.want || got.Exact != exact {
+					t.Errorf("image prune: %+v, known: %v; want %d, %v", got, known, test.want, exact)
 				}
 				got = yardWith(Exited, test.mounted...).reclaim()[SystemPruneAll]
 				if got.Bytes != test.afterward.Bytes || got.Exact != (test.afterward.Exact && store == GraphDriver) {
 					t.Errorf("system prune: %+v, want %+v", got, test.afterward)
 				}
 			})
+		}
+	}
+}
+
+// By a name a container can hold records of the build cache whose image has gone: at
+// most those of one layer and what it lies on.
+func TestMountedImageHasGone(t *testing.T) {
+	for _, test := range []struct {
+		mounted []string
+		want    Reclaimable
+	}{
+		{nil, Reclaimable{1237, true}},
+		{[]string{"sha256:base"}, Reclaimable{1237, true}},
+		{[]string{"base:1"}, Reclaimable{37, false}},
+		{[]string{"gone:1"}, Reclaimable{37, false}},
+		{[]string{"base:1", "gone:1"}, Reclaimable{7, false}},
+	} {
+		y := newYard(GraphDriver, "1.51")
+		y.image("sha256:base", "", tag("base:1"))
+		y.container("sha256:base", Running, 0)
+		y.inventory.Cache = Known([]CacheRecord{
+			{ID: "a", Type: "regular", Size: Known[int64](1000)},
+			{ID: "b", Type: "regular", Size: Known[int64](200), Parents: []string{"a"}},
+			{ID: "c", Type: "regular", Size: Known[int64](30)},
+			{ID: "context", Type: "source.local", Size: Known[int64](7)},
+		})
+		containers, _ := y.inventory.Containers.Get()
+		containers[0].MountedImages = test.mounted
+		if got := y.reclaim()[BuilderPrune]; got != test.want {
+			t.Errorf("%q: %+v, want %+v", test.mounted, got, test.want)
 		}
 	}
 }

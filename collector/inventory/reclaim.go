@@ -278,6 +278,7 @@ type fate struct {
 	// that a container goes whose layers nobody has looked at.
 	held   Optional[int64]
 	unseen bool
+	byName int // mounts that stay, of images that nothing tells
 }
 
 // fateOf finds what a cleanup does to images, and with them, or with containers whose
@@ -299,8 +300,7 @@ func (h *host) fateIf(removed []bool, known bool, isGone func(Container) bool) f
 		f.going, f.staying = make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	}
 	held := Reclaimable{Exact: h.containersKnown}
-	mounted, unseen := h.mounted(f, isGone)
-	held, f.unseen = held.plusOptional(mounted), f.unseen || unseen
+	f.byName, f.unseen = h.mounted(f, isGone)
 	for i, container := range h.containers {
 		top, looked := h.topOf(i)
 		switch {
@@ -360,7 +360,7 @@ func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
 	if !heldKnown && freed.Bytes > 0 {
 		return unknown
 	}
-	freed = freed.without(held).without(h.packed)
+	freed = freed.without(held).without(h.layersByName(f)).without(h.packed)
 	blobs := Reclaimable{Exact: true}
 	if h.store == Containerd {
 		blobs = h.layers.blobs.freed(h.layers, h.images, f.removed)

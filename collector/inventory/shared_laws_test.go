@@ -14,14 +14,14 @@ func FuzzShared(f *testing.F) {
 	f.Add([]byte("any bytes are the recipe of a host"))
 	f.Add([]byte{3, 1, 0, 2, 5, 9, 1, 4, 0, 7, 7, 2, 1, 0, 3, 8, 6, 2, 4, 1, 1, 5, 0, 9, 250, 13, 4, 77, 1, 9})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		host, layerOf := arbitraryCachedHost(raw)
-		frees := Reclaim(host)
+		host := arbitraryCachedHost(raw)
+		frees := Reclaim(host.Inventory)
 		for command, c := range cleanups("1.51") {
 			got, known := frees[command]
 			if !known {
 				t.Errorf("%s: nothing is known", command)
 			}
-			want := cachedTotal(host, layerOf) - cachedTotal(simulateCached(host, layerOf, c), layerOf)
+			want := host.total() - host.after(c).total()
 			if got.Bytes > want || got.Exact && got.Bytes != want {
 				t.Errorf("%s frees %+v, the simulated prune %d", command, got, want)
 			}
@@ -29,9 +29,23 @@ func FuzzShared(f *testing.F) {
 	})
 }
 
+// A cachedHost is one of which is known what its engine does not tell.
+type cachedHost struct {
+	Inventory
+	layerOf map[string]int32  // of each record of the cache
+	imageOf map[string]string // that each container mounts by a name, which may have moved on
+}
+
 // arbitraryCachedHost is an arbitrary host whose records of the cache are of layers.
-func arbitraryCachedHost(raw []byte) (host Inventory, layerOf map[string]int32) {
-	host, layerOf = arbitraryHost(raw), make(map[string]int32)
+func arbitraryCachedHost(raw []byte) cachedHost {
+	host := cachedHost{arbitraryHost(raw), make(map[string]int32), make(map[string]string)}
+	containers, _ := host.Containers.Get()
+	for i := range containers {
+		if at := int(raw[i%len(raw)]); at%3 == 0 {
+			containers[i].MountedImages = []string{fmt.Sprint("tag ", at%10)}
+			host.imageOf[containers[i].ID] = fmt.Sprint("image ", at/3%10)
+		}
+	}
 	layers := host.Layers.layers
 	recordOf := make(map[int32]string)
 	var cache []CacheRecord
@@ -46,7 +60,7 @@ func arbitraryCachedHost(raw []byte) (host Inventory, layerOf map[string]int32) 
 			continue
 		}
 		record := CacheRecord{ID: fmt.Sprint("record ", i), Type: "regular", Size: layers[i].size, InUse: at%11 == 0, Uncounted: at%7 == 0}
-		layerOf[record.ID] = int32(i)
+		host.layerOf[record.ID] = int32(i)
 		recordOf[int32(i)] = record.ID
 		if there {
 			record.Parents = []string{parent}
@@ -59,47 +73,53 @@ func arbitraryCachedHost(raw []byte) (host Inventory, layerOf map[string]int32) 
 		}
 		cache = append(cache, record)
 	}
-	host.Cache = Known(share(host, layerOf, cache))
-	return host, layerOf
+	host.Cache = Known(host.share(cache))
+	return host
 }
 
 // share says of each record whether an image has its layer.
-func share(host Inventory, layerOf map[string]int32, cache []CacheRecord) []CacheRecord {
-	images, _ := host.Images.Get()
-	isListed, _ := host.Layers.mark(images)
+func (h cachedHost) share(cache []CacheRecord) []CacheRecord {
+	images, _ := h.Images.Get()
+	isListed, _ := h.Layers.mark(images)
 	shared := slices.Clone(cache)
 	for i, record := range shared {
-		shared[i].Shared = isListed[layerOf[record.ID]]
+		shared[i].Shared = isListed[h.layerOf[record.ID]]
 	}
 	return shared
 }
 
-// simulateCached removes the images, and then what the builder prune finds.
-func simulateCached(host Inventory, layerOf map[string]int32, c cleanup) Inventory {
-	cache, _ := host.Cache.Get()
-	left := simulate(host, cleanup{c.containers, c.volumes, c.images, nothing})
-	records := share(left, layerOf, cache)
+// after removes the images, and then what the builder prune finds.
+func (h cachedHost) after(c cleanup) cachedHost {
+	cache, _ := h.Cache.Get()
+	h.Inventory = simulate(h.Inventory, cleanup{c.containers, c.volumes, c.images, nothing})
+	records := h.share(cache)
 	goes := removable(records, c.cache)
-	left.Cache = Known(slices.DeleteFunc(records, func(record CacheRecord) bool { return goes[record.ID] }))
-	return left
+	h.Cache = Known(slices.DeleteFunc(records, func(record CacheRecord) bool { return goes[record.ID] }))
+	return h
 }
 
-// cachedTotal is what a host holds, each layer once, whoever has it.
-func cachedTotal(host Inventory, layerOf map[string]int32) int64 {
-	cache, _ := host.Cache.Get()
-	images, _ := host.Images.Get()
-	containers, _ := host.Containers.Get()
-	marks, _ := host.Layers.mark(images)
-	for _, container := range containers {
-		if top, looked := host.Layers.top(container.ImageID); looked {
-			host.Layers.markDown(marks, top)
+// total is what a host holds, each layer once, whoever has it.
+func (h cachedHost) total() int64 {
+	cache, _ := h.Cache.Get()
+	images, _ := h.Images.Get()
+	containers, _ := h.Containers.Get()
+	marks, _ := h.Layers.mark(images)
+	markAll := func(imageID string) {
+		if top, looked := h.Layers.top(imageID); looked {
+			h.Layers.markDown(marks, top)
 		}
 	}
-	withImages := host.Layers.sum(marks).Bytes
-	for _, record := range cache {
-		host.Layers.markDown(marks, layerOf[record.ID]) // a layer lies on others
+	for _, container := range containers {
+		markAll(container.ImageID)
 	}
-	withCache := host.Layers.sum(marks).Bytes
-	host.Cache = Known([]CacheRecord{})
-	return total(host) + withCache - withImages
+	ofImages := h.Layers.sum(marks).Bytes
+	for _, container := range containers {
+		markAll(h.imageOf[container.ID])
+	}
+	for _, record := range cache {
+		h.Layers.markDown(marks, h.layerOf[record.ID]) // a layer lies on others
+	}
+	ofAll := h.Layers.sum(marks).Bytes
+	h.Cache = Known([]CacheRecord{})
+	return total(h.Inventory) + ofAll - ofImages
 }
