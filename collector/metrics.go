@@ -214,7 +214,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_disk_usage_bytes",
-			Help:   "Bytes on disk. images: each layer once; with the containerd store also the compressed copies, of which an engine before 29.5 tells too little. containers: writable layers. volumes: of the local driver, made without options. build_cache: what no image shares. With overlay2 nothing is counted twice. Not comparable between image stores: overlay2 counts the content's bytes, the containerd store blocks on disk.",
+			Help:   "Bytes on disk. images: each layer once; with the containerd store also the compressed copies, of which an engine before 29.5 tells too little. containers: writable layers. volumes: of the local driver, made without options. build_cache: records that no image shares, each as large as the engine says. With overlay2 nothing is in two of them. Not comparable between image stores: overlay2 counts the content's bytes, the containerd store blocks on disk.",
 			Labels: []string{"resource"},
 			values: func(a inventory.Assessment, emit emit) {
 				for resource, bytes := range a.DiskUsage {

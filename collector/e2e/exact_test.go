@@ -123,6 +123,7 @@ func rows(command string) []string {
 type exactHost struct {
 	*walk
 	withoutBuildKit bool
+	built           struct{ from, context, dockerfile string } // at last
 
 	p        *program
 	registry *enginetest.Registry
@@ -169,6 +170,7 @@ func (h *exactHost) change() {
 		"BuildKit build":            func() error { return h.buildSome(h.BuildKit, "-t", h.name()) },
 		"BuildKit build over a tag": func() error { return h.buildSome(h.BuildKit, "-t", h.tag()) },
 		"BuildKit build untagged":   func() error { return h.buildSome(h.BuildKit) },
+		"BuildKit build once more":  func() error { return h.buildAgain("--no-cache", "-t", h.name()) },
 		"load trees": func() error {
 			archive := filepath.Join(h.Dir, "trees.tar")
 			enginetest.WriteImages(h.t, archive, h.random.IntN(40), 5)
@@ -208,9 +210,7 @@ func (h *exactHost) change() {
 }
 
 // buildSome builds an image of some layers of random size, some of them without any
-// byte, on another image or on none; some layers are in several images. Each build has
-// a context of its own: one that is used again grows, but stays as large in the
-// engine's account as it was at first.
+// byte, on another image or on none; some layers are in several images.
 func (h *exactHost) buildSome(build func(string, ...string) string, args ...string) error {
 	if slices.Contains(args, "") {
 		return fmt.Errorf("no tag to build over")
@@ -219,16 +219,8 @@ func (h *exactHost) buildSome(build func(string, ...string) string, args ...stri
 	if tag := h.tag(); tag != "" && h.random.IntN(2) == 0 {
 		from = tag
 	}
-	program := filepath.Join(h.Dir, "context/idle")
-	h.count++
-	h.Context = fmt.Sprint("context", h.count)
+	h.newContext("context")
 	defer func() { h.Context = "context" }()
-	if err := os.Mkdir(filepath.Join(h.Dir, h.Context), 0o755); err != nil {
-		return err
-	}
-	if err := os.Link(program, filepath.Join(h.Dir, h.Context, "idle")); err != nil {
-		return err
-	}
 	lines := []string{"FROM " + from, "COPY idle /", `ENTRYPOINT ["/idle"]`}
 	for range 1 + h.random.IntN(3) {
 		number := h.random.IntN(30)
@@ -245,8 +237,37 @@ func (h *exactHost) buildSome(build func(string, ...string) string, args ...stri
 		h.file(file, size, number)
 		lines = append(lines, fmt.Sprintf("COPY %s /%s", file, file))
 	}
-	build(strings.Join(lines, "\n"), args...)
+	h.built.from, h.built.context, h.built.dockerfile = from, h.Context, strings.Join(lines, "\n")
+	build(h.built.dockerfile, args...)
 	return nil
+}
+
+// buildAgain makes the last build once more, if what it was based on is still there.
+func (h *exactHost) buildAgain(args ...string) error {
+	if from := h.built.from; from != "scratch" {
+		if _, err := h.Try("image", "inspect", from); err != nil {
+			return err
+		}
+	}
+	h.newContext(h.built.context)
+	defer func() { h.Context = "context" }()
+	h.BuildKit(h.built.dockerfile, args...)
+	return nil
+}
+
+// newContext makes the context of one build, with the files of another. One that is used
+// again changes, but stays as large in the engine's account as it was at first.
+func (h *exactHost) newContext(as string) {
+	h.count++
+	h.Context = fmt.Sprint("context", h.count)
+	if err := os.Mkdir(filepath.Join(h.Dir, h.Context), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	for _, file := range glob(h.t, filepath.Join(h.Dir, as), "*") {
+		if err := os.Link(file, filepath.Join(h.Dir, h.Context, filepath.Base(file))); err != nil {
+			h.t.Fatal(err)
+		}
+	}
 }
 
 // pull pulls an image of few layers by its digest. It has no tag then.

@@ -269,6 +269,7 @@ func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) 
 			InUse:     record.InUse,
 			Shared:    record.Shared,
 			Uncounted: isTaken(record),
+			Rewritten: record.UsageCount > 1 && isWritable(record),
 		}
 		//lint:ignore SA1019 before API 1.42 there is nothing else
 		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
@@ -284,6 +285,12 @@ func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) 
 // any description with the containerd store, which counts its blob only.
 func isTaken(record *build.CacheRecord) bool {
 	return record.Description == "" || strings.HasPrefix(record.Description, "from ") && record.Size == 0
+}
+
+// isWritable tells whether a record is none that a step makes once and for all: a context,
+// a cache mount ("RUN --mount=type=cache") or a clone of a repository.
+func isWritable(record *build.CacheRecord) bool {
+	return record.Type == "source.local" || record.Type == "exec.cachemount" || strings.HasPrefix(record.Description, "shared git repo ")
 }
 
 // translateContent puts together what an image is made of. An image that none can be

@@ -72,29 +72,33 @@ func (h *host) cacheFreed(c cleanup, f fate) Optional[Reclaimable] {
 		return f.known && slices.ContainsFunc(h.candidates[record.ID], func(at int32) bool { return f.staying[at] })
 	}
 	goes := removable(cache, c.cache)
-	freed, own := Reclaimable{Exact: true}, Reclaimable{Exact: true}
-	var ownLayers []CacheRecord
+	freed := Reclaimable{Exact: true}
+	var own, others []CacheRecord // that hold layers; of which those stay
+	ownKnown := true
 	for _, record := range cache {
 		switch {
 		case !goes[record.ID]:
+			if !record.Shared && !record.isNoLayer() {
+				others = append(others, record)
+			}
 		case h.store == Containerd:
 			freed = freed.plus(record.unpacked())
 		case record.Shared:
-		case record.hasNoBlob():
-			freed = freed.plusOptional(record.Size)
+		case record.isNoLayer():
+			freed = freed.plusOptional(h.layerSize(record))
 		case isHeld(record):
-			own.Exact = false
+			ownKnown = false
 		default:
-			own = own.plusOptional(record.Size)
-			own.Exact = own.Exact && !record.Uncounted
-			ownLayers = append(ownLayers, record)
+			own = append(own, record)
 		}
 	}
+	layers := h.layersOf(own, others, f.byName)
+	layers.Exact = layers.Exact && ownKnown
 	held, heldKnown := f.held.Get()
-	if !heldKnown && own.Bytes > 0 {
+	if !heldKnown && layers.Bytes > 0 {
 		return Optional[Reclaimable]{}
 	}
-	freed = freed.plus(own.without(held).without(h.recordsByName(f, ownLayers)))
+	freed = freed.plus(layers.without(held))
 	if c.images != nothing {
 		// Where the image goes that shares a record, so may the record and those under it.
 		mayGo := removable(withoutShared(cache), c.cache)
@@ -124,7 +128,7 @@ const archiveOverhead = 2048
 func (r CacheRecord) unpacked() Reclaimable {
 	size, known := r.Size.Get()
 	switch {
-	case r.hasNoBlob():
+	case r.isNoLayer():
 		return Reclaimable{size, known}
 	case r.Uncounted:
 		return Reclaimable{}
@@ -137,7 +141,7 @@ func (r CacheRecord) unpacked() Reclaimable {
 func (r CacheRecord) blob() (atMost Optional[int64]) {
 	size, known := r.Size.Get()
 	switch {
-	case r.hasNoBlob():
+	case r.isNoLayer():
 		return Known[int64](0)
 	case !known:
 		return Optional[int64]{}
@@ -148,9 +152,11 @@ func (r CacheRecord) blob() (atMost Optional[int64]) {
 	}
 }
 
-// hasNoBlob tells whether a record is a source of builds, such as their context, which
-// is no layer of an image.
-func (r CacheRecord) hasNoBlob() bool { return strings.HasPrefix(r.Type, "source.") }
+// isNoLayer tells whether a record is no layer of an image, but a source of builds, such
+// as their context, or what a step keeps for its next run.
+func (r CacheRecord) isNoLayer() bool {
+	return strings.HasPrefix(r.Type, "source.") || r.Type == "exec.cachemount"
+}
 
 // withoutBlobs takes off the blobs that the build cache goes on to hold: any record can
 // have the blob of any image's layer, unless it is known to be of one that stays.

@@ -135,7 +135,7 @@ type Volume struct {
 type CacheRecord struct {
 	ID      string
 	Parents []string
-	Type    string // "regular", "internal", "frontend", "source.local" and others
+	Type    string // "regular", "internal", "frontend", "source.local", "exec.cachemount" and others
 	InUse   bool   // by a build that runs
 	Shared  bool   // with an image
 	Size    Optional[int64]
@@ -143,6 +143,10 @@ type CacheRecord struct {
 	// Uncounted says that the record holds a layer that it took from an image, and that
 	// its Size leaves the unpacked layer out.
 	Uncounted bool
+
+	// Rewritten says that more than one step of a build may have written to the record.
+	// Graph drivers measure it but once.
+	Rewritten bool
 }
 
 // A State is what the engine calls a container's state.

@@ -30,11 +30,9 @@ func (h *host) mounted(f fate, isGone func(Container) bool) (byName int, unseen 
 	return byName, unseen
 }
 
-// What a mount by a name holds is one layer with all under it, whatever image that was
-// of: of layers that go and lie on each other, at most as many bytes as the largest pile
-// has. So it is with records of the build cache that are made from each other.
-
 // layersByName is how many bytes of the layers that go mounts by a name hold, at most.
+// Each holds one layer with all under it, whatever image that was of: of layers that go
+// and lie on each other, no more than the largest pile has.
 func (h *host) layersByName(f fate) int64 {
 	if f.byName == 0 {
 		return 0
@@ -57,40 +55,6 @@ func (h *host) layersByName(f fate) int64 {
 		}
 	}
 	return largest(tops, f.byName)
-}
-
-// recordsByName is how many bytes of records of the build cache mounts by a name hold,
-// at most.
-func (h *host) recordsByName(f fate, records []CacheRecord) int64 {
-	if f.byName == 0 {
-		return 0
-	}
-	byID, isParent := make(map[string]CacheRecord, len(records)), make(map[string]bool)
-	for _, record := range records {
-		byID[record.ID] = record
-		for _, parent := range record.Parents {
-			isParent[parent] = true
-		}
-	}
-	var piles []int64
-	for _, record := range records {
-		if isParent[record.ID] {
-			continue
-		}
-		bytes, work, seen := int64(0), []string{record.ID}, make(map[string]bool)
-		for len(work) > 0 {
-			id := work[len(work)-1]
-			work = work[:len(work)-1]
-			if !seen[id] {
-				seen[id] = true
-				size, _ := byID[id].Size.Get()
-				bytes += size
-				work = append(work, byID[id].Parents...)
-			}
-		}
-		piles = append(piles, bytes)
-	}
-	return largest(piles, f.byName)
 }
 
 // largest adds up the n largest.

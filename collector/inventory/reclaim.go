@@ -131,6 +131,7 @@ type host struct {
 	cache      Optional[[]CacheRecord]
 	untouched  fate               // of commands that leave images and containers alone
 	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
+	places     places             // of records of the cache
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
@@ -162,9 +163,20 @@ func newHost(inventory Inventory, store ImageStore) *host {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
 	h.layersKnown = imagesKnown && h.containersKnown && h.layers != nil && h.layers.unexamined(h.images) == 0
-	if !h.layersKnown {
-		return h
+	if h.layersKnown {
+		h.lookUp(find)
 	}
+	if cache, _ := h.cache.Get(); len(cache) > 0 {
+		if h.layersKnown {
+			h.candidates = h.match(cache)
+		}
+		h.places = h.placesOf(cache)
+	}
+	return h
+}
+
+// lookUp finds what there is to know of images whose layers are known.
+func (h *host) lookUp(find func(id string) int32) {
 	h.namesKnown = true
 	for _, image := range h.images {
 		_, known := image.Digested.Get()
@@ -176,10 +188,6 @@ func newHost(inventory Inventory, store ImageStore) *host {
 		}
 		h.parents = append(h.parents, find(image.Parent))
 	}
-	if cache, known := h.cache.Get(); known && len(cache) > 0 {
-		h.candidates = h.match(cache)
-	}
-	return h
 }
 
 // frees adds up what each part of a cleanup frees. A part without a bound is left

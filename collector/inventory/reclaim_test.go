@@ -238,6 +238,40 @@ func TestBuilderPrune(t *testing.T) {
 	y.frees(t, BuilderPruneAll, 111) // the engine says 1111, but an image has the shared one
 }
 
+// Records of the same size on layers of the same sizes may be of one layer: it counts
+// once, and not at all if one of them stays.
+func TestLayerOfSeveralRecords(t *testing.T) {
+	for _, test := range []struct {
+		records []CacheRecord
+		want    Reclaimable
+	}{
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "b", Size: Known[int64](20)}}, Reclaimable{20, false}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "b", Size: Known[int64](20), InUse: true}}, Reclaimable{0, false}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "b", Size: Known[int64](3)}, {ID: "on b", Parents: tag("b"), Size: Known[int64](20)}}, Reclaimable{43, true}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: Known[int64](3)}, {ID: "b", Size: Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: Known[int64](3)}}, Reclaimable{23, false}},
+		// A merge lies on whatever it was merged on.
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: Known[int64](20)}, {ID: "b", Size: Known[int64](3)}}, Reclaimable{23, false}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: Known[int64](20)}}, Reclaimable{27, true}},
+		// Contexts are no layers.
+		{[]CacheRecord{{ID: "a", Type: "source.local", Size: Known[int64](20)}, {ID: "b", Type: "source.local", Size: Known[int64](20)}}, Reclaimable{40, true}},
+		{[]CacheRecord{{ID: "a", Type: "source.local", Size: Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: Known[int64](20)}}, Reclaimable{20, false}},
+	} {
+		y := newYard(GraphDriver, "1.51")
+		for _, record := range test.records {
+			y.record(record)
+		}
+		if got := y.reclaim()[BuilderPrune]; got != test.want {
+			t.Errorf("%+v: %+v, want %+v", test.records, got, test.want)
+		}
+	}
+
+	y := newYard(Containerd, "1.51") // each has unpacked it for itself, and measured it anew
+	for _, id := range []string{"a", "b"} {
+		y.record(CacheRecord{ID: id, Type: "source.local", Size: Known[int64](20), Rewritten: true})
+	}
+	y.frees(t, BuilderPrune, 40)
+}
+
 // An image prune does not free a layer that the build cache holds as well; the builder
 // prune after it does.
 func TestSharedWithBuildCache(t *testing.T) {

@@ -72,6 +72,15 @@ func arbitraryCachedHost(raw []byte) cachedHost {
 			record.Size = Known[int64](0)
 		}
 		cache = append(cache, record)
+		if at%13 == 0 { // made anew, as without the cache
+			record.ID = fmt.Sprint("twin ", i)
+			host.layerOf[record.ID] = int32(i)
+			record.Uncounted, record.Size = false, layers[i].size
+			cache = append(cache, record)
+			if at%2 == 0 { // what comes next is made from it
+				recordOf[int32(i)] = record.ID
+			}
+		}
 	}
 	host.Cache = Known(host.share(cache))
 	return host

@@ -1,5 +1,5 @@
-// Idle is what runs in the containers of tests: it waits to be stopped, or exits
-// at once with the code that it is given.
+// Idle is what runs in the containers of tests: it waits to be stopped, exits at once
+// with the code that it is given or, given a path and a number, writes so many bytes.
 package main
 
 import (
@@ -10,6 +10,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 {
+		size, _ := strconv.Atoi(os.Args[2])
+		if os.WriteFile(os.Args[1], make([]byte, size), 0o644) != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 {
 		code, _ := strconv.Atoi(os.Args[1])
 		os.Exit(code)
