@@ -91,7 +91,9 @@ type Engine struct {
 
 	volumes     *answer[[]inventory.Volume] // without sizes
 	volumeSizes *answer[map[string]int64]   // by name
+	untouched   *memory[struct{}]           // volumes since they were measured, by name
 	cache       *answer[cacheList]
+	cachePrunes atomic.Int32       // that were seen, or may have been missed
 	usages      singleflight.Group // of the engine's own account, by what is asked of it
 
 	about    *about
@@ -137,6 +139,7 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 		about:      &about{},
 		layers:     newLayers(config.Pace.Change),
 		sizes:      newMemory[size](),
+		untouched:  newMemory[struct{}](),
 		stops:      newMemory[time.Time](),
 		names:      newMemory[inventory.Reference](),
 		prunes:     newPrunes(),
@@ -213,7 +216,7 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 	inv.Images = e.images.all()
 	if cacheKnown {
 		inv.Cache = inventory.Known(cache.records)
-		inv.CacheOutdated = cache.turn != e.images.currentTurn()
+		inv.CacheOutdated = e.isOutdated(cache)
 	}
 	records, containersKnown := e.containers.all().Get()
 	containers := slices.Clone(records)
@@ -253,6 +256,7 @@ func (e *Engine) endQuestions() {
 	e.containerSizes.Forget()
 	e.volumes.forget()
 	e.volumeSizes.forget()
+	e.untouched.forgetAll()
 	e.cache.forget()
 	e.layers.stop()
 }

@@ -2,33 +2,32 @@ package engine
 
 import "sync"
 
-// A memory keeps what looks at single things have shown, by their IDs.
+// A memory keeps what looks at things have shown, by their IDs, until it is told to
+// forget it.
 type memory[T any] struct {
-	mu    sync.Mutex
-	of    map[string]T
-	since map[string]*moment // it was last forgotten
-}
+	mu sync.Mutex
+	of map[string]T
 
-// A moment is what it is by its address.
-type moment struct{ _ byte }
+	// When things were forgotten, each at last or all, by the count of such moments.
+	moments   int
+	forgotten map[string]int
+	all       int
+}
 
 func newMemory[T any]() *memory[T] {
-	return &memory[T]{of: make(map[string]T), since: make(map[string]*moment)}
+	return &memory[T]{of: make(map[string]T), forgotten: make(map[string]int)}
 }
 
-// look begins a look at a thing. What it has shown is not kept if the thing was
+// look begins a look at things. What it has shown is not kept of a thing that was
 // forgotten meanwhile: it may have been as before.
-func (m *memory[T]) look(id string) (keep func(T)) {
+func (m *memory[T]) look() (keep func(id string, value T)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.since[id] == nil {
-		m.since[id] = new(moment)
-	}
-	began := m.since[id]
-	return func(value T) {
+	began := m.moments
+	return func(id string, value T) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.since[id] == began {
+		if m.forgotten[id] <= began && m.all <= began {
 			m.of[id] = value
 		}
 	}
@@ -45,24 +44,33 @@ func (m *memory[T]) forget(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.of, id)
-	delete(m.since, id)
+	m.moments++
+	m.forgotten[id] = m.moments
+	if len(m.forgotten) > 10000 { // looks that are under way show nothing then
+		m.forgetLooks()
+	}
 }
 
 func (m *memory[T]) forgetAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.of)
-	clear(m.since)
+	m.moments++
+	m.forgetLooks()
 }
 
-// keep forgets all but some.
+func (m *memory[T]) forgetLooks() {
+	m.all = m.moments
+	clear(m.forgotten)
+}
+
+// keep drops all but some.
 func (m *memory[T]) keep(isWanted map[string]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id := range m.since {
+	for id := range m.of {
 		if !isWanted[id] {
 			delete(m.of, id)
-			delete(m.since, id)
 		}
 	}
 }

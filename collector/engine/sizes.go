@@ -85,7 +85,7 @@ func (e *Engine) measureAll(ctx context.Context) error {
 
 func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 	api := e.connection.current()
-	keep := e.sizes.look(c.ID)
+	keep := e.sizes.look()
 	inspected, _, err := api.ContainerInspectWithRaw(ctx, c.ID, true)
 	measured := size{stopped: c.State.Stopped(), stoppedAt: c.StoppedAt}
 	switch {
@@ -94,7 +94,7 @@ func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 		// for which the containerd store gives the same answer.
 		inspected, err = api.ContainerInspect(ctx, c.ID)
 		if err == nil && inspected.ContainerJSONBase != nil && inspected.State != nil && inspected.State.Status == container.StateDead {
-			keep(measured)
+			keep(c.ID, measured)
 			return nil
 		}
 		e.sizes.forget(c.ID)
@@ -109,7 +109,7 @@ func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 		if all := inspected.SizeRootFs; all != nil && *all >= measured.bytes {
 			measured.image = inventory.Known(*all - measured.bytes)
 		}
-		keep(measured)
+		keep(c.ID, measured)
 		return nil
 	}
 	e.sizes.forget(c.ID) // −1 is the engine's "unknown"

@@ -80,7 +80,7 @@ func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Contain
 
 // lookAtContainer looks at one container, which may be gone.
 func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked inventory.Container, there bool, err error) {
-	keepStop, keepName := e.stops.look(id), e.names.look(id)
+	keepStop, keepName := e.stops.look(), e.names.look()
 	inspected, err := e.connection.current().ContainerInspect(ctx, id)
 	if cerrdefs.IsNotFound(err) {
 		e.containers.update(id)
@@ -94,10 +94,10 @@ func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked invento
 	}
 	looked = translateInspectedContainer(inspected)
 	if at, known := looked.StoppedAt.Get(); known {
-		keepStop(at)
+		keepStop(id, at)
 	}
 	if from, known := looked.CreatedFrom.Get(); known {
-		keepName(from)
+		keepName(id, from)
 	}
 	e.containers.update(id, looked)
 	return looked, true, nil

@@ -66,13 +66,18 @@ func (e *Engine) listVolumes(ctx context.Context) inventory.Optional[[]inventory
 func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[string]int64] {
 	return ask(e.journal, question{kind: kindVolumes, act: "measure volumes", endpoint: "/system/df"}, func() (map[string]int64, error) {
 		usage, err := e.diskUsage(ctx, types.VolumeObject)
-		sizes := make(map[string]int64)
+		if err != nil {
+			return nil, err
+		}
+		sizes, isThere := make(map[string]int64), make(map[string]bool)
 		for _, v := range usage.Volumes {
 			if v != nil && v.UsageData != nil && v.UsageData.Size >= 0 { // −1 is "not available"
-				sizes[v.Name] = v.UsageData.Size
+				sizes[v.Name], isThere[v.Name] = v.UsageData.Size, true
+				usage.keepUntouched(v.Name, struct{}{})
 			}
 		}
-		return sizes, err
+		e.untouched.keep(isThere)
+		return sizes, nil
 	})
 }
 
@@ -80,8 +85,13 @@ func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[stri
 // shares it.
 type cacheList struct {
 	records []inventory.CacheRecord
-	turn    int // of the images when it was asked for
+	asked   turns
 }
+
+// Turns tell apart the moments between which the build cache has changed for certain.
+type turns struct{ images, prunes int }
+
+func (e *Engine) turns() turns { return turns{e.images.currentTurn(), int(e.cachePrunes.Load())} }
 
 func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
 	return ask(e.journal, question{kind: kindBuildCache, act: "list the build cache", endpoint: "/system/df"}, func() (cacheList, error) {
@@ -90,19 +100,16 @@ func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
 			return cacheList{}, err
 		}
 		records, err := translateCache(usage.BuildCache)
-		return cacheList{records, usage.turn}, err
+		return cacheList{records, usage.asked}, err
 	})
 }
 
-// cacheIsOutdated tells whether an image has come or gone since the build cache was
-// asked for, by what is known of images now.
-func (e *Engine) cacheIsOutdated() bool {
-	cache, known := e.cache.get().Get()
-	return known && cache.turn != e.images.currentTurn()
-}
+// isOutdated tells whether an image has come or gone since the build cache was asked for,
+// by what is known of images now, or the cache was pruned.
+func (e *Engine) isOutdated(cache cacheList) bool { return cache.asked != e.turns() }
 
 func (e *Engine) askCache(ctx context.Context) {
-	if e.cacheIsOutdated() {
+	if cache, known := e.cache.get().Get(); known && e.isOutdated(cache) {
 		e.cache.Change()
 	}
 	e.cache.Ask(ctx)
@@ -119,21 +126,22 @@ func (e *Engine) diskUsage(ctx context.Context, part types.DiskUsageObject) (acc
 	}
 	usage, err, _ := e.usages.Do(key, func() (any, error) {
 		for {
-			turn := e.images.currentTurn()
+			asked, keepUntouched := e.turns(), e.untouched.look()
 			usage, err := api.DiskUsage(ctx, options)
 			// Before API 1.42 somebody else's question makes ours fail.
 			if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") || !sleep(ctx, time.Second) {
-				return account{usage, turn}, err
+				return account{usage, asked, keepUntouched}, err
 			}
 		}
 	})
 	return usage.(account), err
 }
 
-// An account is the engine's own, asked for at some turn of the images.
+// An account is the engine's own.
 type account struct {
 	types.DiskUsage
-	turn int
+	asked         turns
+	keepUntouched func(volume string, _ struct{})
 }
 
 // volumesOf puts together what is known of volumes.
@@ -146,7 +154,8 @@ func (e *Engine) volumesOf() inventory.Optional[[]inventory.Volume] {
 	volumes := make([]inventory.Volume, 0, len(list))
 	for _, v := range list {
 		if bytes, known := sizes[v.Name]; known {
-			v.Size = inventory.Known(bytes)
+			_, untouched := e.untouched.get(v.Name)
+			v.Size, v.Touched = inventory.Known(bytes), !untouched
 		} else if v.Local {
 			e.volumeSizes.Change()
 		}

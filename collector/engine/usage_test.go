@@ -281,6 +281,31 @@ func TestCacheOutdated(t *testing.T) {
 	take(false)
 }
 
+// A prune of the build cache leaves nothing to tell of it until it is asked for again.
+func TestCachePruned(t *testing.T) {
+	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
+	e.config.BuildCache = true
+	e.cache.CallCheap(0)
+	goOn := make(chan struct{}, 1)
+	h.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
+		<-goOn
+		fmt.Fprint(w, `{"BuildCache":[{"ID":"a","Type":"regular","Size":7}]}`)
+	})
+	isKnown := func(isOutdated bool) func() bool {
+		return func() bool {
+			inv := takeInventory(e)
+			_, known := inv.Cache.Get()
+			return known && inv.CacheOutdated == isOutdated
+		}
+	}
+	goOn <- struct{}{}
+	eventually(t, "a list of the build cache", isKnown(false))
+	h.change(func() {}, "builder prune x")
+	eventually(t, "that it is outdated", isKnown(true))
+	close(goOn)
+	eventually(t, "another list", isKnown(false))
+}
+
 // "docker cp" changes a stopped container, also where it only reads, and so does a start
 // that fails: they make mount points in it.
 func TestChangedThoughStopped(t *testing.T) {
@@ -299,6 +324,59 @@ func TestChangedThoughStopped(t *testing.T) {
 		if asked(h.Fake, action) == 0 || asked(h.Fake, kind) == 0 {
 			t.Errorf("the engine is not asked for the event %s", event)
 		}
+	}
+}
+
+// A size of a volume is no longer sure once a container has left it, until it is measured
+// anew, which takes its time.
+func TestTouchedVolume(t *testing.T) {
+	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
+	e.config.Volumes = true
+	measuring, goOn := make(chan struct{}, 9), make(chan struct{})
+	h.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
+		measuring <- struct{}{}
+		<-goOn
+		fmt.Fprint(w, `{"Volumes":[{"Name":"database","UsageData":{"Size":7}},{"Name":"other","UsageData":{"Size":7}}]}`)
+	})
+	touched := func() (volume inventory.Volume) {
+		volumes, _ := takeInventory(e).Volumes.Get()
+		if i := slices.IndexFunc(volumes, func(v inventory.Volume) bool { return v.Name == "database" }); i >= 0 {
+			volume = volumes[i]
+		}
+		return volume
+	}
+	isMeasured := func(isTouched bool) func() bool {
+		return func() bool {
+			volume := touched()
+			return volume.Size == inventory.Known[int64](7) && volume.Touched == isTouched
+		}
+	}
+	leave := func() {
+		e.untouched.mu.Lock()
+		before := e.untouched.moments
+		e.untouched.mu.Unlock()
+		h.change(func() {}, "volume unmount database")
+		eventually(t, "the event", func() bool {
+			e.untouched.mu.Lock()
+			defer e.untouched.mu.Unlock()
+			return e.untouched.moments > before
+		})
+	}
+
+	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
+	leave()
+	goOn <- struct{}{}
+	eventually(t, "a size from before the container left", isMeasured(true))
+	goOn <- struct{}{}
+	eventually(t, "another one", isMeasured(false))
+	leave()
+	if !isMeasured(true)() {
+		t.Errorf("%+v, want it touched", touched())
+	}
+	close(goOn)
+	eventually(t, "a third one", isMeasured(false))
+	if asked(h.Fake, "unmount") == 0 {
+		t.Errorf("the engine is not asked for the event")
 	}
 }
 
@@ -322,11 +400,14 @@ func TestChangedWhileMeasured(t *testing.T) {
 	})
 	h.change(func() {}, "container extract-to-dir c2")
 	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
+	e.sizes.mu.Lock()
+	before := e.sizes.moments
+	e.sizes.mu.Unlock()
 	h.change(func() {}, "container extract-to-dir c2")
 	eventually(t, "the event", func() bool {
 		e.sizes.mu.Lock()
 		defer e.sizes.mu.Unlock()
-		return e.sizes.since["c2"] == nil
+		return e.sizes.moments > before
 	})
 	close(goOn)
 	var size inventory.Optional[int64]
@@ -481,7 +562,7 @@ func TestSizeWhileItRan(t *testing.T) {
 		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited}, false},
 		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Exited, StoppedAt: at}, false},
 	} {
-		e.sizes.look("")(size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
+		e.sizes.look()("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
 		if _, known := e.lastSize(test.now); known != test.same {
 			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
 		}

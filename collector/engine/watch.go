@@ -140,6 +140,7 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 		events.ActionCreate, events.ActionStart, events.ActionRestart, events.ActionStop, events.ActionDie, events.ActionPause,
 		events.ActionUnPause, events.ActionDestroy, events.ActionExtractToDir, events.ActionArchivePath, events.ActionRemove, events.ActionCommit, events.ActionPull,
 		events.ActionTag, events.ActionUnTag, events.ActionDelete, events.ActionImport, events.ActionLoad, events.ActionPrune,
+		events.ActionUnmount,    // of a volume, by a container that may have written to it
 		events.ActionDisconnect, // all that tells of a start that failed, and that may have made mount points
 	} {
 		options.Filters.Add("event", string(action))
@@ -172,6 +173,10 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 		e.containers.Change()
 		e.stops.forgetAll()
 		e.sizes.forgetAll()
+		e.untouched.forgetAll()
+		e.volumeSizes.Change()
+		e.cachePrunes.Add(1)
+		e.cache.Change()
 	}
 	stream.opened = true
 	for {
@@ -189,9 +194,13 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 func (e *Engine) hear(event events.Message) {
 	switch event.Type {
 	case events.VolumeEventType:
-		e.volumes.Change()
+		if event.Action != events.ActionUnmount {
+			e.volumes.Change()
+		}
 		e.volumeSizes.Change()
+		e.untouched.forget(event.Actor.ID)
 	case events.BuilderEventType:
+		e.cachePrunes.Add(1)
 		e.cache.Change()
 	}
 	if event.Action == events.ActionPrune {

@@ -21,7 +21,7 @@ type Inventory struct {
 	Prunes      []Prune
 
 	// CacheOutdated says that an image came or went since the list of the cache was
-	// made, so that which records images share is not known.
+	// made, so that which records images share is not known, or that the cache was pruned.
 	CacheOutdated bool
 }
 
@@ -127,8 +127,10 @@ type Volume struct {
 	Anonymous bool // made without a name (label com.docker.volume.anonymous, from Engine 23 on)
 	Local     bool // of the local driver and without options: its data is in the engine's root
 
-	// Size is what its files add up to in bytes; unknown unless it is Local.
-	Size Optional[int64]
+	// Size is what its files added up to in bytes; unknown unless it is Local. A container
+	// may have written to them since then if it was Touched.
+	Size    Optional[int64]
+	Touched bool
 }
 
 // A CacheRecord is one record of BuildKit's cache: what a step of a build has made.

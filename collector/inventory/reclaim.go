@@ -255,7 +255,11 @@ func (h *host) volumesFreed(s scope, isGone func(Container) bool) Optional[Recla
 	sum := Reclaimable{Exact: true}
 	for _, volume := range volumes {
 		if volume.Local && (volume.Anonymous || s == all) && !used[volume.Name] {
-			sum = sum.plusOptional(volume.Size)
+			size := volume.Size
+			if volume.Touched {
+				size = Optional[int64]{}
+			}
+			sum = sum.plusOptional(size)
 		}
 	}
 	return Known(sum)

@@ -217,6 +217,19 @@ func TestVolumePrune(t *testing.T) {
 	}
 }
 
+// What a container may have written to since it was measured is not counted.
+func TestTouchedVolume(t *testing.T) {
+	y := newYard(GraphDriver, "1.51")
+	y.volume("a", true, true, 20)
+	y.volume("b", true, true, 3)
+	volumes, _ := y.inventory.Volumes.Get()
+	volumes[0].Touched = true
+	y.atLeast(t, VolumePrune, 3)
+	if got := DiskUsage(y.inventory)[Volumes]; got != 23 {
+		t.Errorf("volumes take %d bytes, want 23 as they were measured", got)
+	}
+}
+
 func TestBuilderPrune(t *testing.T) {
 	y := newYard(GraphDriver, "1.51")
 	record := func(id string, size int64, change func(*CacheRecord)) {
