@@ -38,22 +38,28 @@ func TestExact(t *testing.T) {
 	for _, kind := range enginetest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
+			var mu sync.Mutex
 			all := make(map[string][]outcome)
-			for i := range hosts {
-				t.Run(fmt.Sprint("host", i), func(t *testing.T) { // ends its engine
-					h := newExactHost(t, kind)
-					h.withoutBuildKit = i%3 == 1
-					h.change()
-					h.removeUnused()
-					for _, i := range h.random.Perm(len(cleanups())) {
-						command := cleanups()[i]
+			t.Run("hosts", func(t *testing.T) { // ends with the last of them
+				for i := range hosts {
+					t.Run(fmt.Sprint(i), func(t *testing.T) {
+						t.Parallel()
+						h := newExactHost(t, kind)
+						h.withoutBuildKit = i%3 == 1
 						h.change()
-						if o, ran := h.cleanUp(command); ran {
-							all[command] = append(all[command], o)
+						h.removeUnused()
+						for _, i := range h.random.Perm(len(cleanups())) {
+							command := cleanups()[i]
+							h.change()
+							if o, ran := h.cleanUp(command); ran {
+								mu.Lock()
+								all[command] = append(all[command], o)
+								mu.Unlock()
+							}
 						}
-					}
-				})
-			}
+					})
+				}
+			})
 			for _, command := range cleanups() {
 				if len(all[command]) > 0 {
 					report(fmt.Sprintf("%s | `%s`", kind, command), "%s", summary(all[command]))
@@ -226,19 +232,23 @@ func (h *exactHost) buildSome(build func(string, ...string) string, args ...stri
 		number := h.random.IntN(30)
 		file := fmt.Sprintf("data%d", number)
 		size := rand.New(rand.NewPCG(uint64(number), 1)).IntN(300_000)
-		switch h.random.IntN(5) {
+		switch h.random.IntN(8) {
 		case 0:
 			file, size = "empty", 0
 		case 1:
 			lines = append(lines, fmt.Sprintf("WORKDIR /work%d", number%3))
 		case 2:
 			lines = append(lines, fmt.Sprintf("LABEL number=%d", number))
+		case 3:
+			lines = append(lines, fmt.Sprintf(`RUN ["/idle", "/ran%d", "%d"]`, number%3, h.random.IntN(100_000)))
+		case 4:
+			lines = append(lines, fmt.Sprintf(`RUN ["/idle", "/data%d", "-1"]`, h.random.IntN(30)))
 		}
 		h.file(file, size, number)
 		lines = append(lines, fmt.Sprintf("COPY %s /%s", file, file))
 	}
 	h.built.from, h.built.context, h.built.dockerfile = from, h.Context, strings.Join(lines, "\n")
-	build(h.built.dockerfile, args...)
+	build(h.built.dockerfile, append(args, "--network=none")...)
 	return nil
 }
 
@@ -251,7 +261,7 @@ func (h *exactHost) buildAgain(args ...string) error {
 	}
 	h.newContext(h.built.context)
 	defer func() { h.Context = "context" }()
-	h.BuildKit(h.built.dockerfile, args...)
+	h.BuildKit(h.built.dockerfile, append(args, "--network=none")...)
 	return nil
 }
 

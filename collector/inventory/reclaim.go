@@ -131,7 +131,7 @@ type host struct {
 	cache      Optional[[]CacheRecord]
 	untouched  fate               // of commands that leave images and containers alone
 	candidates map[string][]int32 // the layers that a record of the cache can be of, by its ID
-	places     places             // of records of the cache
+	places     places             // of records of the cache of graph drivers
 	packed     int64              // bytes of layers that are not unpacked in all images that have them
 
 	containersKnown bool
@@ -170,7 +170,9 @@ func newHost(inventory Inventory, store ImageStore) *host {
 		if h.layersKnown {
 			h.candidates = h.match(cache)
 		}
-		h.places = h.placesOf(cache)
+		if store != Containerd {
+			h.places = h.placesOf(cache)
+		}
 	}
 	return h
 }

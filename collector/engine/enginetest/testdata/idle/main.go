@@ -1,5 +1,6 @@
 // Idle is what runs in the containers of tests: it waits to be stopped, exits at once
-// with the code that it is given or, given a path and a number, writes so many bytes.
+// with the code that it is given or, given a path and a number, writes so many bytes, or
+// removes what is there if the number is negative.
 package main
 
 import (
@@ -12,7 +13,9 @@ import (
 func main() {
 	if len(os.Args) > 2 {
 		size, _ := strconv.Atoi(os.Args[2])
-		if os.WriteFile(os.Args[1], make([]byte, size), 0o644) != nil {
+		if size < 0 {
+			os.RemoveAll(os.Args[1])
+		} else if os.WriteFile(os.Args[1], make([]byte, size), 0o644) != nil {
 			os.Exit(1)
 		}
 		return
