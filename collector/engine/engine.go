@@ -103,6 +103,7 @@ type Engine struct {
 	hints    *hints
 	isUp     atomic.Bool // it answered when last asked
 	watching atomic.Bool // it tells its events, now
+	listens  atomic.Bool // somebody wants to hear them
 
 	mu sync.Mutex // one inventory at a time
 }
@@ -210,14 +211,9 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 		}
 	})
 	wg.Wait()
-	inv.Volumes = e.volumesOf()
 
 	cache, cacheKnown := e.cache.get().Get()
 	inv.Images = e.images.all()
-	if cacheKnown {
-		inv.Cache = inventory.Known(cache.records)
-		inv.CacheOutdated = e.isOutdated(cache)
-	}
 	records, containersKnown := e.containers.all().Get()
 	containers := slices.Clone(records)
 	if containersKnown {
@@ -232,6 +228,11 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 	wg.Wait()
 	if containersKnown {
 		inv.Containers = inventory.Known(containers)
+	}
+	inv.Volumes = e.volumesOf() // what containers did that have gone meanwhile is heard by now
+	if cacheKnown {
+		inv.Cache = inventory.Known(cache.records)
+		inv.CacheOutdated = e.isOutdated(cache)
 	}
 }
 

@@ -8,7 +8,8 @@ type memory[T any] struct {
 	mu sync.Mutex
 	of map[string]T
 
-	// When things were forgotten, each at last or all, by the count of such moments.
+	// Each time something is forgotten has a number: here are the last one, that of each
+	// thing, and that of all.
 	moments   int
 	forgotten map[string]int
 	all       int

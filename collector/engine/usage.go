@@ -105,11 +105,18 @@ func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
 }
 
 // isOutdated tells whether an image has come or gone since the build cache was asked for,
-// by what is known of images now, or the cache was pruned.
-func (e *Engine) isOutdated(cache cacheList) bool { return cache.asked != e.turns() }
+// by what is known of images now, or the cache was pruned, or may have been.
+func (e *Engine) isOutdated(cache cacheList) bool {
+	return cache.asked != e.turns() || e.isDeaf(e.cache.Question)
+}
+
+// isDeaf tells whether an answer may be old, and nobody would have heard of a change.
+func (e *Engine) isDeaf(q *pace.Question) bool {
+	return e.listens.Load() && !e.watching.Load() && !q.IsCheap()
+}
 
 func (e *Engine) askCache(ctx context.Context) {
-	if cache, known := e.cache.get().Get(); known && e.isOutdated(cache) {
+	if cache, known := e.cache.get().Get(); known && cache.asked != e.turns() {
 		e.cache.Change()
 	}
 	e.cache.Ask(ctx)
@@ -155,7 +162,7 @@ func (e *Engine) volumesOf() inventory.Optional[[]inventory.Volume] {
 	for _, v := range list {
 		if bytes, known := sizes[v.Name]; known {
 			_, untouched := e.untouched.get(v.Name)
-			v.Size, v.Touched = inventory.Known(bytes), !untouched
+			v.Size, v.Touched = inventory.Known(bytes), !untouched || e.isDeaf(e.volumeSizes.Question)
 		} else if v.Local {
 			e.volumeSizes.Change()
 		}

@@ -281,6 +281,27 @@ func TestCacheOutdated(t *testing.T) {
 	take(false)
 }
 
+// Who would hear events, but is not told them, trusts no old account.
+func TestDeaf(t *testing.T) {
+	e, _, _ := serveAll(t, "api-1.51-graphdriver")
+	trusts := func(want bool) {
+		t.Helper()
+		inv := takeInventory(e)
+		volumes, known := inv.Volumes.Get()
+		if !known || len(volumes) == 0 || volumes[0].Touched == want || inv.CacheOutdated == want {
+			t.Errorf("touched: %+v, outdated: %v; want neither: %v", volumes, inv.CacheOutdated, want)
+		}
+	}
+	trusts(true)
+	e.listens.Store(true)
+	trusts(true) // it is asked with each scrape
+	e.volumeSizes.CallCheap(0)
+	e.cache.CallCheap(0)
+	trusts(false)
+	e.watching.Store(true)
+	trusts(true)
+}
+
 // A prune of the build cache leaves nothing to tell of it until it is asked for again.
 func TestCachePruned(t *testing.T) {
 	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})

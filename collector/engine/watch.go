@@ -39,6 +39,7 @@ const (
 // Watch keeps what is known up to date between the scrapes, until ctx ends.
 // Without it everything is still told, but dear answers are older.
 func (e *Engine) Watch(ctx context.Context) {
+	e.listens.Store(true)
 	var wg sync.WaitGroup
 	wg.Go(func() { e.follow(ctx) })
 	wg.Go(func() { e.look(ctx) })
@@ -174,7 +175,6 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 		e.stops.forgetAll()
 		e.sizes.forgetAll()
 		e.untouched.forgetAll()
-		e.volumeSizes.Change()
 		e.cachePrunes.Add(1)
 		e.cache.Change()
 	}
@@ -194,10 +194,10 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 func (e *Engine) hear(event events.Message) {
 	switch event.Type {
 	case events.VolumeEventType:
-		if event.Action != events.ActionUnmount {
+		if event.Action != events.ActionUnmount { // one that crashes again and again would have all volumes measured as often
 			e.volumes.Change()
+			e.volumeSizes.Change()
 		}
-		e.volumeSizes.Change()
 		e.untouched.forget(event.Actor.ID)
 	case events.BuilderEventType:
 		e.cachePrunes.Add(1)
