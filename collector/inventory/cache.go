@@ -199,8 +199,14 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 	}
 	certain, possible := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	var open []CacheRecord
+	isClear := true // which records survive
 	for _, record := range cache {
 		candidates := h.candidates[record.ID]
+		isGoing := func(at int32) bool { return f.going[at] }
+		isStaying := func(at int32) bool { return !f.going[at] }
+		if record.Shared && survives[record.ID] && slices.ContainsFunc(candidates, isGoing) && slices.ContainsFunc(candidates, isStaying) {
+			isClear = false
+		}
 		switch {
 		case record.Shared && !survives[record.ID]: // it goes with the images
 		case h.store == Containerd && !record.Uncounted: // it has unpacked one for itself
@@ -218,11 +224,19 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 	}
 
 	var atLeast, all int64
+	var guessed int64                           // of those that are not certainly held
+	isGuess := false                            // what is held
 	down := make([]int64, len(h.layers.layers)) // of each layer and those under it, what may be held beside what certainly is
 	for at, layer := range h.layers.layers {
 		size, _ := layer.size.Get()
 		if layer.under != bottom {
 			down[at] = down[layer.under]
+		}
+		if f.going[at] && layer.guessed {
+			isGuess = isGuess || certain[at] || possible[at]
+			if !certain[at] {
+				guessed += size
+			}
 		}
 		switch {
 		case !f.going[at]:
@@ -233,7 +247,7 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 			down[at] += size
 		}
 	}
-	var largest int64
+	var sum int64
 	for _, record := range open {
 		most := int64(0)
 		for _, at := range h.candidates[record.ID] {
@@ -242,11 +256,14 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 		if len(h.candidates[record.ID]) == 0 && record.Shared {
 			most = all
 		}
-		largest += most
+		sum += most
 	}
-	atMost := min(largest, all)
+	atMost := min(sum, all)
 	freed.Bytes = max(0, freed.Bytes-atLeast-atMost)
-	freed.Exact = freed.Exact && atMost == 0
+	freed.Exact = freed.Exact && atMost == 0 && isClear
+	if isGuess {
+		return freed.without(guessed)
+	}
 	return freed
 }
 
@@ -281,10 +298,13 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 
 	fits := func(record CacheRecord, at int32) bool {
 		size, sizeKnown := record.Size.Get()
-		layerSize, known := h.layers.layers[at].size.Get()
+		layer := h.layers.layers[at]
+		layerSize, known := layer.size.Get()
 		switch {
 		case isListed[at] != record.Shared:
 			return false
+		case layer.guessed:
+			return true
 		case h.store == Containerd: // its size is that of the layer's blob
 			return !known || !sizeKnown || size <= layerSize+archiveOverhead
 		default:

@@ -222,8 +222,8 @@ func shuffle[T any](random *rand.Rand, values []T) []T {
 	return values
 }
 
-// layerBytes is the size of a diff, which tells it from all others.
-func layerBytes(diff int) int64 { return int64(1000*diff + diff%3) }
+// layerBytes is the size of a diff, which tells it from all others. One has no bytes.
+func layerBytes(diff int) int64 { return int64(1000*diff+diff%3) % 4001 }
 
 // arbitraryContents are few diffs in many orders, so that layers are shared.
 func arbitraryContents(raw []byte) map[string]Content {
@@ -281,9 +281,9 @@ func arbitraryHost(raw []byte) Inventory {
 	for i := range 4 {
 		volumes = append(volumes, Volume{Name: fmt.Sprint("volume ", i), Anonymous: at(i)%2 == 0, Local: true, Size: Known(int64(at(i + 1)))})
 	}
-	var cache []CacheRecord
+	var cache []CacheRecord // of sizes that nothing else has, or they may be of one layer
 	for i := range at(2) % 6 {
-		record := CacheRecord{ID: fmt.Sprint("record ", i), Type: []string{"regular", "internal", "frontend", "source.local"}[at(i)%4], InUse: at(i+6)%5 == 0, Size: Known(int64(at(i + 8)))}
+		record := CacheRecord{ID: fmt.Sprint("record ", i), Type: []string{"regular", "internal", "frontend", "source.local"}[at(i)%4], InUse: at(i+6)%5 == 0, Size: Known(int64(10_000 + 8*at(i+8) + i))}
 		if i > 0 {
 			record.Parents = []string{fmt.Sprint("record ", at(i)%i)}
 		}

@@ -41,6 +41,10 @@ type layer struct {
 	under int32 // none: bottom
 	diff  int32 // what it holds: the same diff can lie on several layers
 	size  Optional[int64]
+
+	// guessed says that other layouts give another size to the layer, or to some under it
+	// and to some on it.
+	guessed bool
 }
 
 const bottom = -1 // under the first layer; the top of an image without layers
@@ -53,8 +57,8 @@ const emptyDiff = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf
 // The history does not say which of its steps of size 0 are layers. Where several
 // layouts are possible it takes one at which the layers that images share have one
 // size: what sets of images hold and free adds up the same with each of them, unless
-// a border between two images lies within such a gap. Layers whose size nothing
-// settles have none.
+// a border between two images lies within such a gap (see gap). Layers whose size
+// nothing settles have none.
 //
 // The list is of the containerd store, at a time when it held these images and no
 // others: there it tells what the compressed copies of layers weigh. Without it that
@@ -152,8 +156,19 @@ func (l *Layers) measure(chains []chain) {
 			unclear[at] = true
 		}
 	}
-	for _, c := range chains {
-		if !l.place(c.layers, c.likely()) && !l.place(c.layers, c.steps()) && c.isSound() {
+	placed := make(map[int][]int64) // the history that a chain was placed by
+	free := make([]bool, len(l.layers))
+	for i, c := range chains {
+		for _, at := range c.layers {
+			_, known := l.layers[at].size.Get()
+			free[at] = free[at] || !known && !c.isDefinite()
+		}
+		for _, history := range [][]int64{c.likely(), c.steps()} {
+			if placed[i] == nil && l.place(c.layers, history) {
+				placed[i] = history
+			}
+		}
+		if placed[i] == nil && c.isSound() {
 			blur(c)
 		}
 	}
@@ -170,6 +185,28 @@ func (l *Layers) measure(chains []chain) {
 			l.layers[at].size = Optional[int64]{}
 		}
 	}
+	for some := true; some; {
+		some = false
+		for i, history := range placed {
+			some = l.settle(chains[i].layers, history, free) || some
+		}
+	}
+	for _, c := range chains {
+		isFree := func(at int32) bool { return free[at] }
+		first := slices.IndexFunc(c.layers, isFree)
+		if first < 0 {
+			continue
+		}
+		for at := c.layers[len(c.layers)-1]; ; at = l.layers[at].under {
+			l.layers[at].guessed = l.layers[at].guessed || free[at]
+			if at == c.layers[first] {
+				break
+			}
+			if under := l.layers[at].under; l.layers[at].guessed {
+				l.layers[under].guessed = true
+			}
+		}
+	}
 }
 
 // place gives the layers of a chain their sizes: an order-keeping choice of the
@@ -181,17 +218,7 @@ func (l *Layers) place(chain []int32, history []int64) (done bool) {
 		size, known := l.layers[chain[i]].size.Get()
 		return !known || size == history[j]
 	}
-	// possible[i][j]: the layers from i on can be the entries from j on.
-	possible := make([][]bool, n+1)
-	for i := range possible {
-		possible[i] = make([]bool, m+1)
-	}
-	possible[n][m] = true
-	for i := n; i >= 0; i-- {
-		for j := m - 1; j >= 0; j-- {
-			possible[i][j] = history[j] == 0 && possible[i][j+1] || i < n && fits(i, j) && possible[i+1][j+1]
-		}
-	}
+	possible := layouts(n, m, history, fits)
 	if !possible[0][0] {
 		return false
 	}
@@ -204,6 +231,76 @@ func (l *Layers) place(chain []int32, history []int64) (done bool) {
 		j++
 	}
 	return true
+}
+
+// settle finds which layers of a chain can have but one size, if those that are free can
+// have any, and takes their freedom. It tells whether there was one.
+func (l *Layers) settle(chain []int32, history []int64, free []bool) (some bool) {
+	n, m := len(chain), len(history)
+	fits := func(i, j int) bool {
+		size, known := l.layers[chain[i]].size.Get()
+		return !known || free[chain[i]] || size == history[j]
+	}
+	possible := layouts(n, m, history, fits)
+	// reached[j]: the layers under i can be the entries before j.
+	reached := make([]bool, m+1)
+	reached[0] = true
+	for i, at := range chain {
+		size, _ := l.layers[at].size.Get()
+		isSettled := true
+		next := make([]bool, m+1)
+		for j := range m {
+			reached[j+1] = reached[j+1] || reached[j] && history[j] == 0
+			if reached[j] && fits(i, j) && possible[i+1][j+1] {
+				next[j+1] = true
+				isSettled = isSettled && history[j] == size
+			}
+		}
+		reached = next
+		if isSettled && free[at] {
+			free[at], some = false, true
+		}
+	}
+	return some
+}
+
+// layouts finds which layers can be which entries of a history, if it leaves out none but
+// zeros: from the layer i on, those from the entry j on.
+func layouts(n, m int, history []int64, fits func(i, j int) bool) (possible [][]bool) {
+	possible = make([][]bool, n+1)
+	for i := range possible {
+		possible[i] = make([]bool, m+1)
+	}
+	possible[n][m] = true
+	for i := n; i >= 0; i-- {
+		for j := m - 1; j >= 0; j-- {
+			possible[i][j] = history[j] == 0 && possible[i][j+1] || i < n && fits(i, j) && possible[i+1][j+1]
+		}
+	}
+	return possible
+}
+
+// gap is how many bytes of marked layers may be those of others: where a border between
+// images, or between what is marked and what is not, lies among layers of guessed sizes.
+func (l *Layers) gap(marks []bool) (bytes int64) {
+	isOpen, hasGuess := false, make([]bool, len(l.layers)) // on it
+	for at, layer := range l.layers {
+		if !layer.guessed {
+			continue
+		}
+		if under := layer.under; under != bottom && l.layers[under].guessed {
+			isOpen = isOpen || marks[at] != marks[under] || marks[at] && hasGuess[under]
+			hasGuess[under] = true
+		}
+		if marks[at] {
+			size, _ := layer.size.Get()
+			bytes += size
+		}
+	}
+	if !isOpen {
+		return 0
+	}
+	return bytes
 }
 
 // top is the uppermost layer of an image, if it was looked at.

@@ -5,24 +5,25 @@ package inventory
 // each of them, but the disk of a graph driver has it once.
 //
 // A record does not say which layer it is. But two that are of one layer have the same
-// size, and lie on layers of the same sizes.
+// size, as far as it can be told, and lie on layers of the same sizes.
 
-// A spot is a size on a place.
+// A place is what a layer lies on, by the sizes of all layers under it.
+const (
+	anywhere = int32(iota) // it cannot be told
+	ground                 // on nothing; other places have higher numbers
+)
+
+// A spot is where a layer is: on a place, as large as it is.
 type spot struct {
 	place int32
 	size  int64
 }
 
-// Places are what records of the cache lie on. Each but the first two is a spot, too.
+// Places are those of records of the build cache.
 type places struct {
-	of    map[string]int32 // each record, by its ID
-	spots []spot           // by place
+	of    map[string]int32 // by the record's ID
+	spots []spot           // by place, above ground: the uppermost of the layers under it
 }
-
-const (
-	anywhere = int32(iota) // it cannot be told
-	ground                 // on nothing
-)
 
 func (h *host) placesOf(cache []CacheRecord) places {
 	byID := make(map[string]CacheRecord, len(cache))
@@ -68,72 +69,114 @@ func (h *host) layerSize(record CacheRecord) Optional[int64] {
 	switch candidates := h.candidates[record.ID]; {
 	case !record.Uncounted && !record.Rewritten:
 		return record.Size
-	case record.Shared && len(candidates) == 1:
+	case record.Shared && len(candidates) == 1 && !h.layers.layers[candidates[0]].guessed:
 		return h.layers.layers[candidates[0]].size
 	default:
 		return Optional[int64]{}
 	}
 }
 
+// A group are records of the cache of one size that hold layers.
+type group struct {
+	records  int
+	places   map[int32]bool // of these, but for those that can be anywhere
+	taken    map[int32]bool // places of others, which keep their layers
+	anywhere int            // others of which each can have taken any place
+}
+
+// layers is how many layers go with the records for certain. Those that can be anywhere
+// may be of one that is counted, or taken.
+func (g *group) layers() int {
+	if len(g.places)+len(g.taken)+g.anywhere == 0 {
+		return 1
+	}
+	n := -g.anywhere
+	for place := range g.places {
+		if !g.taken[place] {
+			n++
+		}
+	}
+	return max(0, n)
+}
+
 // layersOf adds up the layers that a graph driver keeps for some records, and for no
 // others, nor for any of so many mounts of images by a name.
 func (h *host) layersOf(records, others []CacheRecord, byName int) Reclaimable {
-	found, isFound := make(map[spot]bool), make(map[int64]bool) // at a place that can be told
-	all := Reclaimable{Exact: true}
-	several := 0
+	groups := make(map[int64]*group) // by size
+	groupOf := func(size int64) *group {
+		if groups[size] == nil {
+			groups[size] = &group{places: make(map[int32]bool), taken: make(map[int32]bool)}
+		}
+		return groups[size]
+	}
+	sum := Reclaimable{Exact: true}
 	for _, record := range records {
 		size, known := h.layerSize(record).Get()
-		all.Exact = all.Exact && known
-		if size > 0 {
-			at := spot{h.places.of[record.ID], size}
-			found[at] = true
-			isFound[size] = isFound[size] || at.place != anywhere
-			several++
+		sum.Exact = sum.Exact && known
+		if size == 0 {
+			continue
+		}
+		g := groupOf(size)
+		g.records++
+		if place := h.places.of[record.ID]; place != anywhere {
+			g.places[place] = true
 		}
 	}
-	unclear := 0 // others: each can be of any of these layers
+	unsized := 0
 	for _, record := range others {
 		size, known := h.layerSize(record).Get()
-		at := spot{h.places.of[record.ID], size}
+		place := h.places.of[record.ID]
 		switch {
-		case !known || size > 0 && at.place == anywhere:
-			unclear++
-		case size > 0:
-			delete(found, at)
-			isFound[size] = true
-		}
-	}
-	var sizes, piles []int64
-	var strewn int64 // which can be in any pile
-	for at := range found {
-		switch {
-		case at.place != anywhere:
-			piles = append(piles, h.places.pile(at, found))
-		case isFound[at.size]: // it may be that one
-			continue
+		case !known:
+			unsized++
+		case size == 0:
+		case place == anywhere:
+			groupOf(size).anywhere++
 		default:
-			strewn += at.size
+			groupOf(size).taken[place] = true
 		}
-		sizes = append(sizes, at.size)
-		all = all.plus(Reclaimable{at.size, true})
 	}
-	all.Exact = all.Exact && len(sizes) == several
-	all = all.without(largest(sizes, unclear))
-	if byName == 0 {
-		return all
+	var sizes []int64
+	for size, g := range groups {
+		layers := g.layers()
+		for range layers {
+			sizes = append(sizes, size)
+			sum = sum.plus(Reclaimable{size, true})
+		}
+		sum.Exact = sum.Exact && layers == g.records
 	}
-	return all.without(strewn + largest(piles, byName))
+	sum = sum.without(largest(sizes, unsized))
+	if byName > 0 {
+		sum = sum.without(h.places.largestPiles(groups, byName))
+	}
+	return sum
 }
 
-// pile adds up a spot and those under it, as far as they are among some.
-func (p places) pile(at spot, some map[spot]bool) (bytes int64) {
-	for {
-		if some[at] {
-			bytes += at.size
-		}
-		if at.place <= ground {
-			return bytes
-		}
-		at = p.spots[at.place]
+// largestPiles is how much so many mounts, each of one layer and all under it, can hold of
+// the layers of records. One that can be anywhere may be in any pile.
+func (p places) largestPiles(groups map[int64]*group, n int) (bytes int64) {
+	isThere := func(at spot) bool {
+		g := groups[at.size]
+		return g != nil && g.places[at.place] && !g.taken[at.place]
 	}
+	var piles []int64
+	for size, g := range groups {
+		if len(g.places) == 0 {
+			bytes += size * int64(g.layers())
+		}
+		for place := range g.places {
+			pile, at := int64(0), spot{place, size}
+			for {
+				if isThere(at) {
+					pile += at.size
+				}
+				if at.place == ground {
+					break
+				}
+				at = p.spots[at.place]
+			}
+			piles = append(piles, pile)
+		}
+	}
+	return bytes + largest(piles, n)
 }

@@ -374,7 +374,7 @@ func (h *host) layersFreed(c cleanup, f fate) Optional[Reclaimable] {
 	if !heldKnown && freed.Bytes > 0 {
 		return unknown
 	}
-	freed = freed.without(held).without(h.layersByName(f)).without(h.packed)
+	freed = freed.without(held).without(h.layersByName(f)).without(h.packed).without(h.layers.gap(f.going))
 	blobs := Reclaimable{Exact: true}
 	if h.store == Containerd {
 		blobs = h.layers.blobs.freed(h.layers, h.images, f.removed)

@@ -262,6 +262,8 @@ func TestLayerOfSeveralRecords(t *testing.T) {
 		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "b", Size: Known[int64](20), InUse: true}}, Reclaimable{0, false}},
 		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "b", Size: Known[int64](3)}, {ID: "on b", Parents: tag("b"), Size: Known[int64](20)}}, Reclaimable{43, true}},
 		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: Known[int64](3)}, {ID: "b", Size: Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: Known[int64](3)}}, Reclaimable{23, false}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: Known[int64](1), InUse: true}}, Reclaimable{20, true}},
+		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: Known[int64](20), InUse: true}}, Reclaimable{0, false}},
 		// A merge lies on whatever it was merged on.
 		{[]CacheRecord{{ID: "a", Size: Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: Known[int64](20)}, {ID: "b", Size: Known[int64](3)}}, Reclaimable{23, false}},
 		{[]CacheRecord{{ID: "a", Size: Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: Known[int64](20)}}, Reclaimable{27, true}},
@@ -283,6 +285,49 @@ func TestLayerOfSeveralRecords(t *testing.T) {
 		y.record(CacheRecord{ID: id, Type: "source.local", Size: Known[int64](20), Rewritten: true})
 	}
 	y.frees(t, BuilderPrune, 40)
+}
+
+// Which step of size 0 made a layer is not always told. What lies on it, and between such
+// steps, has no place then, nor a size.
+func TestGuessedSizes(t *testing.T) {
+	history := []Step{{Size: 10}, {Size: 0}, {Size: 20}, {Size: 0}} // the first 0 made no layer
+	record := func(id, parent string, size int64, isShared bool) CacheRecord {
+		r := CacheRecord{ID: id, Shared: isShared, Size: Known(size)}
+		if parent != "" {
+			r.Parents = tag(parent)
+		}
+		return r
+	}
+
+	y := newYard(GraphDriver, "1.51")
+	y.contents["a"] = Content{DiffIDs: tag("x", "y", "z"), History: history}
+	y.inventory.Images = Known([]Image{{ID: "a", Tags: tag("a:1"), Digested: Known(false), Size: Known[int64](30)}})
+	y.record(record("x", "", 10, true))
+	y.record(record("y", "x", 20, true))
+	y.record(record("z", "y", 0, true))
+	y.record(record("big", "z", 1000, false))
+	for i, parent := range []string{"", "taken 0", "taken 1"} {
+		taken := record(fmt.Sprint("taken ", i), parent, 0, true)
+		taken.Uncounted = true
+		y.record(taken)
+	}
+	y.record(record("big too", "taken 2", 1000, false))
+	y.atLeast(t, BuilderPrune, 1000)
+
+	y = newYard(GraphDriver, "1.51")
+	y.contents["removed"] = Content{DiffIDs: tag("x", "y", "z", "big"), History: append(history, Step{Size: 1000})}
+	y.container("removed", Running, 0)
+	y.record(record("x", "", 10, false))
+	y.record(record("y", "x", 20, false))
+	y.record(record("z", "y", 0, false))
+	y.record(record("big", "z", 1000, false))
+	y.atLeast(t, BuilderPrune, 0)
+
+	y = newYard(GraphDriver, "1.51") // where the images part
+	y.contents["a"] = Content{DiffIDs: tag("x", "y", "z"), History: history}
+	y.contents["b"] = Content{DiffIDs: tag("x", "y"), History: []Step{{Size: 10}, {Size: 0}, {Size: 20}}}
+	y.inventory.Images = Known([]Image{{ID: "a", Tags: tag("a:1"), Digested: Known(false)}, {ID: "b", Tags: tag("b:1"), Digested: Known(false)}})
+	y.frees(t, ImagePruneAll, 30) // b settles it
 }
 
 // An image prune does not free a layer that the build cache holds as well; the builder

@@ -32,13 +32,24 @@ func FuzzShared(f *testing.F) {
 // A cachedHost is one of which is known what its engine does not tell.
 type cachedHost struct {
 	Inventory
+	layers  *Layers           // as large as they are
 	layerOf map[string]int32  // of each record of the cache
 	imageOf map[string]string // that each container mounts by a name, which may have moved on
 }
 
 // arbitraryCachedHost is an arbitrary host whose records of the cache are of layers.
 func arbitraryCachedHost(raw []byte) cachedHost {
-	host := cachedHost{arbitraryHost(raw), make(map[string]int32), make(map[string]string)}
+	host := cachedHost{Inventory: arbitraryHost(raw), layerOf: make(map[string]int32), imageOf: make(map[string]string)}
+	host.layers = host.Layers
+	contents := arbitraryContents(raw)
+	for i := range 10 { // steps of which nothing tells that they made no layer
+		if id := fmt.Sprint("image ", i); len(raw) > 0 && raw[(3*i+1)%len(raw)]%4 == 0 {
+			content := contents[id]
+			content.History = slices.Insert(content.History, int(raw[0])%(len(content.History)+1), Step{})
+			contents[id] = content
+		}
+	}
+	host.Layers = LayOut(contents, nil)
 	containers, _ := host.Containers.Get()
 	for i := range containers {
 		if at := int(raw[i%len(raw)]); at%3 == 0 {
@@ -46,7 +57,7 @@ func arbitraryCachedHost(raw []byte) cachedHost {
 			host.imageOf[containers[i].ID] = fmt.Sprint("image ", at/3%10)
 		}
 	}
-	layers := host.Layers.layers
+	layers := host.layers.layers
 	recordOf := make(map[int32]string)
 	var cache []CacheRecord
 	for i := range layers {
@@ -109,6 +120,7 @@ func (h cachedHost) after(c cleanup) cachedHost {
 
 // total is what a host holds, each layer once, whoever has it.
 func (h cachedHost) total() int64 {
+	h.Layers = h.layers
 	cache, _ := h.Cache.Get()
 	images, _ := h.Images.Get()
 	containers, _ := h.Containers.Get()

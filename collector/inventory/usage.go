@@ -70,7 +70,7 @@ func imageUsage(inventory Inventory) Optional[int64] {
 	images := distinct(records)
 	marks, looked := layers.mark(images)
 	unpacked := layers.sum(marks)
-	if !looked || !unpacked.Exact {
+	if !looked || !unpacked.Exact || layers.gap(marks) > 0 {
 		return Optional[int64]{}
 	}
 	if engine.ImageStore != Containerd {
