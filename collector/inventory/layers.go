@@ -185,26 +185,30 @@ func (l *Layers) measure(chains []chain) {
 			l.layers[at].size = Optional[int64]{}
 		}
 	}
+	l.guess(chains, placed, free)
+}
+
+// guess marks the layers whose sizes could have been chosen otherwise, and what lies between
+// such layers of an image. Free are those that no definite image has given a size.
+func (l *Layers) guess(chains []chain, placed map[int][]int64, free []bool) {
+	isFree := func(at int32) bool { return free[at] }
 	for some := true; some; {
 		some = false
 		for i, history := range placed {
-			some = l.settle(chains[i].layers, history, free) || some
+			if slices.ContainsFunc(chains[i].layers, isFree) {
+				some = l.settle(chains[i].layers, history, free) || some
+			}
 		}
 	}
 	for _, c := range chains {
-		isFree := func(at int32) bool { return free[at] }
 		first := slices.IndexFunc(c.layers, isFree)
 		if first < 0 {
 			continue
 		}
-		for at := c.layers[len(c.layers)-1]; ; at = l.layers[at].under {
-			l.layers[at].guessed = l.layers[at].guessed || free[at]
-			if at == c.layers[first] {
-				break
-			}
-			if under := l.layers[at].under; l.layers[at].guessed {
-				l.layers[under].guessed = true
-			}
+		isUnder := false // a free one
+		for _, at := range slices.Backward(c.layers[first:]) {
+			isUnder = isUnder || free[at]
+			l.layers[at].guessed = l.layers[at].guessed || isUnder
 		}
 	}
 }
