@@ -78,19 +78,19 @@ func (h *host) layerSize(record CacheRecord) Optional[int64] {
 
 // A group are records of the cache of one size that hold layers.
 type group struct {
-	records  int
-	places   map[int32]bool // of these, but for those that can be anywhere
-	taken    map[int32]bool // places of others, which keep their layers
-	anywhere int            // others of which each can have taken any place
+	records int
+	places  map[int32]bool // of these, but for those that can be anywhere
+	taken   map[int32]bool // places of others, which keep their layers
+	strays  int            // others that can be anywhere: each can have taken any place
 }
 
 // layers is how many layers go with the records for certain. Those that can be anywhere
 // may be of one that is counted, or taken.
 func (g *group) layers() int {
-	if len(g.places)+len(g.taken)+g.anywhere == 0 {
+	if len(g.places)+len(g.taken)+g.strays == 0 {
 		return 1
 	}
-	n := -g.anywhere
+	n := -g.strays
 	for place := range g.places {
 		if !g.taken[place] {
 			n++
@@ -131,7 +131,7 @@ func (h *host) layersOf(records, others []CacheRecord, byName int) Reclaimable {
 			unsized++
 		case size == 0:
 		case place == anywhere:
-			groupOf(size).anywhere++
+			groupOf(size).strays++
 		default:
 			groupOf(size).taken[place] = true
 		}
