@@ -214,6 +214,7 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 
 	cache, cacheKnown := e.cache.get().Get()
 	inv.Images = e.images.all()
+	then := e.turns()
 	records, containersKnown := e.containers.all().Get()
 	containers := slices.Clone(records)
 	if containersKnown {
@@ -232,7 +233,8 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 	inv.Volumes = e.volumesOf() // what containers did that have gone meanwhile is heard by now
 	if cacheKnown {
 		inv.Cache = inventory.Known(cache.records)
-		inv.CacheOutdated = e.isOutdated(cache)
+		then.prunes = e.turns().prunes
+		inv.CacheOutdated = e.isOutdated(cache, then)
 	}
 }
 

@@ -104,15 +104,16 @@ func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
 	})
 }
 
-// isOutdated tells whether an image has come or gone since the build cache was asked for,
-// by what is known of images now, or the cache was pruned, or may have been.
-func (e *Engine) isOutdated(cache cacheList) bool {
-	return cache.asked != e.turns() || e.isDeaf(e.cache.Question)
+// isOutdated tells whether some moment is another one than that at which the build cache
+// was asked for, or may be.
+func (e *Engine) isOutdated(cache cacheList, at turns) bool {
+	return cache.asked != at || e.isDeaf(e.cache.Question)
 }
 
 // isDeaf tells whether an answer may be old, and nobody would have heard of a change.
 func (e *Engine) isDeaf(q *pace.Question) bool {
-	return e.listens.Load() && !e.watching.Load() && !q.IsCheap()
+	isUnderWay := q.Ended().IsZero()
+	return e.listens.Load() && !e.watching.Load() && (isUnderWay || !q.IsCheap())
 }
 
 func (e *Engine) askCache(ctx context.Context) {

@@ -37,7 +37,8 @@ const (
 )
 
 // Watch keeps what is known up to date between the scrapes, until ctx ends.
-// Without it everything is still told, but dear answers are older.
+// Without it everything is still told, but dear answers are older; nor is what they say
+// of prunes trusted while the engine tells no events.
 func (e *Engine) Watch(ctx context.Context) {
 	e.listens.Store(true)
 	var wg sync.WaitGroup
@@ -164,7 +165,6 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 	}
 	e.journal.note(watchQuestion(), nil, time.Now(), time.Now())
 	e.prunes.watch()
-	e.watching.Store(true)
 	defer e.watching.Store(false)
 	// What happened while nobody watched is not known; nor, since the engine answers
 	// before it begins to tell, what happened just now. Only the first time it tells all
@@ -175,9 +175,11 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 		e.stops.forgetAll()
 		e.sizes.forgetAll()
 		e.untouched.forgetAll()
+		e.volumeSizes.Change()
 		e.cachePrunes.Add(1)
 		e.cache.Change()
 	}
+	e.watching.Store(true)
 	stream.opened = true
 	for {
 		select {
@@ -194,10 +196,10 @@ func (e *Engine) followOnce(ctx context.Context, stream *stream) error {
 func (e *Engine) hear(event events.Message) {
 	switch event.Type {
 	case events.VolumeEventType:
-		if event.Action != events.ActionUnmount { // one that crashes again and again would have all volumes measured as often
+		if event.Action != events.ActionUnmount {
 			e.volumes.Change()
-			e.volumeSizes.Change()
 		}
+		e.volumeSizes.Change()
 		e.untouched.forget(event.Actor.ID)
 	case events.BuilderEventType:
 		e.cachePrunes.Add(1)

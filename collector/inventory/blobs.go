@@ -77,7 +77,7 @@ func weigh(l *Layers, list []Image) *blobs {
 		top, _ := l.top(image.ID)
 		for at := top; at != bottom; at = l.layers[at].under {
 			size, known := l.layers[at].size.Get()
-			if !known {
+			if !known || layerUsers[at] > 1 && l.layers[at].guessed {
 				return nil
 			}
 			if layerUsers[at] > 1 {

@@ -322,13 +322,14 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 		return candidates
 	}
 	found := make(map[string][]int32)
-	// trail are the records from the lowest layer up, if they are all there.
+	// trail are the records from the lowest layer up, with the containerd store and if they
+	// are all there.
 	var descend func(record CacheRecord, candidates []int32, trail []CacheRecord)
 	descend = func(record CacheRecord, candidates []int32, trail []CacheRecord) {
 		if _, again := found[record.ID]; again {
 			return
 		}
-		if h.store == Containerd && len(trail) > 0 {
+		if len(trail) > 0 {
 			candidates = slices.DeleteFunc(candidates, func(at int32) bool { return h.layers.blobs.contradict(h.layers, at, trail) })
 		}
 		found[record.ID] = candidates
@@ -344,7 +345,11 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 		}
 	}
 	for _, record := range roots {
-		descend(record, candidatesOn(record, []int32{bottom}), []CacheRecord{record})
+		var trail []CacheRecord
+		if h.store == Containerd {
+			trail = []CacheRecord{record}
+		}
+		descend(record, candidatesOn(record, []int32{bottom}), trail)
 	}
 	type likeness struct { // of records that the same layers fit
 		shared, uncounted bool

@@ -124,8 +124,11 @@ func (c chain) steps() (sizes []int64) {
 	return sizes
 }
 
-// isDefinite tells whether there is no choice which of the likely steps are layers.
-func (c chain) isDefinite() bool { return len(c.likely()) <= len(c.layers) }
+// isDefinite tells whether there is no choice which of the steps are layers: the likely
+// ones, or all.
+func (c chain) isDefinite() bool {
+	return len(c.likely()) == len(c.layers) || len(c.history) <= len(c.layers)
+}
 
 // isSound tells whether the history alone allows for as many layers as there are.
 func (c chain) isSound() bool {

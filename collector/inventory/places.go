@@ -159,23 +159,24 @@ func (p places) largestPiles(groups map[int64]*group, n int) (bytes int64) {
 		g := groups[at.size]
 		return g != nil && g.places[at.place] && !g.taken[at.place]
 	}
+	pileOf := func(at spot, under int64) int64 {
+		if isThere(at) {
+			return under + at.size
+		}
+		return under
+	}
+	under := make([]int64, len(p.spots)) // by place, each after the one that it lies on
+	for place := ground + 1; place < int32(len(p.spots)); place++ {
+		at := p.spots[place]
+		under[place] = pileOf(at, under[at.place])
+	}
 	var piles []int64
 	for size, g := range groups {
 		if len(g.places) == 0 {
 			bytes += size * int64(g.layers())
 		}
 		for place := range g.places {
-			pile, at := int64(0), spot{place, size}
-			for {
-				if isThere(at) {
-					pile += at.size
-				}
-				if at.place == ground {
-					break
-				}
-				at = p.spots[at.place]
-			}
-			piles = append(piles, pile)
+			piles = append(piles, pileOf(spot{place, size}, under[place]))
 		}
 	}
 	return bytes + largest(piles, n)

@@ -323,11 +323,22 @@ func TestGuessedSizes(t *testing.T) {
 	y.record(record("big", "z", 1000, false))
 	y.atLeast(t, BuilderPrune, 0)
 
-	y = newYard(GraphDriver, "1.51") // where the images part
+	y = newYard(GraphDriver, "1.51") // too few steps that seem to make layers
+	history = []Step{{Size: 10}, {NoLayer: true}, {Size: 20}, {NoLayer: true}}
+	y.contents["a"] = Content{DiffIDs: tag("x", "y", "z"), History: history}
+	y.contents["b"] = Content{DiffIDs: tag("x", "y", "other"), History: history}
+	y.inventory.Images = Known([]Image{{ID: "a", Digested: Known(false)}, {ID: "b", Tags: tag("b:1"), Digested: Known(false)}})
+	y.atLeast(t, ImagePrune, 0)
+	if usage, known := DiskUsage(y.inventory)[Images]; known {
+		t.Errorf("images take %d bytes, want it unknown", usage)
+	}
+
+	y = newYard(GraphDriver, "1.51") // one of the images settles it
+	history = []Step{{Size: 10}, {}, {Size: 20}, {}}
 	y.contents["a"] = Content{DiffIDs: tag("x", "y", "z"), History: history}
 	y.contents["b"] = Content{DiffIDs: tag("x", "y"), History: []Step{{Size: 10}, {Size: 0}, {Size: 20}}}
 	y.inventory.Images = Known([]Image{{ID: "a", Tags: tag("a:1"), Digested: Known(false)}, {ID: "b", Tags: tag("b:1"), Digested: Known(false)}})
-	y.frees(t, ImagePruneAll, 30) // b settles it
+	y.frees(t, ImagePruneAll, 30)
 }
 
 // An image prune does not free a layer that the build cache holds as well; the builder
