@@ -51,7 +51,10 @@ func LargestRepositories(inventory Inventory, n int) Optional[[]Repository] {
 		for _, image := range members[name] {
 			goes[image] = !used[image]
 		}
-		f := h.fateIf(h.withParents(goes, used), true, stays)
+		if h.store != Containerd { // which goes by labels of one of the names, of which nothing tells
+			goes = h.withParents(goes, used)
+		}
+		f := h.fateIf(goes, true, stays)
 		largest = append(largest, Repository{name, len(members[name]), h.layersFreed(cleanup{images: all}, f)})
 	}
 	return Known(largest)
