@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -197,6 +196,12 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 	for _, record := range surviving {
 		survives[record.ID] = true
 	}
+	hasTaken := make(map[string]bool) // a record on it that was taken from an image that has gone
+	for _, record := range surviving {
+		for _, parent := range record.Parents {
+			hasTaken[parent] = hasTaken[parent] || record.Uncounted && !record.Shared
+		}
+	}
 	certain, possible := make([]bool, len(h.layers.layers)), make([]bool, len(h.layers.layers))
 	var open []CacheRecord
 	isClear := true // which records survive
@@ -208,8 +213,13 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 			isClear = false
 		}
 		switch {
-		case record.Shared && !survives[record.ID]: // it goes with the images
+		case !survives[record.ID] && (record.Shared || h.store == Containerd): // it goes with the images
 		case h.store == Containerd && !record.Uncounted: // it has unpacked one for itself
+		case h.store == Containerd && !record.Shared: // its image has gone, what lay under it need not
+			copy(possible, f.going)
+			if !hasTaken[record.ID] { // else that one holds the same, and more
+				open = append(open, record)
+			}
 		case record.Shared && len(candidates) == 1:
 			h.layers.markDown(certain, candidates[0])
 		case record.Shared && len(candidates) == 0: // it contradicts the images: any layer can be its
@@ -253,7 +263,12 @@ func (h *host) withoutCached(freed Reclaimable, f fate, surviving []CacheRecord)
 		for _, at := range h.candidates[record.ID] {
 			most = max(most, down[at])
 		}
-		if len(h.candidates[record.ID]) == 0 && record.Shared {
+		switch {
+		case h.store == Containerd && !record.Shared:
+			for _, bytes := range down {
+				most = max(most, bytes)
+			}
+		case len(h.candidates[record.ID]) == 0 && record.Shared:
 			most = all
 		}
 		sum += most
@@ -355,13 +370,30 @@ func (h *host) match(cache []CacheRecord) map[string][]int32 {
 		shared, uncounted bool
 		size              Optional[int64]
 	}
-	everywhere := slices.Sorted(maps.Keys(onTop))
+	ofSize := make(map[int64][]int32) // layers
+	var all, unsettled []int32
+	for i, layer := range h.layers.layers {
+		all = append(all, int32(i))
+		if size, known := layer.size.Get(); known && !layer.guessed {
+			ofSize[size] = append(ofSize[size], int32(i))
+		} else {
+			unsettled = append(unsettled, int32(i))
+		}
+	}
 	alike := make(map[likeness][]int32)
 	for _, record := range strays {
 		like := likeness{record.Shared, record.Uncounted, record.Size}
 		candidates, done := alike[like]
 		if !done {
-			candidates = candidatesOn(record, everywhere)
+			among := all
+			if size, known := record.Size.Get(); known && !record.Uncounted && h.store != Containerd {
+				among = slices.Concat(ofSize[size], unsettled)
+			}
+			for _, at := range among {
+				if fits(record, at) {
+					candidates = append(candidates, at)
+				}
+			}
 			alike[like] = candidates
 		}
 		descend(record, candidates, nil)

@@ -598,6 +598,19 @@ func TestRecordTakenFromAnImage(t *testing.T) {
 	y.atLeast(t, SystemPruneAll, 1320)
 }
 
+// So does one whose image has gone, of layers that others have.
+func TestRecordTakenFromAnImageThatHasGone(t *testing.T) {
+	y := newYard(Containerd, "1.51")
+	y.image("a", "", tag("a:1"), "1000", "20")
+	y.image("b", "", tag("b:1"), "1000", "300")
+	y.image("c", "", tag("c:1"), "7")
+	y.record(CacheRecord{ID: "bottom", Type: "regular", Shared: true, Size: Known[int64](1500)})
+	y.record(CacheRecord{ID: "on it", Parents: tag("bottom"), Uncounted: true, Size: Known[int64](5)})
+	y.record(CacheRecord{ID: "top", Parents: tag("on it"), Uncounted: true, Size: Known[int64](5)})
+	y.atLeast(t, ImagePruneAll, 1327-1300)
+	y.atLeast(t, SystemPruneAll, 1327)
+}
+
 // However many records there are, and however little they say, it stays cheap.
 func TestManyRecords(t *testing.T) {
 	for _, store := range []ImageStore{GraphDriver, Containerd} {
