@@ -372,17 +372,7 @@ func TestTouchedVolume(t *testing.T) {
 			return volume.Size == inventory.Known[int64](7) && volume.Touched == isTouched
 		}
 	}
-	leave := func() {
-		e.untouched.mu.Lock()
-		before := e.untouched.moments
-		e.untouched.mu.Unlock()
-		h.change(func() {}, "volume unmount database")
-		eventually(t, "the event", func() bool {
-			e.untouched.mu.Lock()
-			defer e.untouched.mu.Unlock()
-			return e.untouched.moments > before
-		})
-	}
+	leave := func() { untilForgotten(t, e.untouched, func() { h.change(func() {}, "volume unmount database") }) }
 
 	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
 	leave()
@@ -421,21 +411,26 @@ func TestChangedWhileMeasured(t *testing.T) {
 	})
 	h.change(func() {}, "container extract-to-dir c2")
 	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
-	e.sizes.mu.Lock()
-	before := e.sizes.moments
-	e.sizes.mu.Unlock()
-	h.change(func() {}, "container extract-to-dir c2")
-	eventually(t, "the event", func() bool {
-		e.sizes.mu.Lock()
-		defer e.sizes.mu.Unlock()
-		return e.sizes.moments > before
-	})
+	untilForgotten(t, e.sizes, func() { h.change(func() {}, "container extract-to-dir c2") })
 	close(goOn)
 	var size inventory.Optional[int64]
 	eventually(t, "a size", func() bool { size = writableLayer(takeInventory(e), "c2"); return size != inventory.Optional[int64]{} })
 	if size != inventory.Known[int64](4) {
 		t.Errorf("the size after the last change: %v, want 4", size)
 	}
+}
+
+// untilForgotten tells of a change, and waits until it is heard.
+func untilForgotten[T any](t *testing.T, m *memory[T], tell func()) {
+	t.Helper()
+	moments := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.moments
+	}
+	before := moments()
+	tell()
+	eventually(t, "the event", func() bool { return moments() > before })
 }
 
 func writableLayer(inv inventory.Inventory, id string) (size inventory.Optional[int64]) {

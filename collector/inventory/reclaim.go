@@ -231,15 +231,24 @@ func (h *host) writableLayers(isGone func(Container) bool) Optional[Reclaimable]
 	if !h.containersKnown {
 		return Optional[Reclaimable]{}
 	}
-	sum, some, bounded := Reclaimable{Exact: true}, false, false
+	var sizes []Optional[int64]
 	for _, container := range h.containers {
 		if isGone(container) {
-			_, known := container.Size.Get()
-			some, bounded = true, bounded || known
-			sum = sum.plusOptional(container.Size)
+			sizes = append(sizes, container.Size)
 		}
 	}
-	if some && !bounded {
+	return added(sizes)
+}
+
+// added adds up sizes as far as they are known. If none of them is, there is no bound.
+func added(sizes []Optional[int64]) Optional[Reclaimable] {
+	sum, bounded := Reclaimable{Exact: true}, len(sizes) == 0
+	for _, size := range sizes {
+		_, known := size.Get()
+		bounded = bounded || known
+		sum = sum.plusOptional(size)
+	}
+	if !bounded {
 		return Optional[Reclaimable]{}
 	}
 	return Known(sum)
@@ -254,17 +263,17 @@ func (h *host) volumesFreed(s scope, isGone func(Container) bool) Optional[Recla
 		return Optional[Reclaimable]{}
 	}
 	used := usedVolumes(h.containers, isGone)
-	sum := Reclaimable{Exact: true}
+	var sizes []Optional[int64]
 	for _, volume := range volumes {
 		if volume.Local && (volume.Anonymous || s == all) && !used[volume.Name] {
 			size := volume.Size
 			if volume.Touched {
 				size = Optional[int64]{}
 			}
-			sum = sum.plusOptional(size)
+			sizes = append(sizes, size)
 		}
 	}
-	return Known(sum)
+	return added(sizes)
 }
 
 // usedVolumes names the volumes of all containers but those that go.

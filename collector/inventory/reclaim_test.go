@@ -225,6 +225,8 @@ func TestTouchedVolume(t *testing.T) {
 	volumes, _ := y.inventory.Volumes.Get()
 	volumes[0].Touched = true
 	y.atLeast(t, VolumePrune, 3)
+	volumes[1].Touched = true
+	y.frees(t, VolumePrune, -1)
 	if got := DiskUsage(y.inventory)[Volumes]; got != 23 {
 		t.Errorf("volumes take %d bytes, want 23 as they were measured", got)
 	}
