@@ -59,12 +59,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Cert)
 	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Key)
 	app.Flag("docker.tls-insecure", "Speak TLS with the engine without verifying who it is.").BoolVar(&config.TLS.Insecure)
-	app.Flag("engine.idle-share", "Share of its time that the engine may spend on a list that takes it half a second or more, while nothing says that the list has changed. 1: no limit.").Default("0.005").Float64Var(&config.Pace.Idle)
-	app.Flag("engine.change-share", "The same once something says so, and while there is no list at all.").Default("0.1").Float64Var(&config.Pace.Change)
+	app.Flag("engine.max-busy-ratio", "Share of its time that the engine may spend on a list that takes it half a second or more, while nothing says that the list has changed. 1: no limit.").Default("0.005").Float64Var(&config.Pace.Idle)
+	app.Flag("engine.max-busy-ratio-on-change", "The same once something says so, and while there is no list at all.").Default("0.1").Float64Var(&config.Pace.Change)
 	app.Flag("collector.container-sizes", "Measure the writable layers of containers. The engine walks through the files of each, of a stopped one once.").Default("true").BoolVar(&config.ContainerSizes)
 	app.Flag("collector.volumes", "Count and measure volumes. The engine walks through the files of each.").Default("true").BoolVar(&config.Volumes)
 	app.Flag("collector.build-cache", "Ask for the build cache. Without it what image prunes free is unknown. Before API 1.42 the engine walks through all files of containers and volumes for it.").Default("true").BoolVar(&config.BuildCache)
-	repositories := app.Flag("detail.repositories", "Tell of so many repositories, those that hold most, how many images each has and what removing the unused ones would free. Two series for each; at most 255.").Default("0").Uint8()
+	repositories := app.Flag("collector.repositories", "Tell of so many repositories, those that hold most, how many images each has and what removing the unused ones would free. Two series for each; at most 255.").Default("0").Uint8()
 	var (
 		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
 		webFlags    = kingpinflag.AddFlags(app, ":10058")
@@ -158,9 +158,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if config.Timeout <= 0 {
 		return fail("Bad --docker.timeout", errors.New("it must be more than 0"))
 	}
-	for flag, share := range map[string]float64{"idle": config.Pace.Idle, "change": config.Pace.Change} {
+	for flag, share := range map[string]float64{"max-busy-ratio": config.Pace.Idle, "max-busy-ratio-on-change": config.Pace.Change} {
 		if !(share > 0 && share <= 1) {
-			return fail("Bad --engine."+flag+"-share", fmt.Errorf("%v is not more than 0 and at most 1", share))
+			return fail("Bad --engine."+flag, fmt.Errorf("%v is not more than 0 and at most 1", share))
 		}
 	}
 	if !path.IsAbs(*metricsPath) || path.Clean(*metricsPath) != *metricsPath || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {

@@ -158,7 +158,7 @@ func Metrics() []Metric {
 			},
 		},
 		{
-			Name: "docker_images_unexamined",
+			Name: "docker_images_uninspected",
 			Help: "Images whose layers are still to be looked at, once each and without haste. Until it is 0 the figures that need them are absent.",
 			values: func(a inventory.Assessment, emit emit) {
 				emitKnown(emit, a.Unexamined)
@@ -244,7 +244,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_repository_images",
-			Help:   "Images with a name in this repository, tagged or by digest, as \"docker images\" prints it. Only with --detail.repositories=N: of the N repositories whose layers take most, once each image was looked at. An image with names in several counts in each: never add them up.",
+			Help:   "Images with a name in this repository, tagged or by digest, as \"docker images\" prints it. Only with --collector.repositories=N: of the N repositories whose layers take most, once each image was looked at. An image with names in several counts in each: never add them up.",
 			Labels: []string{"repository"},
 			values: func(a inventory.Assessment, emit emit) {
 				repositories, _ := a.Repositories.Get()
@@ -255,7 +255,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_repository_reclaimable_bytes",
-			Help:   "Bytes that the disk would get back if the images of this repository that no container uses were removed, they alone and with all their names. A lower bound where the engine does not tell enough. Only with --detail.repositories=N. Repositories share images and layers: never add them up.",
+			Help:   "Bytes that the disk would get back if the images of this repository that no container uses were removed, they alone and with all their names. A lower bound where the engine does not tell enough. Only with --collector.repositories=N. Repositories share images and layers: never add them up.",
 			Labels: []string{"repository"},
 			values: func(a inventory.Assessment, emit emit) {
 				repositories, _ := a.Repositories.Get()
@@ -287,7 +287,7 @@ func Metrics() []Metric {
 			},
 		},
 		{
-			Name:   "docker_prune_last_timestamp_seconds",
+			Name:   "docker_last_prune_timestamp_seconds",
 			Help:   "When the last of these prunes finished. Unix time by the engine's clock. Absent until there is one.",
 			Labels: []string{"resource"},
 			values: func(a inventory.Assessment, emit emit) {

@@ -198,7 +198,7 @@ func build(uid, title, description, hosts, alerts string, variables []variable, 
 		{
 			Name:            "Prunes",
 			IconColor:       "blue",
-			Expr:            `docker_prune_last_timestamp_seconds * 1000`,
+			Expr:            `docker_last_prune_timestamp_seconds * 1000`,
 			Step:            "5m",
 			TitleFormat:     "Prune of {{resource}}",
 			TextFormat:      "{{instance}}",

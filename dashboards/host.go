@@ -72,7 +72,7 @@ func host(t alerts.Thresholds) dashboard {
 				"decbytes", over(`docker_reclaimable_bytes`, "{{command}}")).
 				size(12, 11),
 			stat("Last prune", "How long ago the last prune that the exporter saw finished, by whomever it was run.",
-				"s", now(`time() - docker_prune_last_timestamp_seconds`, "{{resource}}")).
+				"s", now(`time() - docker_last_prune_timestamp_seconds`, "{{resource}}")).
 				named().decimals(1).ifNone("none seen").size(6, 8),
 			stat("Prunes freed", "What the prunes in the time shown have freed, as the engine says. Reckoned from samples, so not to the byte.",
 				"decbytes", now(`increase(docker_pruned_bytes_total[$__range])`, "{{resource}}")).
@@ -105,7 +105,7 @@ func host(t alerts.Thresholds) dashboard {
 				over(`docker_image_tags`, "tags"),
 				over(`docker_image_layers`, "layers")).
 				decimals(0).size(12, 9),
-			table("Largest repositories", "How many images each has, and what removing those that no container uses would free, they alone: whose old releases are left here? At least, where the engine does not tell enough. Repositories share images and layers: do not add them up. Only where the exporter runs with --detail.repositories.",
+			table("Largest repositories", "How many images each has, and what removing those that no container uses would free, they alone: whose old releases are left here? At least, where the engine does not tell enough. Repositories share images and layers: do not add them up. Only where the exporter runs with --collector.repositories.",
 				"short",
 				column{title: "Repository", label: "repository", properties: []property{
 					{"custom.minWidth", 280},
@@ -120,7 +120,7 @@ func host(t alerts.Thresholds) dashboard {
 					{"color", object{"mode": "fixed", "fixedColor": "blue"}},
 					{"custom.cellOptions", object{"type": "gauge", "mode": "basic"}},
 				}},
-			).sortedBy("Unused", true).ifNone("off: --detail.repositories=N").size(12, 9),
+			).sortedBy("Unused", true).ifNone("off: --collector.repositories=N").size(12, 9),
 		}},
 		{"Containers", []panel{
 			lines("Containers by state", "Every container once.",
@@ -166,7 +166,7 @@ func host(t alerts.Thresholds) dashboard {
 				column{title: "", expr: `max by (version, api_version, image_store, storage_driver) (docker_engine_info)`}).
 				size(14, 6),
 			stat("Images not yet examined", "Images whose layers are still to be looked at, once each and without haste. Until it is 0 the figures that need them are unknown.",
-				"short", now(`docker_images_unexamined`, "")).
+				"short", now(`docker_images_uninspected`, "")).
 				decimals(0).size(6, 6),
 			table("Questions", "Each kind of question to the engine: whether the last was answered, what it took, how old the answer is, and what that is of the age from which on DockerCollectionStale fires: 900 seconds and 200 times what it took, because what is dear is asked rarely. The layers of an image never change, so any age will do.",
 				"short",

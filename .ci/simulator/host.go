@@ -124,7 +124,7 @@ func (t teller) exporter() {
 		t.tell(tr.sum(held...), "docker_disk_usage_bytes", "resource", resource)
 		t.tell(sum(tr.prunes, held), "docker_prunes_total", "resource", resource)
 		t.tell(sum(tr.pruned, held), "docker_pruned_bytes_total", "resource", resource)
-		t.tell(tr.lastPrune(held), "docker_prune_last_timestamp_seconds", "resource", resource)
+		t.tell(tr.lastPrune(held), "docker_last_prune_timestamp_seconds", "resource", resource)
 	}
 	for command, frees := range map[string][]part{
 		"docker container prune":              {stopped},
@@ -162,7 +162,7 @@ func (t teller) images() {
 	t.tell(tagged, "docker_image_tags")
 	t.tell(tr.sum(images, unused, dangling), "docker_images_virtual_size_bytes")
 	t.tell(tr.count(0.002, images, unused, dangling), "docker_image_layers")
-	t.tell(constant(0), "docker_images_unexamined")
+	t.tell(constant(0), "docker_images_uninspected")
 }
 
 func (t teller) containers() {

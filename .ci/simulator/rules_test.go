@@ -183,7 +183,7 @@ func TestPage(t *testing.T) {
 	}
 	defer f.Close()
 	version := regexp.MustCompile(`(docker_engine_info).*`)
-	want := []string{"docker_prune_last_timestamp_seconds", "docker_pruned_bytes_total", "docker_prunes_total", "docker_filesystem_avail_bytes", "docker_filesystem_files", "docker_filesystem_files_free", "docker_filesystem_size_bytes", "up"}
+	want := []string{"docker_last_prune_timestamp_seconds", "docker_pruned_bytes_total", "docker_prunes_total", "docker_filesystem_avail_bytes", "docker_filesystem_files", "docker_filesystem_files_free", "docker_filesystem_size_bytes", "up"}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		line := lines.Text()
 		if strings.HasPrefix(line, "#") || strings.Contains(line, "build_info") {

@@ -30,7 +30,9 @@ func minutes(t *testing.T) time.Duration {
 }
 
 // yardstick makes of the exporter a plain one, that lists at every scrape.
-func yardstick() []string { return []string{"--engine.idle-share=1", "--engine.change-share=1"} }
+func yardstick() []string {
+	return []string{"--engine.max-busy-ratio=1", "--engine.max-busy-ratio-on-change=1"}
+}
 
 // report prints one row of the table; nothing is asserted, because a machine may be busy.
 func report(what, format string, args ...any) {
@@ -85,7 +87,7 @@ func examine(t *testing.T, p *program, engine *enginetest.Real, images int) {
 	began, before := time.Now(), engine.CPU()
 	eventuallyWithin(t, time.Hour, "all images to be looked at", func() bool {
 		time.Sleep(5 * time.Second)
-		left, known := values(t, p.scrape())["docker_images_unexamined"]
+		left, known := values(t, p.scrape())["docker_images_uninspected"]
 		return known && left == 0
 	})
 	took, used := time.Since(began), engine.CPU()-before

@@ -75,7 +75,7 @@ func TestDashboards(t *testing.T) {
 }
 
 func dashboardsOf(t *testing.T, kind enginetest.Kind) {
-	p, engine := real(t, kind, "--detail.repositories=5")
+	p, engine := real(t, kind, "--collector.repositories=5")
 	buildUp(engine)
 	prometheus := startPrometheus(t, strings.TrimPrefix(p.URL, "http://"))
 	// An increase needs to have been seen from before.

@@ -160,7 +160,7 @@ func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	h.cli = "tcp://" + strings.TrimPrefix(server.URL, "http://")
-	h.p = start(t, "--docker.host="+h.Host(), "--engine.idle-share=1", "--engine.change-share=1", everyRepository)
+	h.p = start(t, "--docker.host="+h.Host(), "--engine.max-busy-ratio=1", "--engine.max-busy-ratio-on-change=1", everyRepository)
 	archive := filepath.Join(h.Dir, "trees.tar")
 	enginetest.WriteImages(t, archive, h.random.IntN(40), 8)
 	h.Docker("load", "-q", "-i", archive)
@@ -515,7 +515,7 @@ func (h *exactHost) steadyPage() map[string]float64 {
 	var before, page map[string]float64
 	eventually(h.t, "a page that does not change", func() bool {
 		before, page = page, values(h.t, h.p.scrape())
-		same := before != nil && page["docker_images_unexamined"] == 0
+		same := before != nil && page["docker_images_uninspected"] == 0
 		for series, value := range page {
 			if strings.HasPrefix(series, "docker_") && !strings.Contains(series, "docker_scrape") && !strings.Contains(series, "docker_filesystem") {
 				same = same && before[series] == value

@@ -60,7 +60,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--docker.timeout=soon"}, "--docker.timeout=soon: "},
 		{[]string{"--docker.timeout=0s"}, "more than 0"},
 		{[]string{"--web.max-requests=-1"}, "invalid"},
-		{[]string{"--detail.repositories=256"}, "--detail.repositories=256: "},
+		{[]string{"--collector.repositories=256"}, "--collector.repositories=256: "},
 		{[]string{"--log.level=loud"}, "loud"},
 		{[]string{"--web.telemetry-path=metrics"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/a/../b"}, "telemetry-path"},
@@ -308,7 +308,7 @@ func TestPageIsConstant(t *testing.T) {
 		populateFake(t, dir, images, images)
 		engine := httptest.NewServer(enginetest.NewFake(dir))
 		defer engine.Close()
-		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics", "--engine.change-share=1")
+		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics", "--engine.max-busy-ratio-on-change=1")
 		var page string // complete once every stopped container was looked at
 		eventually(t, "a complete page", func() bool {
 			page = p.scrape()
@@ -333,7 +333,7 @@ func TestPageIsConstant(t *testing.T) {
 func TestRepositories(t *testing.T) {
 	t.Parallel()
 	for n, want := range []int{0, 2, 4} {
-		p, _ := fake(t, "29-overlay2", fmt.Sprint("--detail.repositories=", n), "--engine.change-share=1")
+		p, _ := fake(t, "29-overlay2", fmt.Sprint("--collector.repositories=", n), "--engine.max-busy-ratio-on-change=1")
 		var page string
 		eventually(t, "a complete page", func() bool {
 			page = p.scrape()

@@ -110,7 +110,7 @@ type walk struct {
 }
 
 // A program whose page a walk compares must be asked for all that its oracle knows.
-const everyRepository = "--detail.repositories=255"
+const everyRepository = "--collector.repositories=255"
 
 // newWalk makes a walk on an engine that holds one image.
 func newWalk(t *testing.T, engine *enginetest.Real) *walk {

@@ -35,7 +35,7 @@ func ask[T any](j *journal, q question, put func() (T, error)) inventory.Optiona
 // an engine that stays away for a night is one line, not one for every scrape.
 type journal struct {
 	logger  *slog.Logger
-	explain func(question, error) (cause, cure string)
+	explain func(question, error) (cause, hint string)
 
 	mu     sync.Mutex
 	kinds  map[string]inventory.Question
@@ -45,7 +45,7 @@ type journal struct {
 // A cause is why an act fails.
 type cause struct{ kind, text string }
 
-func newJournal(logger *slog.Logger, explain func(question, error) (cause, cure string)) *journal {
+func newJournal(logger *slog.Logger, explain func(question, error) (cause, hint string)) *journal {
 	return &journal{
 		logger:  logger,
 		explain: explain,
@@ -82,9 +82,9 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 		}
 		return
 	}
-	text, cure := j.explain(q, err)
+	text, hint := j.explain(q, err)
 	if text != before.text {
-		j.logger.Error("cannot "+q.act, "err", text, "cure", cure)
+		j.logger.Error("cannot "+q.act, "err", text, "hint", hint)
 		j.causes[q.act] = cause{q.kind, text}
 	}
 }

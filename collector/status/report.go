@@ -27,7 +27,7 @@ type Report struct {
 	Volumes     Counts       `json:"volumes"`
 	BuildCache  Counts       `json:"build_cache_records"`
 	Prunes      []Prune      `json:"prunes"` // those seen
-	Questions   []Question   `json:"questions"`
+	Questions   []Question   `json:"collectors"`
 }
 
 // An Engine is what the engine says of itself.
@@ -82,7 +82,7 @@ type Images struct {
 	Tags             *int   `json:"tags"`
 	Use              Counts `json:"use"`
 	Layers           *int   `json:"layers"`
-	Unexamined       *int   `json:"unexamined"`
+	Unexamined       *int   `json:"uninspected"`
 	VirtualSizeBytes *int64 `json:"virtual_size_bytes"`
 }
 
