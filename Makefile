@@ -28,6 +28,6 @@ image: ## build the image, and prove that it works
 update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
 	go run . dashboards dashboards
-	go test ./collector/e2e ./collector/status -run 'Golden|Readme' -update
+	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
 .PHONY: build test demo bench exact simulate bench-rules image update

@@ -24,7 +24,7 @@ import (
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
 	"docker_buildup_exporter/collector/engine"
-	"docker_buildup_exporter/collector/status"
+	"docker_buildup_exporter/collector/report"
 	"docker_buildup_exporter/dashboards"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -91,7 +91,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	check := app.Command("status", "Ask the engine once and print what the page at / tells. Exit code, as of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.")
 	var (
-		levels   status.Thresholds
+		levels   report.Thresholds
 		output   = check.Flag("output", "As what to print it: text or json.").Default("text").Enum("text", "json")
 		patience = check.Flag("timeout", "How long to wait for what the engine cannot say at once.").Default("30s").Duration()
 	)
@@ -107,11 +107,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	logger := promslog.New(&logConfig)
 	failed := 1
 	if slices.Contains(args, check.FullCommand()) { // also where the rest of the command line is bad
-		failed = status.Unknown.ExitCode()
+		failed = report.Unknown.ExitCode()
 	}
 	fail := func(message string, err error) int {
 		logger.Error(message, "err", err)
-		if failed == status.Unknown.ExitCode() { // a monitoring system reads this line only
+		if failed == report.Unknown.ExitCode() { // a monitoring system reads this line only
 			fmt.Fprintf(stdout, "DOCKER UNKNOWN - %s: %v\n", message, err)
 		}
 		return failed
@@ -185,7 +185,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if command == check.FullCommand() {
 		ctx, cancel := context.WithTimeout(context.Background(), *patience)
 		defer cancel()
-		report := status.New(status.Await(ctx, engine.Inventory), levels)
+		report := report.New(report.Await(ctx, engine.Inventory), levels)
 		if err := report.Write(stdout, *output); err != nil {
 			return fail("Cannot write", err)
 		}
@@ -296,8 +296,8 @@ func newHandler(buildup *collector.Collector, metricsPath string, maxRequests in
 		fmt.Fprintln(w, "OK")
 	})
 	if metricsPath != "/" {
-		links := []status.Link{{Address: "." + metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
-		mux.Handle("GET /{$}", buildup.WithDeadline(status.Page(buildup.Recent, version.Version, links)))
+		links := []report.Link{{Address: "." + metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
+		mux.Handle("GET /{$}", buildup.WithDeadline(report.Page(buildup.Recent, version.Version, links)))
 	}
 	return mux, nil
 }

@@ -18,14 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // receivers says who is told of what.
 var receivers = map[string]string{"critical": "pager", "warning": "tickets", "info": "quiet"}
 
 func TestAmtool(t *testing.T) {
-	amtool := enginetest.Need(t, "amtool")
+	amtool := dockertest.Need(t, "amtool")
 	run := func(args ...string) {
 		t.Helper()
 		if output, err := exec.CommandContext(t.Context(), amtool, args...).CombinedOutput(); err != nil {
@@ -297,10 +297,10 @@ type alertmanager struct {
 // where messages go, and each text to the one that follows it.
 func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	t.Helper()
-	if os.Getenv(enginetest.RealVariable) == "" {
-		t.Skipf("starts an Alertmanager: set %s=1 to run it", enginetest.RealVariable)
+	if os.Getenv(dockertest.RealVariable) == "" {
+		t.Skipf("starts an Alertmanager: set %s=1 to run it", dockertest.RealVariable)
 	}
-	program := enginetest.Need(t, "prometheus-alertmanager")
+	program := dockertest.Need(t, "prometheus-alertmanager")
 	a := &alertmanager{t: t, messages: make(map[string][]string)}
 	receiver := httptest.NewServer(http.HandlerFunc(a.receive))
 	t.Cleanup(receiver.Close)
@@ -326,7 +326,7 @@ func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	process := exec.CommandContext(t.Context(), program, "--config.file="+path, "--storage.path="+filepath.Join(dir, "data"),
 		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
 	process.Stdout, process.Stderr = log, log
-	process.SysProcAttr = enginetest.Child()
+	process.SysProcAttr = dockertest.Child()
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
 	process.WaitDelay = 30 * time.Second
 	if err := process.Start(); err != nil {

@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
@@ -17,7 +18,7 @@ import (
 
 // A Source takes one inventory of an engine. It returns when ctx ends at the
 // latest; what it could not learn by then is unknown in the inventory.
-type Source func(ctx context.Context) inventory.Inventory
+type Source func(ctx context.Context) model.Snapshot
 
 // A Collector takes an inventory at each collection and turns it into gauges.
 type Collector struct {
@@ -29,7 +30,7 @@ type Collector struct {
 
 	mu      sync.Mutex
 	hurry   func() // ends the wait of the latest collection
-	last    inventory.Assessment
+	last    prune.Summary
 	endedAt time.Time // of the last one; zero if there was none
 }
 
@@ -69,7 +70,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 
 // Recent returns what the last collection found, whoever it was for, if that ended no
 // longer ago than maxAge. Else it is one that asks.
-func (c *Collector) Recent(maxAge time.Duration) inventory.Assessment {
+func (c *Collector) Recent(maxAge time.Duration) prune.Summary {
 	c.mu.Lock()
 	last, endedAt := c.last, c.endedAt
 	c.mu.Unlock()
@@ -80,7 +81,7 @@ func (c *Collector) Recent(maxAge time.Duration) inventory.Assessment {
 }
 
 // collect takes an inventory, or waits for the one that is being taken.
-func (c *Collector) collect() inventory.Assessment {
+func (c *Collector) collect() prune.Summary {
 	assessment, _, _ := c.collections.Do("", func() (any, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -88,15 +89,14 @@ func (c *Collector) collect() inventory.Assessment {
 		c.hurry = cancel
 		c.mu.Unlock()
 
-		assessment := inventory.Assess(c.source(ctx))
-		assessment.Repositories = inventory.LargestRepositories(assessment.Inventory, c.repositories)
+		assessment := prune.Summarize(c.source(ctx), c.repositories)
 
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.last, c.endedAt = assessment, time.Now()
 		return assessment, nil
 	})
-	return assessment.(inventory.Assessment)
+	return assessment.(prune.Summary)
 }
 
 // Hurry ends the wait of the collection under way, if there is one: its page

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -19,32 +19,32 @@ import (
 )
 
 // everything is an inventory of which every row of the table has something to tell.
-func everything() inventory.Inventory {
-	files := inventory.Known(int64(8))
-	return inventory.Inventory{
+func everything() model.Snapshot {
+	files := model.Known(int64(8))
+	return model.Snapshot{
 		At:     time.Unix(1700000000, 0),
 		Up:     true,
-		Engine: inventory.Known(inventory.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: inventory.GraphDriver, StorageDriver: "overlay2"}),
-		Questions: []inventory.Question{{
-			Kind: "images", Answered: true,
-			Duration: inventory.Known(250 * time.Millisecond), LastSuccess: inventory.Known(time.Unix(1700000000, 5e8)),
+		Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+		Collectors: []model.Collector{{
+			Name: "images", Success: true,
+			Duration: model.Known(250 * time.Millisecond), LastSuccess: model.Known(time.Unix(1700000000, 5e8)),
 		}},
-		Images: inventory.Known([]inventory.Image{
-			{ID: "a", Tags: []string{"a:1"}, Repositories: []string{"a"}, Digested: inventory.Known(false), Size: inventory.Known(int64(5))},
-			{ID: "b", Digested: inventory.Known(false), Size: inventory.Known(int64(6))},
+		Images: model.Known([]model.Image{
+			{ID: "a", Tags: []string{"a:1"}, Repositories: []string{"a"}, HasDigest: model.Known(false), Size: model.Known(int64(5))},
+			{ID: "b", HasDigest: model.Known(false), Size: model.Known(int64(6))},
 		}),
-		Layers:      inventory.LayOut(map[string]inventory.Content{"a": {}, "b": {}}, nil),
-		Volumes:     inventory.Known([]inventory.Volume{}),
-		Cache:       inventory.Known([]inventory.CacheRecord{}),
-		Containers:  inventory.Known([]inventory.Container{{ID: "1", ImageID: "a", State: inventory.Running}}),
-		Prunes:      []inventory.Prune{{Resource: inventory.Images, Count: 2, Bytes: 5, Last: inventory.Known(time.Unix(1700000000, 0))}},
-		Filesystems: []inventory.Filesystem{{Path: "/var/lib/docker", Size: 100, Avail: 40, Files: files, FilesFree: files}},
+		Contents:    map[string]model.Content{"a": {}, "b": {}},
+		Volumes:     model.Known([]model.Volume{}),
+		BuildCache:  model.Known([]model.CacheRecord{}),
+		Containers:  model.Known([]model.Container{{ID: "1", ImageID: "a", State: model.Running}}),
+		Prunes:      []model.Prune{{Resource: model.Images, Count: 2, Bytes: 5, Last: model.Known(time.Unix(1700000000, 0))}},
+		Filesystems: []model.Filesystem{{Path: "/var/lib/docker", Size: 100, Avail: 40, Files: files, FilesFree: files}},
 	}
 }
 
 // Each row describes what it emits, and the page is what a linter likes.
 func TestEveryRowTells(t *testing.T) {
-	c := New(func(context.Context) inventory.Inventory { return everything() }, 1)
+	c := New(func(context.Context) model.Snapshot { return everything() }, 1)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	families, err := registry.Gather()
@@ -69,7 +69,7 @@ docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.700
 
 // What is unknown is absent. Only that the engine is down is always told.
 func TestUnknownIsAbsent(t *testing.T) {
-	c := New(func(context.Context) inventory.Inventory { return inventory.Inventory{} }, 0)
+	c := New(func(context.Context) model.Snapshot { return model.Snapshot{} }, 0)
 	if err := testutil.CollectAndCompare(c, strings.NewReader(`
 # HELP docker_up 1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).
 # TYPE docker_up gauge
@@ -102,10 +102,10 @@ func TestPatience(t *testing.T) {
 // A scrape that shares a collection with a more patient one still gets its page in time.
 func TestMostHurriedScrapeSetsThePace(t *testing.T) {
 	collections := make(chan struct{}, 10)
-	c := New(func(ctx context.Context) inventory.Inventory {
+	c := New(func(ctx context.Context) model.Snapshot {
 		collections <- struct{}{}
 		<-ctx.Done()
-		return inventory.Inventory{}
+		return model.Snapshot{}
 	}, 0)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)
@@ -137,10 +137,10 @@ func TestMostHurriedScrapeSetsThePace(t *testing.T) {
 func TestRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var taken atomic.Int32
-		c := New(func(context.Context) inventory.Inventory {
+		c := New(func(context.Context) model.Snapshot {
 			taken.Add(1)
 			time.Sleep(time.Second)
-			return inventory.Inventory{At: time.Now()}
+			return model.Snapshot{At: time.Now()}
 		}, 0)
 		step := func(what string, want int32, act func()) {
 			t.Helper()

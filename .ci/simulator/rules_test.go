@@ -177,7 +177,7 @@ func TestOrder(t *testing.T) {
 
 // A simulated host tells all that the exporter tells of a real one, and nothing else.
 func TestPage(t *testing.T) {
-	f, err := os.Open("../../collector/engine/testdata/29-overlay2/metrics.prom")
+	f, err := os.Open("../../collector/docker/testdata/29-overlay2/metrics.prom")
 	if err != nil {
 		t.Fatal(err)
 	}

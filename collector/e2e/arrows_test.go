@@ -16,26 +16,28 @@ func TestArrows(t *testing.T) {
 		alerts     = module + "/alerts"
 		collector  = module + "/collector"
 		engine     = module + "/collector/engine"
-		status     = module + "/collector/status"
-		inventory  = module + "/collector/inventory"
+		report     = module + "/collector/report"
+		modelPkg   = module + "/collector/model"
+		prune      = module + "/collector/prune"
 		pace       = module + "/collector/pace"
-		enginetest = module + "/collector/engine/enginetest"
+		dockertest = module + "/collector/docker/dockertest"
 		dashboards = module + "/dashboards"
 		docker     = "github.com/docker/docker"
 	)
 	allowed := map[string][]string{
-		module:     {alerts, collector, dashboards, engine, status}, // main introduces collector, engine and status to each other
+		module:     {alerts, collector, dashboards, engine, report}, // main introduces collector, engine and report to each other
 		alerts:     {},                                              // rules and their thresholds
-		collector:  {inventory},                                     // tells what an inventory adds up to, whoever took it
-		status:     {inventory},                                     // tells people the same; pure
-		engine:     {inventory, pace, docker},                       // the only room that knows Docker
+		collector:  {modelPkg, prune},                               // tells what an inventory adds up to, whoever took it
+		report:     {modelPkg, prune},                               // tells people the same; pure
+		engine:     {modelPkg, pace, docker},                        // the only room that knows Docker
 		pace:       {},                                              // when to ask again, of whatever
-		inventory:  {},                                              // pure
+		modelPkg:   {},                                              // plain values
+		prune:      {modelPkg},                                      // pure
 		dashboards: {alerts, collector},                             // for the thresholds and the names of the metrics
-		enginetest: {docker},                                        // for tests: engines that they may ask
-		module + "/collector/engine/enginetest/testdata/idle": {},
+		dockertest: {docker},                                        // for tests: engines that they may ask
+		module + "/collector/docker/dockertest/testdata/idle": {},
 	}
-	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/engine/enginetest/testdata/idle")
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/docker/dockertest/testdata/idle")
 	list.Dir = root
 	output, err := list.Output()
 	if err != nil {
@@ -60,7 +62,7 @@ func TestArrows(t *testing.T) {
 			if matters && !isAllowed {
 				t.Errorf("%s imports %s", path, imported)
 			}
-			if (path == inventory || path == pace || path == status) && strings.Contains(imported, ".") {
+			if (path == modelPkg || path == prune || path == pace || path == report) && strings.Contains(imported, ".") {
 				t.Errorf("%s is a pure room and imports %s, which is not of the standard library", path, imported)
 			}
 		}

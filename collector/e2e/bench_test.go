@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // minutes is how long each of the long measurements takes.
@@ -56,7 +56,7 @@ func scrapeFor(p *program, d time.Duration) {
 // What watching costs an engine on which nothing changes, beside plain listing.
 func TestBenchIdle(t *testing.T) {
 	window := minutes(t)
-	engine := enginetest.Start(t, enginetest.Docker29Containerd)
+	engine := dockertest.Start(t, dockertest.Docker29Containerd)
 	engine.Populate(1000, 500)
 	before := engine.CPU()
 	p := start(t, append(yardstick(), "--docker.host="+engine.Host())...)
@@ -82,7 +82,7 @@ func TestBenchIdle(t *testing.T) {
 }
 
 // examine waits until every image was looked at, and reports what that costs.
-func examine(t *testing.T, p *program, engine *enginetest.Real, images int) {
+func examine(t *testing.T, p *program, engine *dockertest.Real, images int) {
 	t.Helper()
 	began, before := time.Now(), engine.CPU()
 	eventuallyWithin(t, time.Hour, "all images to be looked at", func() bool {
@@ -98,7 +98,7 @@ func examine(t *testing.T, p *program, engine *enginetest.Real, images int) {
 // What is paid per change, and how soon it shows.
 func TestBenchChanges(t *testing.T) {
 	window := minutes(t)
-	engine := enginetest.Start(t, enginetest.Docker29Containerd)
+	engine := dockertest.Start(t, dockertest.Docker29Containerd)
 	engine.Populate(300, 150)
 	host := "--docker.host=" + engine.Host()
 
@@ -234,7 +234,7 @@ func TestBenchChanges(t *testing.T) {
 // Many images on overlay2: the page is what the CLI says, at every scrape.
 func TestBenchOverlay2(t *testing.T) {
 	minutes(t)
-	engine := enginetest.Start(t, enginetest.Docker29Overlay2)
+	engine := dockertest.Start(t, dockertest.Docker29Overlay2)
 	engine.Populate(3000, 1000)
 	p := start(t, "--docker.host="+engine.Host(), everyRepository)
 	w := &walk{Real: engine, t: t}
@@ -256,7 +256,7 @@ func TestBenchScrape(t *testing.T) {
 	dir := t.TempDir()
 	const images, containers, scrapes = 3000, 1000, 1000
 	populateFake(t, dir, images, containers)
-	engine := enginetest.NewFake(dir)
+	engine := dockertest.NewFake(dir)
 	for endpoint, file := range map[string]string{
 		"/images/json": "images.json", "/containers/json": "containers.json", "/volumes": "volumes.json", "/system/df": "system/df.json",
 	} {

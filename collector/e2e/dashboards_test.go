@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // A dashboard is what a Grafana would ask a Prometheus for.
@@ -69,12 +69,12 @@ func TestDashboardsCommand(t *testing.T) {
 // Each panel, variable and annotation has something to show of a host with buildup on
 // it: the program writes the dashboards, and Prometheus is asked what Grafana would ask.
 func TestDashboards(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) { dashboardsOf(t, kind) })
 	}
 }
 
-func dashboardsOf(t *testing.T, kind enginetest.Kind) {
+func dashboardsOf(t *testing.T, kind dockertest.Kind) {
 	p, engine := real(t, kind, "--collector.repositories=5")
 	buildUp(engine)
 	prometheus := startPrometheus(t, strings.TrimPrefix(p.URL, "http://"))
@@ -110,7 +110,7 @@ func dashboardsOf(t *testing.T, kind enginetest.Kind) {
 }
 
 // buildUp leaves behind on an engine what deploys do.
-func buildUp(engine *enginetest.Real) {
+func buildUp(engine *dockertest.Real) {
 	engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1")
 	engine.Build("FROM app:1\nLABEL step=1\nLABEL version=1\n", "-t", "app:2")
 	engine.Build("FROM app:1\nLABEL version=2\n", "-t", "app:2")
@@ -130,7 +130,7 @@ type prometheus struct {
 // fires. It ends with the test.
 func startPrometheus(t *testing.T, exporter string) prometheus {
 	t.Helper()
-	program := enginetest.Need(t, "prometheus")
+	program := dockertest.Need(t, "prometheus")
 	dir, address := t.TempDir(), freeAddress(t)
 	rules, err := exec.Command(binaryPath(), "rules").Output()
 	if err != nil {
@@ -152,7 +152,7 @@ groups: [{name: test, rules: [{alert: DockerIsThere, expr: docker_up == 1, label
 	var log syncBuffer
 	process := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
 	process.Stdout, process.Stderr = &log, &log
-	process.SysProcAttr = enginetest.Child()
+	process.SysProcAttr = dockertest.Child()
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -12,20 +12,20 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // An engine is changed at random while its events come late, twice, among a flood
 // of others, or not at all because the stream is cut. Once that is over the page
 // says what the CLI says, and the program has not grown.
 func TestDisturbedEvents(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) { disturbedEvents(t, kind) })
 	}
 }
 
-func disturbedEvents(t *testing.T, kind enginetest.Kind) {
-	engine := enginetest.Start(t, kind)
+func disturbedEvents(t *testing.T, kind dockertest.Kind) {
+	engine := dockertest.Start(t, kind)
 	w := newWalk(t, engine)
 	proxy := newProxy(engine)
 	proxy.random = rand.New(rand.NewPCG(w.random.Uint64(), 0))
@@ -64,7 +64,7 @@ type proxy struct {
 	done   map[string]int
 }
 
-func newProxy(engine *enginetest.Real) *proxy {
+func newProxy(engine *dockertest.Real) *proxy {
 	p := &proxy{transport: engine.Transport(), done: make(map[string]int)}
 	p.ReverseProxy = &httputil.ReverseProxy{
 		Transport:     p.transport,

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 
 	"github.com/docker/go-units"
 )
@@ -35,7 +35,7 @@ func TestExact(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
@@ -132,15 +132,15 @@ type exactHost struct {
 	built           struct{ from, context, dockerfile string } // at last
 
 	p        *program
-	registry *enginetest.Registry
+	registry *dockertest.Registry
 	cli      string // the address for cleanup commands
 	mu       sync.Mutex
 	reported int64
 }
 
-func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
+func newExactHost(t *testing.T, kind dockertest.Kind) *exactHost {
 	t.Helper()
-	h := &exactHost{walk: newWalk(t, enginetest.Start(t, kind)), registry: enginetest.NewRegistry(t)}
+	h := &exactHost{walk: newWalk(t, dockertest.Start(t, kind)), registry: dockertest.NewRegistry(t)}
 	// What a command reports is read where it is not yet rounded.
 	proxy := &httputil.ReverseProxy{
 		Transport: h.Transport(),
@@ -162,7 +162,7 @@ func newExactHost(t *testing.T, kind enginetest.Kind) *exactHost {
 	h.cli = "tcp://" + strings.TrimPrefix(server.URL, "http://")
 	h.p = start(t, "--docker.host="+h.Host(), "--engine.max-busy-ratio=1", "--engine.max-busy-ratio-on-change=1", everyRepository)
 	archive := filepath.Join(h.Dir, "trees.tar")
-	enginetest.WriteImages(t, archive, h.random.IntN(40), 8)
+	dockertest.WriteImages(t, archive, h.random.IntN(40), 8)
 	h.Docker("load", "-q", "-i", archive)
 	return h
 }
@@ -179,7 +179,7 @@ func (h *exactHost) change() {
 		"BuildKit build once more":  func() error { return h.buildAgain("--no-cache", "-t", h.name()) },
 		"load trees": func() error {
 			archive := filepath.Join(h.Dir, "trees.tar")
-			enginetest.WriteImages(h.t, archive, h.random.IntN(40), 5)
+			dockertest.WriteImages(h.t, archive, h.random.IntN(40), 5)
 			return h.do("load", "-q", "-i", archive)
 		},
 		"create with a volume": func() error {
@@ -286,7 +286,7 @@ func (h *exactHost) pull() error {
 	for i := range 1 + h.random.IntN(3) {
 		content := make([]byte, 10_000*(i+1))
 		rand.NewChaCha8([32]byte{byte(h.random.IntN(3)), byte(i)}).Read(content)
-		layers = append(layers, enginetest.Layer(fmt.Sprint("pulled", i), content))
+		layers = append(layers, dockertest.Layer(fmt.Sprint("pulled", i), content))
 	}
 	return h.do("pull", "--quiet", h.registry.Add(h.t, "pulled", layers...))
 }
@@ -326,7 +326,7 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 	page := h.steadyPage()
 	predicted, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]
 	exact := page[fmt.Sprintf("docker_reclaimable_exact{command=%q}", command)]
-	if command == "docker volume prune --all" && h.Kind == enginetest.Docker20 {
+	if command == "docker volume prune --all" && h.Kind == dockertest.Docker20 {
 		if known {
 			h.t.Errorf("%s is on the page, but this engine has no such command", command)
 		}
@@ -353,18 +353,18 @@ func (h *exactHost) cleanUp(command string) (o outcome, ran bool) {
 	// The others print records that images share, too, or leave out layers of images that
 	// were removed by force.
 	printsAll := []string{"docker image prune", "docker image prune --all", "docker volume prune", "docker volume prune --all", "docker builder prune"}
-	if o.exact && h.Kind != enginetest.Docker29Containerd && slices.Contains(printsAll, command) && o.predicted != o.reported {
+	if o.exact && h.Kind != dockertest.Docker29Containerd && slices.Contains(printsAll, command) && o.predicted != o.reported {
 		h.t.Errorf("not what the command prints: %s", explain())
 	}
 	off := o.predicted - o.freed
 	slack := int64(0)
-	if h.Kind == enginetest.Docker29Containerd {
+	if h.Kind == dockertest.Docker29Containerd {
 		slack = max(o.freed/1000, 4096) // or one block
 	}
 	switch {
 	case !known:
 		h.t.Errorf("nothing was predicted: %s", explain())
-	case h.Kind == enginetest.Docker29Containerd && off < 0 && o.reported <= o.predicted+slack+h.lost(images):
+	case h.Kind == dockertest.Docker29Containerd && off < 0 && o.reported <= o.predicted+slack+h.lost(images):
 		// The command came upon what had been left behind before, or that is unpacked of
 		// images that stay.
 	case o.exact && (off > slack || off < -slack), !o.exact && off > slack:
@@ -406,12 +406,12 @@ func (h *exactHost) removeUnused() {
 	after := h.settledBytes()
 	off := int64(predicted) - (total(before) - total(after))
 	slack := int64(0)
-	if h.Kind == enginetest.Docker29Containerd {
+	if h.Kind == dockertest.Docker29Containerd {
 		slack = max((total(before)-total(after))/1000, 4096)
 	}
 	// What makes it a lower bound, as a container whose image was removed by force, does so
 	// for the prune of all images, too.
-	isExact := h.withoutBuildKit && h.Kind != enginetest.Docker29Containerd &&
+	isExact := h.withoutBuildKit && h.Kind != dockertest.Docker29Containerd &&
 		page[`docker_reclaimable_exact{command="docker image prune --all"}`] == 1
 	if off > slack || isExact && off != 0 {
 		h.t.Errorf("the unused images %v of %s: off by %d of %.0f predicted\nbefore:\n%s\nthe page before:\n%s\nafter:\n%s\nwhat went from the disk: %v", unused, name, off, predicted, everything, reclaimables(page), h.everything(), gone(before, after))
@@ -492,7 +492,7 @@ func (h *exactHost) buildCache() string {
 func (h *exactHost) ask(path string, into any) {
 	h.t.Helper()
 	version := "v1.51"
-	if h.Kind == enginetest.Docker20 {
+	if h.Kind == dockertest.Docker20 {
 		version = "v1.41"
 	}
 	client := &http.Client{Transport: h.Transport()}
@@ -581,7 +581,7 @@ func (h *exactHost) diskBytes() map[string]int64 {
 	for _, dir := range glob(h.t, data, "volumes/*/_data") {
 		bytes[dir] = treeBytes(dir, false)
 	}
-	if h.Kind != enginetest.Docker29Containerd {
+	if h.Kind != dockertest.Docker29Containerd {
 		for _, dir := range glob(h.t, data, "overlay2/*/diff") {
 			if !strings.HasSuffix(filepath.Dir(dir), "-init") {
 				bytes[dir] = treeBytes(dir, false)

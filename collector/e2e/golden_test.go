@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 var update = flag.Bool("update", false, "write the golden pages and recordings anew")
@@ -53,7 +53,7 @@ func steady(page string) string {
 // Prometheus' own tool finds nothing to say about a page.
 func TestPageIsCleanToPromtool(t *testing.T) {
 	t.Parallel()
-	promtool := enginetest.Need(t, "promtool")
+	promtool := dockertest.Need(t, "promtool")
 	for _, dir := range []string{"api-1.51-graphdriver", "engine-too-old"} {
 		p, _ := fake(t, dir)
 		check := exec.Command(promtool, "check", "metrics")

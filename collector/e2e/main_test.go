@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -27,7 +27,7 @@ import (
 
 const (
 	root    = "../.."              // of the repository
-	engines = "../engine/testdata" // what engines answer
+	engines = "../docker/testdata" // what engines answer
 	binary  = "docker_buildup_exporter"
 )
 
@@ -111,7 +111,7 @@ func runAs(t *testing.T, uid int, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, process: exec.Command(binaryPath(), args...), exited: make(chan struct{})}
 	p.process.Stdout, p.process.Stderr = &p.log, &p.log
-	p.process.SysProcAttr = enginetest.Child()
+	p.process.SysProcAttr = dockertest.Child()
 	if uid != os.Getuid() {
 		p.process.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 	}
@@ -133,9 +133,9 @@ func runAs(t *testing.T, uid int, args ...string) *program {
 }
 
 // fake runs the program on an engine that answers from a folder.
-func fake(t *testing.T, dir string, args ...string) (*program, *enginetest.Fake) {
+func fake(t *testing.T, dir string, args ...string) (*program, *dockertest.Fake) {
 	t.Helper()
-	engine := enginetest.NewFake(filepath.Join(engines, dir))
+	engine := dockertest.NewFake(filepath.Join(engines, dir))
 	server := httptest.NewServer(engine)
 	t.Cleanup(server.Close)
 	return start(t, append([]string{"--docker.host=" + server.URL}, args...)...), engine

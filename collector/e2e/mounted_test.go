@@ -3,14 +3,14 @@ package e2e
 import (
 	"testing"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // A container that mounts an image by a name holds its layers, also when the name has
 // moved on and the image has gone.
 func TestMountedImageGoes(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
-		if kind == enginetest.Docker20 { // cannot mount images
+	for _, kind := range dockertest.Kinds() {
+		if kind == dockertest.Docker20 { // cannot mount images
 			continue
 		}
 		t.Run(string(kind), func(t *testing.T) {

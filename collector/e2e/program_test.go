@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // What can never work ends the program with one line that says why.
@@ -138,7 +138,7 @@ func TestPages(t *testing.T) {
 // with a server that wants a certificate of it.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
-	cert, key := enginetest.KeyPair(t)
+	cert, key := dockertest.KeyPair(t)
 	identity, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func webConfig(t *testing.T, content string, identity tls.Certificate, want int)
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "web.yml")
 	write(t, config, content)
-	engine := httptest.NewServer(enginetest.NewFake(filepath.Join(engines, "empty-host")))
+	engine := httptest.NewServer(dockertest.NewFake(filepath.Join(engines, "empty-host")))
 	defer engine.Close()
 	address := freeAddress(t)
 	p := run(t, "--docker.host="+engine.URL, "--web.listen-address="+address, "--web.config.file="+config)
@@ -306,7 +306,7 @@ func TestPageIsConstant(t *testing.T) {
 	for _, images := range []int{10, 1000} {
 		dir := t.TempDir()
 		populateFake(t, dir, images, images)
-		engine := httptest.NewServer(enginetest.NewFake(dir))
+		engine := httptest.NewServer(dockertest.NewFake(dir))
 		defer engine.Close()
 		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics", "--engine.max-busy-ratio-on-change=1")
 		var page string // complete once every stopped container was looked at

@@ -14,25 +14,25 @@ import (
 	"syscall"
 	"testing"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // real runs the program on an engine of the test's own.
-func real(t *testing.T, kind enginetest.Kind, args ...string) (*program, *enginetest.Real) {
+func real(t *testing.T, kind dockertest.Kind, args ...string) (*program, *dockertest.Real) {
 	t.Helper()
-	engine := enginetest.Start(t, kind)
+	engine := dockertest.Start(t, kind)
 	return start(t, append([]string{"--docker.host=" + engine.Host()}, args...)...), engine
 }
 
 // The engine is killed, hangs, comes back, is another: the page follows with the
 // next scrape, tells no wrong number on the way, and knows the disk throughout.
 func TestFatesOfAnEngine(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) { fatesOfAnEngine(t, kind) })
 	}
 }
 
-func fatesOfAnEngine(t *testing.T, kind enginetest.Kind) {
+func fatesOfAnEngine(t *testing.T, kind dockertest.Kind) {
 	p, engine := real(t, kind, "--docker.timeout=500ms")
 	engine.Build("FROM scratch\nLABEL a=1\nLABEL b=2\n", "-t", "app:1")
 	disk := fmt.Sprintf("docker_filesystem_size_bytes{path=%q}", engine.Dir+"/data")
@@ -86,7 +86,7 @@ func fatesOfAnEngine(t *testing.T, kind enginetest.Kind) {
 // An engine is upgraded in place, and then loses all its data, while its lists are
 // dear and it is watched: the page is right again by itself.
 func TestUpgradedAndEmptied(t *testing.T) {
-	engine := enginetest.Start(t, enginetest.Docker20)
+	engine := dockertest.Start(t, dockertest.Docker20)
 	engine.Build("FROM scratch\nLABEL a=1\n", "-t", "app:1")
 	p := start(t, "--docker.host="+newProxy(engine).serve(t))
 	engineIs := func(version string, images float64) bool {
@@ -102,7 +102,7 @@ func TestUpgradedAndEmptied(t *testing.T) {
 		engine.Start()
 	}
 	eventually(t, "the old engine", func() bool { return engineIs("20.10", 1) })
-	restart(func() { engine.Kind = enginetest.Docker29Overlay2 })
+	restart(func() { engine.Kind = dockertest.Docker29Overlay2 })
 	eventually(t, "the new engine", func() bool { return engineIs("29", 1) })
 	restart(func() {
 		if err := os.RemoveAll(filepath.Join(engine.Dir, "data", "image")); err != nil {
@@ -114,10 +114,10 @@ func TestUpgradedAndEmptied(t *testing.T) {
 
 // An engine that is not there at the start is found when it comes.
 func TestEngineComesLater(t *testing.T) {
-	if os.Getenv(enginetest.RealVariable) == "" {
+	if os.Getenv(dockertest.RealVariable) == "" {
 		t.Skip("starts a Docker engine of its own")
 	}
-	engine := enginetest.Start(t, enginetest.Docker20)
+	engine := dockertest.Start(t, dockertest.Docker20)
 	engine.Signal(syscall.SIGTERM)
 	engine.Wait()
 	os.Remove(strings.TrimPrefix(engine.Host(), "unix://"))
@@ -134,7 +134,7 @@ func TestEngineComesLater(t *testing.T) {
 
 // Who may not use the socket is told which group may.
 func TestSocketPermission(t *testing.T) {
-	_, engine := real(t, enginetest.Docker20)
+	_, engine := real(t, dockertest.Docker20)
 	if os.Getuid() != 0 {
 		t.Skip("takes root to be somebody else")
 	}
@@ -147,7 +147,7 @@ func TestSocketPermission(t *testing.T) {
 
 // All that the program sends to a real engine, seen by a proxy in between.
 func TestOnlyReadsFromRealEngine(t *testing.T) {
-	engine := enginetest.Start(t, enginetest.Docker20)
+	engine := dockertest.Start(t, dockertest.Docker20)
 	requests := make(chan string, 1000)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -191,19 +191,19 @@ func TestRecord(t *testing.T) {
 		t.Skip("records real engines: add -update")
 	}
 	for folder, of := range map[string]struct {
-		kind       enginetest.Kind
+		kind       dockertest.Kind
 		apiVersion string // the newest that both the engine and the program speak
 	}{
-		"20.10-overlay2": {enginetest.Docker20, "1.41"},
-		"29-overlay2":    {enginetest.Docker29Overlay2, "1.51"},
-		"29-containerd":  {enginetest.Docker29Containerd, "1.51"},
+		"20.10-overlay2": {dockertest.Docker20, "1.41"},
+		"29-overlay2":    {dockertest.Docker29Overlay2, "1.51"},
+		"29-containerd":  {dockertest.Docker29Containerd, "1.51"},
 	} {
 		t.Run(folder, func(t *testing.T) { record(t, folder, of.kind, of.apiVersion) })
 	}
 }
 
-func record(t *testing.T, folder string, kind enginetest.Kind, apiVersion string) {
-	engine := enginetest.Start(t, kind)
+func record(t *testing.T, folder string, kind dockertest.Kind, apiVersion string) {
+	engine := dockertest.Start(t, kind)
 	engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2", "-t", "shop/app:latest")
 	engine.Build("FROM scratch\nLABEL step=1\nLABEL step=2\n", "-t", "steps:1")
 	engine.Build("FROM app:1\nLABEL version=1\n", "-t", "moved:1")
@@ -251,12 +251,12 @@ func record(t *testing.T, folder string, kind enginetest.Kind, apiVersion string
 // An image that was pulled by its digest is untagged, but not dangling. A prune of
 // dangling images takes it with graph drivers, and leaves it in the containerd store.
 func TestPulledByDigest(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			p, engine := real(t, kind)
 			const prune, pruneAll = `docker_reclaimable_bytes{command="docker image prune"}`, `docker_reclaimable_bytes{command="docker image prune --all"}`
-			reference := enginetest.NewRegistry(t).Add(t, "pulled", enginetest.Layer("file", make([]byte, 10_000)))
+			reference := dockertest.NewRegistry(t).Add(t, "pulled", dockertest.Layer("file", make([]byte, 10_000)))
 			engine.Docker("pull", "--quiet", reference)
 			page := make(map[string]float64)
 			eventually(t, "a page with the image", func() bool {

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"testing"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // Several records of the build cache can be of one layer, which the disk of overlay2 has
 // once though the engine counts it for each of them.
 func TestLayerOfSeveralRecords(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			h := newExactHost(t, kind)
@@ -26,7 +26,7 @@ func TestLayerOfSeveralRecords(t *testing.T) {
 			build(h.BuildKit, "FROM c:1\nCOPY data /", "-t", "d:1")
 			h.Docker("image", "rm", "a:1", "b:1", "d:1")
 			o, _ := h.cleanUp("docker builder prune")
-			if kind != enginetest.Docker29Containerd && (o.exact || o.predicted != o.freed || o.freed > o.reported-200_000) {
+			if kind != dockertest.Docker29Containerd && (o.exact || o.predicted != o.freed || o.freed > o.reported-200_000) {
 				t.Errorf("%+v", o)
 			}
 			h.cleanUp("docker builder prune --all")
@@ -38,7 +38,7 @@ func TestLayerOfSeveralRecords(t *testing.T) {
 // What a build writes to anew the engine measures but once with overlay2: a context, a
 // cache mount.
 func TestRewrittenRecords(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			h := newExactHost(t, kind)
@@ -51,7 +51,7 @@ RUN --mount=type=cache,target=/cache ["/idle", "/cache/file", "%d"]`, size), "-t
 				h.steadyPage()
 			}
 			o, _ := h.cleanUp("docker builder prune")
-			if kind != enginetest.Docker29Containerd && (o.exact || o.reported < o.freed+190_000) {
+			if kind != dockertest.Docker29Containerd && (o.exact || o.reported < o.freed+190_000) {
 				t.Errorf("%+v", o)
 			}
 		})

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // The page at / is for people, and for whoever only reads.
@@ -103,7 +103,7 @@ func status(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestStatusExitCodes(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(enginetest.NewFake(filepath.Join(engines, "api-1.51-graphdriver")))
+	server := httptest.NewServer(dockertest.NewFake(filepath.Join(engines, "api-1.51-graphdriver")))
 	defer server.Close()
 	up, down := "--docker.host="+server.URL, "--docker.host=http://"+freeAddress(t)
 	disk := "--filesystem.path=/data=" + t.TempDir()
@@ -144,7 +144,7 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 	for _, dir := range []string{"api-1.51-graphdriver", "api-1.51-containerd", "api-1.43-graphdriver", "20.10-overlay2"} {
 		p, _ := fake(t, dir)
 		page := values(t, p.scrape())
-		engine := enginetest.NewFake(filepath.Join(engines, dir))
+		engine := dockertest.NewFake(filepath.Join(engines, dir))
 		server := httptest.NewServer(engine)
 		defer server.Close()
 		_, stdout, log := status(t, "--docker.host="+server.URL, "--output=json")
@@ -213,10 +213,10 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 // On a real engine the command finds the disk by itself, and waits until it knows what
 // is to know.
 func TestStatusOfRealEngine(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			engine := enginetest.Start(t, kind)
+			engine := dockertest.Start(t, kind)
 			engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2")
 			engine.Try("run", "--network=none", "app:1", "0")
 			code, stdout, log := status(t, "--docker.host="+engine.Host(), "--output=json", "--warn=0", "--crit=0")

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // A real engine is changed at random, as its users would, and after each change
 // the page says of every gauge what the Docker CLI says.
 func TestRandomWalk(t *testing.T) {
-	for _, kind := range enginetest.Kinds() {
+	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			randomWalk(t, kind)
@@ -27,19 +27,19 @@ func TestRandomWalk(t *testing.T) {
 	}
 }
 
-func randomWalk(t *testing.T, kind enginetest.Kind) {
+func randomWalk(t *testing.T, kind dockertest.Kind) {
 	steps := 100
-	if kind == enginetest.Docker20 {
+	if kind == dockertest.Docker20 {
 		steps = 220
 	}
-	engine := enginetest.Start(t, kind)
+	engine := dockertest.Start(t, kind)
 	w := newWalk(t, engine)
 	host := engine.Host()
 	// Where a list is dear a change that no event tells of shows after the next
 	// cross-check and the list that it leads to.
 	var patience, longest time.Duration
 	latest := "none"
-	if kind == enginetest.Docker29Containerd {
+	if kind == dockertest.Docker29Containerd {
 		patience = 3 * time.Minute
 		host = newProxy(engine).serve(t)
 	}
@@ -90,7 +90,7 @@ func randomWalk(t *testing.T, kind enginetest.Kind) {
 		got := values(t, p.scrape())
 		images, tells := got[`docker_prunes_total{resource="images"}`]
 		return got[`docker_prunes_total{resource="containers"}`] == float64(done["container prune"]) &&
-			tells == (kind != enginetest.Docker29Containerd) &&
+			tells == (kind != dockertest.Docker29Containerd) &&
 			(!tells || images == float64(done["image prune"]+done["image prune -a"]))
 	})
 	t.Logf("reached at most %v", largest)
@@ -103,7 +103,7 @@ func randomWalk(t *testing.T, kind enginetest.Kind) {
 }
 
 type walk struct {
-	*enginetest.Real
+	*dockertest.Real
 	t      *testing.T
 	random *rand.Rand
 	count  int
@@ -113,7 +113,7 @@ type walk struct {
 const everyRepository = "--collector.repositories=255"
 
 // newWalk makes a walk on an engine that holds one image.
-func newWalk(t *testing.T, engine *enginetest.Real) *walk {
+func newWalk(t *testing.T, engine *dockertest.Real) *walk {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("DOCKER_BUILDUP_SEED"); text != "" {

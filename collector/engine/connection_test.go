@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
 )
 
-var noInfo = inventory.Optional[system.Info]{}
+var noInfo = model.Optional[system.Info]{}
 
 func decodeImages(t *testing.T, list string) []image.Summary {
 	t.Helper()
@@ -108,7 +108,7 @@ func TestSocketsOfChoice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := httptest.NewUnstartedServer(enginetest.NewFake(filepath.Join("testdata", engine)))
+		server := httptest.NewUnstartedServer(dockertest.NewFake(filepath.Join("../docker/testdata", engine)))
 		server.Listener = listener
 		server.Start()
 		return server
@@ -132,7 +132,7 @@ func TestSocketsOfChoice(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	cleanEnvironment(t)
-	server := httptest.NewTLSServer(enginetest.NewFake("testdata/api-1.51-graphdriver"))
+	server := httptest.NewTLSServer(dockertest.NewFake("../docker/testdata/api-1.51-graphdriver"))
 	defer server.Close()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
@@ -171,7 +171,7 @@ func TestTLS(t *testing.T) {
 	t.Run("DOCKER_CERT_PATH alone still verifies", func(t *testing.T) {
 		// The Docker client would take this for leave not to verify.
 		t.Setenv("DOCKER_CERT_PATH", dir)
-		cert, key := enginetest.KeyPair(t)
+		cert, key := dockertest.KeyPair(t)
 		if ok, log := up(t, TLS{Cert: cert, Key: key}); !ok {
 			t.Errorf("not up: %s", log)
 		}

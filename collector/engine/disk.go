@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/docker/docker/api/types/system"
 	"github.com/prometheus/procfs"
@@ -58,7 +58,7 @@ type disk struct {
 type roots struct {
 	docker     string
 	containerd string // where containers have their file systems if the containerd store is in use
-	store      inventory.ImageStore
+	store      model.ImageStore
 }
 
 // learn takes from /info where the engine keeps its data.
@@ -82,7 +82,7 @@ func (r roots) find(mounts []*procfs.MountInfo) []Place {
 	upperDir, overlaid := overlaidRoot(mounts)
 	if !overlaid {
 		places := []Place{{docker, docker}}
-		if r.store == inventory.Containerd {
+		if r.store == model.Containerd {
 			places = append(places, Place{containerd, containerd})
 		}
 		return places
@@ -113,7 +113,7 @@ func overlaidRoot(mounts []*procfs.MountInfo) (upperDir string, overlaid bool) {
 
 // measured is what statfs(2) says of one file system.
 type measured struct {
-	inventory.Filesystem
+	model.Filesystem
 	id    filesystemID
 	isZFS bool
 }
@@ -126,7 +126,7 @@ type filesystemID struct {
 
 // measure returns the file systems under the engine, each once, and the paths of those
 // that could not be measured.
-func (d *disk) measure(j *journal) (filesystems []inventory.Filesystem, failed []string) {
+func (d *disk) measure(j *journal) (filesystems []model.Filesystem, failed []string) {
 	places := d.places
 	given := len(places) > 0
 	if !given {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/docker/docker/api/types/system"
 	"github.com/prometheus/procfs"
@@ -29,15 +29,15 @@ func TestFindPlaces(t *testing.T) {
 	}{
 		{"on a host, before the engine has said anything", roots{}, host,
 			[]Place{{"/var/lib/docker", "/var/lib/docker"}}},
-		{"on a host with another root", roots{docker: "/data/docker", store: inventory.GraphDriver}, host,
+		{"on a host with another root", roots{docker: "/data/docker", store: model.GraphDriver}, host,
 			[]Place{{"/data/docker", "/data/docker"}}},
-		{"on a host with the containerd store", roots{docker: "/var/lib/docker", store: inventory.Containerd}, host,
+		{"on a host with the containerd store", roots{docker: "/var/lib/docker", store: model.Containerd}, host,
 			[]Place{{"/var/lib/docker", "/var/lib/docker"}, {"/var/lib/containerd", "/var/lib/containerd"}}},
 		{"in a container of the engine", roots{}, containerOn("/var/lib/docker/overlay2/ab/diff"),
 			[]Place{{"/var/lib/docker", "/"}}},
 		{"in a container of an engine with another root", roots{docker: "/data/docker"}, containerOn("/data/docker/overlay2/ab/diff"),
 			[]Place{{"/data/docker", "/"}}},
-		{"in a container of the containerd store", roots{docker: "/var/lib/docker", store: inventory.Containerd},
+		{"in a container of the containerd store", roots{docker: "/var/lib/docker", store: model.Containerd},
 			containerOn("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs"),
 			[]Place{{"/var/lib/containerd", "/"}}},
 		{"in a container of another runtime", roots{docker: "/var/lib/docker"}, containerOn("/var/lib/containers/storage/overlay/ab/diff"), nil},

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
 
 	"github.com/docker/docker/api/types/container"
@@ -65,8 +65,8 @@ const (
 // scrape. The containerd store pays for each container with a search through all
 // images, on more than one core, and events tell of nearly all that becomes of one:
 // half a second at each scrape would be too much for what it adds to them.
-func cheapContainers(store inventory.ImageStore) time.Duration {
-	if store == inventory.Containerd {
+func cheapContainers(store model.ImageStore) time.Duration {
+	if store == model.Containerd {
 		return pace.Cheap / 5
 	}
 	return pace.Cheap
@@ -81,24 +81,24 @@ type Engine struct {
 	disk       *disk
 	journal    *journal
 
-	images     *list[inventory.Image]
+	images     *list[model.Image]
 	layers     *layers
-	containers *list[inventory.Container]
+	containers *list[model.Container]
 
 	containerSizes *pace.Question
-	sizes          *memory[size]                         // by container ID
-	toMeasure      atomic.Pointer[[]inventory.Container] // by containerSizes
+	sizes          *memory[size]                     // by container ID
+	toMeasure      atomic.Pointer[[]model.Container] // by containerSizes
 
-	volumes     *answer[[]inventory.Volume] // without sizes
-	volumeSizes *answer[map[string]int64]   // by name
-	untouched   *memory[struct{}]           // volumes since they were measured, by name
+	volumes     *answer[[]model.Volume]   // without sizes
+	volumeSizes *answer[map[string]int64] // by name
+	untouched   *memory[struct{}]         // volumes since they were measured, by name
 	cache       *answer[cacheList]
 	cachePrunes atomic.Int32       // that were seen, or may have been missed
 	usages      singleflight.Group // of the engine's own account, by what is asked of it
 
 	about    *about
-	stops    *memory[time.Time]           // when containers stopped, until they start again
-	names    *memory[inventory.Reference] // from which containers were created
+	stops    *memory[time.Time]       // when containers stopped, until they start again
+	names    *memory[model.Reference] // from which containers were created
 	prunes   *prunes
 	hints    *hints
 	isUp     atomic.Bool // it answered when last asked
@@ -142,7 +142,7 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 		sizes:      newMemory[size](),
 		untouched:  newMemory[struct{}](),
 		stops:      newMemory[time.Time](),
-		names:      newMemory[inventory.Reference](),
+		names:      newMemory[model.Reference](),
 		prunes:     newPrunes(),
 		hints:      newHints(),
 	}
@@ -150,13 +150,13 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 	e.volumes = newAnswer(config.Pace, e.listVolumes)
 	e.volumeSizes = newAnswer(config.Pace, e.measureVolumes)
 	e.cache = newAnswer(config.Pace, e.listCache)
-	e.images = &list[inventory.Image]{
+	e.images = &list[model.Image]{
 		Question: pace.NewQuestion(config.Pace, listTimeout, e.listImages),
-		picture:  newPicture(func(i inventory.Image) string { return i.ID }),
+		picture:  newPicture(func(i model.Image) string { return i.ID }),
 	}
-	e.containers = &list[inventory.Container]{
+	e.containers = &list[model.Container]{
 		Question: pace.NewQuestion(config.Pace, listTimeout, e.listContainers),
-		picture:  newPicture(func(c inventory.Container) string { return c.ID }),
+		picture:  newPicture(func(c model.Container) string { return c.ID }),
 	}
 	return e, nil
 }
@@ -164,11 +164,11 @@ func New(config Config, logger *slog.Logger) (*Engine, error) {
 // Inventory tells what the engine holds, and returns when ctx ends at the latest.
 // Every question succeeds or fails alone: what a failed one would have told is
 // unknown, and the log says why.
-func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
+func (e *Engine) Inventory(ctx context.Context) model.Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	inv := inventory.Inventory{At: time.Now()}
+	inv := model.Snapshot{At: time.Now()}
 	version, up := e.ping(ctx).Get()
 	inv.Up = up
 	switch {
@@ -178,7 +178,7 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 			e.askAbout(ctx)
 		}
 		if info, known := e.about.get().Get(); known {
-			inv.Engine = inventory.Known(describe(info, e.connection.current().ClientVersion()))
+			inv.Engine = model.Known(describe(info, e.connection.current().ClientVersion()))
 			e.disk.learn(info)
 		}
 		e.ask(ctx, &inv)
@@ -186,14 +186,14 @@ func (e *Engine) Inventory(ctx context.Context) inventory.Inventory {
 		e.forget()
 	}
 	inv.Prunes = e.prunes.list(e.about.lastStore())
-	inv.Questions = e.journal.questions()
+	inv.Collectors = e.journal.questions()
 	inv.Filesystems, inv.Unmeasured = e.disk.measure(e.journal)
 	return inv
 }
 
 // ask puts the questions that are due: the lists and what does not depend on them
 // first, and then what does.
-func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
+func (e *Engine) ask(ctx context.Context, inv *model.Snapshot) {
 	var wg sync.WaitGroup
 	wg.Go(func() { e.containers.Ask(ctx) })
 	if e.config.Volumes {
@@ -221,20 +221,20 @@ func (e *Engine) ask(ctx context.Context, inv *inventory.Inventory) {
 		containers = e.whenStopped(ctx, containers)
 	}
 	if images, known := inv.Images.Get(); known {
-		wg.Go(func() { inv.Layers = e.examine(ctx, images, records) })
+		wg.Go(func() { inv.Contents, inv.ListedImages = e.examine(ctx, images, records) })
 	}
 	if containersKnown && e.config.ContainerSizes {
 		wg.Go(func() { e.measure(ctx, containers) })
 	}
 	wg.Wait()
 	if containersKnown {
-		inv.Containers = inventory.Known(containers)
+		inv.Containers = model.Known(containers)
 	}
 	inv.Volumes = e.volumesOf() // what containers did that have gone meanwhile is heard by now
 	if cacheKnown {
-		inv.Cache = inventory.Known(cache.records)
+		inv.BuildCache = model.Known(cache.records)
 		then.prunes = e.turns().prunes
-		inv.CacheOutdated = e.isOutdated(cache, then)
+		inv.BuildCacheStale = e.isOutdated(cache, then)
 	}
 }
 
@@ -265,7 +265,7 @@ func (e *Engine) endQuestions() {
 }
 
 // ping returns the newest version of the API that the engine speaks.
-func (e *Engine) ping(ctx context.Context) inventory.Optional[string] {
+func (e *Engine) ping(ctx context.Context) model.Optional[string] {
 	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	return ask(e.journal, question{act: "reach the engine", endpoint: pingEndpoint}, func() (string, error) {
@@ -289,12 +289,12 @@ func (e *Engine) listImages(ctx context.Context) error {
 	api := e.connection.current()
 	// What images share, and how much of them is unpacked, is only needed with the
 	// containerd store, which works it out anyway.
-	isContainerd := e.about.lastStore() == inventory.Known(inventory.Containerd)
+	isContainerd := e.about.lastStore() == model.Known(model.Containerd)
 	options := image.ListOptions{All: true, SharedSize: isContainerd, Manifests: isContainerd && versions.GreaterThanOrEqualTo(api.ClientVersion(), "1.47")}
 	return fill(e, e.images, question{kind: kindImages, act: "list images", endpoint: "/images/json"},
 		func() ([]image.Summary, error) { return api.ImageList(ctx, options) },
 		func(record image.Summary) bool { return record.ID != "" },
-		func(records []image.Summary) []inventory.Image {
+		func(records []image.Summary) []model.Image {
 			images := translateImages(records, imageStore(e.about.get(), records, api.ClientVersion()))
 			for i, record := range records {
 				images[i].Repositories = e.repositories(record.RepoTags, record.RepoDigests)
@@ -334,7 +334,7 @@ func fill[R, T any](e *Engine, l *list[T], q question, get func() ([]R, error), 
 		l.picture.forget()
 		return errUnanswered
 	}
-	l.end(inventory.Known(translate(records)))
+	l.end(model.Known(translate(records)))
 	return nil
 }
 
@@ -343,13 +343,13 @@ func fill[R, T any](e *Engine, l *list[T], q question, get func() ([]R, error), 
 type about struct {
 	mu    sync.Mutex
 	asked bool
-	info  inventory.Optional[system.Info]
-	store inventory.Optional[inventory.ImageStore] // kept when the engine goes away
+	info  model.Optional[system.Info]
+	store model.Optional[model.ImageStore] // kept when the engine goes away
 }
 
 // askAbout asks the engine about itself. One that says that it is another one than
 // before has nothing of what is known.
-func (e *Engine) askAbout(ctx context.Context) inventory.Optional[system.Info] {
+func (e *Engine) askAbout(ctx context.Context) model.Optional[system.Info] {
 	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	answer := ask(e.journal, question{act: "ask about the engine", endpoint: "/info"}, func() (system.Info, error) {
@@ -375,17 +375,17 @@ func isAnother(was, is system.Info) bool {
 	return was.ServerVersion != is.ServerVersion || was.DockerRootDir != is.DockerRootDir || storeOf(was) != storeOf(is)
 }
 
-func (a *about) set(info inventory.Optional[system.Info]) {
+func (a *about) set(info model.Optional[system.Info]) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked, a.info = true, info
 	if info, known := info.Get(); known {
-		a.store = inventory.Known(storeOf(info))
+		a.store = model.Known(storeOf(info))
 	}
 }
 
 // get returns what the engine has said of itself, if it is still there.
-func (a *about) get() inventory.Optional[system.Info] {
+func (a *about) get() model.Optional[system.Info] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.info
@@ -399,7 +399,7 @@ func (a *about) isNew() bool {
 }
 
 // lastStore is the engine's image store, or that of the last engine there was.
-func (a *about) lastStore() inventory.Optional[inventory.ImageStore] {
+func (a *about) lastStore() model.Optional[model.ImageStore] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.store
@@ -408,5 +408,5 @@ func (a *about) lastStore() inventory.Optional[inventory.ImageStore] {
 func (a *about) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked, a.info = false, inventory.Optional[system.Info]{}
+	a.asked, a.info = false, model.Optional[system.Info]{}
 }

@@ -14,9 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
+	"docker_buildup_exporter/collector/prune"
 )
 
 // newTest returns an engine room for an address, and what it logs.
@@ -31,9 +32,9 @@ func newTest(t testing.TB, host string) (*Engine, *bytes.Buffer) {
 }
 
 // serve returns an engine room for a fake engine.
-func serve(t testing.TB, dir string) (*Engine, *enginetest.Fake, *bytes.Buffer) {
+func serve(t testing.TB, dir string) (*Engine, *dockertest.Fake, *bytes.Buffer) {
 	t.Helper()
-	fake := enginetest.NewFake(filepath.Join("testdata", dir))
+	fake := dockertest.NewFake(filepath.Join("../docker/testdata", dir))
 	server := httptest.NewServer(fake)
 	t.Cleanup(server.Close)
 	e, log := newTest(t, server.URL)
@@ -41,7 +42,7 @@ func serve(t testing.TB, dir string) (*Engine, *enginetest.Fake, *bytes.Buffer) 
 }
 
 // takeInventory gives up after a second, as a hurried scrape would.
-func takeInventory(e *Engine) inventory.Inventory {
+func takeInventory(e *Engine) model.Snapshot {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	return e.Inventory(ctx)
@@ -93,7 +94,7 @@ func TestOneQuestionFails(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			e, fake, log := serve(t, "api-1.51-graphdriver")
 			fake.Answer("/images/json", test.answer)
-			var inv inventory.Inventory
+			var inv model.Snapshot
 			for range 2 { // the same trouble twice is one line
 				// Time to read much, where the race detector slows us.
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -107,8 +108,8 @@ func TestOneQuestionFails(t *testing.T) {
 			if _, known := inv.Containers.Get(); !known || !inv.Up {
 				t.Errorf("up %v, containers known %v: want both", inv.Up, known)
 			}
-			if containers, images := inv.Questions[0], inv.Questions[1]; images.Answered || !containers.Answered {
-				t.Errorf("answered: images %v, containers %v; want only containers", images.Answered, containers.Answered)
+			if containers, images := inv.Collectors[0], inv.Collectors[1]; images.Success || !containers.Success {
+				t.Errorf("answered: images %v, containers %v; want only containers", images.Success, containers.Success)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 {
 				t.Errorf("%d lines in the log, want 1:\n%s", lines, log)
@@ -170,8 +171,8 @@ func TestUnreachable(t *testing.T) {
 			if inv.Up {
 				t.Error("it is up")
 			}
-			if len(inv.Questions) > 0 {
-				t.Errorf("before any answer: %+v, want nothing", inv.Questions)
+			if len(inv.Collectors) > 0 {
+				t.Errorf("before any answer: %+v, want nothing", inv.Collectors)
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 {
 				t.Errorf("%d lines in the log, want 1:\n%s", lines, log)
@@ -212,7 +213,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 		{"engine-newer-than-us", "1.51"},
 		{"api-1.43-containerd", "1.43"},
 	} {
-		fake.Become(filepath.Join("testdata", step.dir))
+		fake.Become(filepath.Join("../docker/testdata", step.dir))
 		inv := takeInventory(e)
 		images, _ := inv.Images.Get()
 		if described, _ := inv.Engine.Get(); described.APIVersion != step.version || len(images) == 0 {
@@ -220,7 +221,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 		}
 	}
 
-	fake.Become("testdata/engine-too-old")
+	fake.Become("../docker/testdata/engine-too-old")
 	inv := takeInventory(e)
 	if _, known := inv.Images.Get(); known || !inv.Up {
 		t.Errorf("API 1.39: up %v, images known %v; want up, and nothing known", inv.Up, known)
@@ -266,30 +267,30 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestTranslateImages(t *testing.T) {
-	unknown := inventory.Optional[inventory.ImageStore]{}
-	graphDriver := inventory.Known(inventory.GraphDriver)
-	containerd := inventory.Known(inventory.Containerd)
+	unknown := model.Optional[model.ImageStore]{}
+	graphDriver := model.Known(model.GraphDriver)
+	containerd := model.Known(model.Containerd)
 	tests := []struct {
 		name     string
 		record   string
-		store    inventory.Optional[inventory.ImageStore]
+		store    model.Optional[model.ImageStore]
 		tags     int
-		digested inventory.Optional[bool]
+		digested model.Optional[bool]
 	}{
-		{"<none> literals", `{"Id":"a","RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]}`, graphDriver, 0, inventory.Known(false)},
-		{"null lists", `{"Id":"a","RepoTags":null,"RepoDigests":null}`, graphDriver, 0, inventory.Known(false)},
-		{"pulled by digest", `{"Id":"a","RepoTags":null,"RepoDigests":["x@sha256:1"]}`, graphDriver, 0, inventory.Known(true)},
-		{"containerd makes digests up", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, containerd, 0, inventory.Known(false)},
-		{"containerd keeps digests among the tags", `{"Id":"a","RepoTags":["x@sha256:1"],"RepoDigests":["x@sha256:1"]}`, containerd, 0, inventory.Known(true)},
-		{"a tag pinned by digest does not move", `{"Id":"a","RepoTags":["x:1@sha256:1","x:1"]}`, containerd, 1, inventory.Known(true)},
-		{"content is missing", `{"Id":"a","RepoTags":["x:1"],"RepoDigests":["sha256:1"]}`, containerd, 1, inventory.Known(false)},
-		{"a name that does not parse", `{"Id":"a","RepoTags":["UPPER CASE"]}`, containerd, 1, inventory.Known(false)},
-		{"the store decides, and is not known", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, unknown, 0, inventory.Optional[bool]{}},
+		{"<none> literals", `{"Id":"a","RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]}`, graphDriver, 0, model.Known(false)},
+		{"null lists", `{"Id":"a","RepoTags":null,"RepoDigests":null}`, graphDriver, 0, model.Known(false)},
+		{"pulled by digest", `{"Id":"a","RepoTags":null,"RepoDigests":["x@sha256:1"]}`, graphDriver, 0, model.Known(true)},
+		{"containerd makes digests up", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, containerd, 0, model.Known(false)},
+		{"containerd keeps digests among the tags", `{"Id":"a","RepoTags":["x@sha256:1"],"RepoDigests":["x@sha256:1"]}`, containerd, 0, model.Known(true)},
+		{"a tag pinned by digest does not move", `{"Id":"a","RepoTags":["x:1@sha256:1","x:1"]}`, containerd, 1, model.Known(true)},
+		{"content is missing", `{"Id":"a","RepoTags":["x:1"],"RepoDigests":["sha256:1"]}`, containerd, 1, model.Known(false)},
+		{"a name that does not parse", `{"Id":"a","RepoTags":["UPPER CASE"]}`, containerd, 1, model.Known(false)},
+		{"the store decides, and is not known", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, unknown, 0, model.Optional[bool]{}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got := translateImages(decodeImages(t, "["+test.record+"]"), test.store)
-			if len(got) != 1 || len(got[0].Tags) != test.tags || got[0].Digested != test.digested {
+			if len(got) != 1 || len(got[0].Tags) != test.tags || got[0].HasDigest != test.digested {
 				t.Errorf("got %+v, want %d tags, digested %+v", got, test.tags, test.digested)
 			}
 		})
@@ -308,13 +309,13 @@ func TestImageStoreWithoutInfo(t *testing.T) {
 	without := `[{"Id":"a"}]`
 	for _, test := range []struct {
 		list, version string
-		want          inventory.Optional[inventory.ImageStore]
+		want          model.Optional[model.ImageStore]
 	}{
-		{without, "1.41", inventory.Known(inventory.GraphDriver)},
-		{without, "1.43", inventory.Optional[inventory.ImageStore]{}},
-		{without, "1.47", inventory.Optional[inventory.ImageStore]{}},
-		{without, "1.48", inventory.Known(inventory.GraphDriver)},
-		{with, "1.48", inventory.Known(inventory.Containerd)},
+		{without, "1.41", model.Known(model.GraphDriver)},
+		{without, "1.43", model.Optional[model.ImageStore]{}},
+		{without, "1.47", model.Optional[model.ImageStore]{}},
+		{without, "1.48", model.Known(model.GraphDriver)},
+		{with, "1.48", model.Known(model.Containerd)},
 	} {
 		if got := imageStore(noInfo, decodeImages(t, test.list), test.version); got != test.want {
 			t.Errorf("%s at API %s: got %+v, want %+v", test.list, test.version, got, test.want)
@@ -326,7 +327,7 @@ func TestImageStoreWithoutInfo(t *testing.T) {
 func FuzzAnswers(f *testing.F) {
 	for _, file := range []string{"images", "containers", "info"} {
 		for _, dir := range []string{"api-1.43-graphdriver", "api-1.51-containerd", "null-lists", "invented-state"} {
-			body, err := os.ReadFile(filepath.Join("testdata", dir, file+".json"))
+			body, err := os.ReadFile(filepath.Join("../docker/testdata", dir, file+".json"))
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -344,7 +345,7 @@ func FuzzAnswers(f *testing.F) {
 	} {
 		f.Add([]byte(body))
 	}
-	fake := enginetest.NewFake("testdata/api-1.51-graphdriver")
+	fake := dockertest.NewFake("../docker/testdata/api-1.51-graphdriver")
 	server := httptest.NewServer(fake)
 	f.Cleanup(server.Close)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -362,7 +363,7 @@ func FuzzAnswers(f *testing.F) {
 		}
 		e, _ := newTest(t, server.URL) // which knows no layers yet
 		e.config.ContainerSizes, e.config.Volumes, e.config.BuildCache = true, true, true
-		isSane(t, inventory.Assess(takeInventory(e)))
+		isSane(t, prune.Summarize(takeInventory(e), 0))
 
 		for _, endpoint := range others {
 			fake.Answer(endpoint, nil)
@@ -370,7 +371,7 @@ func FuzzAnswers(f *testing.F) {
 		for _, endpoint := range lists {
 			fake.Answer(endpoint, answer)
 		}
-		a := inventory.Assess(takeInventory(e))
+		a := prune.Summarize(takeInventory(e), 0)
 		isSane(t, a)
 		containers, _ := a.Containers.Get()
 		if count, known := a.ContainerCount.Get(); known && len(containers) > 0 && count[containers[0].State] == 0 {
@@ -380,7 +381,7 @@ func FuzzAnswers(f *testing.F) {
 }
 
 // isSane tells that no number of bytes is negative.
-func isSane(t *testing.T, a inventory.Assessment) {
+func isSane(t *testing.T, a prune.Summary) {
 	t.Helper()
 	if count, known := a.ImageCount.Get(); known {
 		if size, known := count.VirtualSize.Get(); known && size < 0 {

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 )
 
 // A question is one thing that is asked of the engine or of its host.
@@ -21,14 +21,14 @@ type question struct {
 }
 
 // ask puts a question and notes how it went.
-func ask[T any](j *journal, q question, put func() (T, error)) inventory.Optional[T] {
+func ask[T any](j *journal, q question, put func() (T, error)) model.Optional[T] {
 	start := time.Now()
 	answer, err := put()
 	j.note(q, err, start, time.Now())
 	if err != nil {
-		return inventory.Optional[T]{}
+		return model.Optional[T]{}
 	}
-	return inventory.Known(answer)
+	return model.Known(answer)
 }
 
 // A journal remembers how each question went, and tells the log when that changes:
@@ -38,7 +38,7 @@ type journal struct {
 	explain func(question, error) (cause, hint string)
 
 	mu     sync.Mutex
-	kinds  map[string]inventory.Question
+	kinds  map[string]model.Collector
 	causes map[string]cause // by act; only what fails now
 }
 
@@ -49,7 +49,7 @@ func newJournal(logger *slog.Logger, explain func(question, error) (cause, hint 
 	return &journal{
 		logger:  logger,
 		explain: explain,
-		kinds:   make(map[string]inventory.Question),
+		kinds:   make(map[string]model.Collector),
 		causes:  make(map[string]cause),
 	}
 }
@@ -62,14 +62,14 @@ func (j *journal) note(q question, err error, start, end time.Time) {
 	defer j.mu.Unlock()
 
 	if q.kind != "" && !q.isPart {
-		record := inventory.Question{
-			Kind:        q.kind,
-			Answered:    err == nil,
-			Duration:    inventory.Known(end.Sub(start)),
+		record := model.Collector{
+			Name:        q.kind,
+			Success:     err == nil,
+			Duration:    model.Known(end.Sub(start)),
 			LastSuccess: j.kinds[q.kind].LastSuccess,
 		}
 		if err == nil {
-			record.LastSuccess = inventory.Known(end)
+			record.LastSuccess = model.Known(end)
 		}
 		j.kinds[q.kind] = record
 	}
@@ -95,7 +95,7 @@ func (j *journal) unasked() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for kind, before := range j.kinds {
-		j.kinds[kind] = inventory.Question{Kind: kind, LastSuccess: before.LastSuccess}
+		j.kinds[kind] = model.Collector{Name: kind, LastSuccess: before.LastSuccess}
 	}
 }
 
@@ -103,7 +103,7 @@ func (j *journal) unasked() {
 func (j *journal) answered(kind string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.kinds[kind].Answered && !j.fails(kind)
+	return j.kinds[kind].Success && !j.fails(kind)
 }
 
 // fails tells whether something of a kind does now.
@@ -117,13 +117,13 @@ func (j *journal) fails(kind string) bool {
 }
 
 // questions tells how the last question of each kind went that has come to an end.
-func (j *journal) questions() []inventory.Question {
+func (j *journal) questions() []model.Collector {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var questions []inventory.Question
+	var questions []model.Collector
 	for _, kind := range slices.Sorted(maps.Keys(j.kinds)) {
 		question := j.kinds[kind]
-		question.Answered = question.Answered && !j.fails(kind)
+		question.Success = question.Success && !j.fails(kind)
 		questions = append(questions, question)
 	}
 	return questions

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -20,23 +20,22 @@ type layers struct {
 	share float64 // of the engine's time, for looks that are not cheap
 
 	mu       sync.Mutex
-	contents map[string]looked    // by image ID
-	lost     map[string]time.Time // images that are not there, by the end of the list that had them
-	look     *look                // under way
-	laidOut  *inventory.Layers    // of all contents; nil: not since they changed
-	list     []inventory.Image    // that laidOut was made with
+	contents map[string]looked        // by image ID
+	lost     map[string]time.Time     // images that are not there, by the end of the list that had them
+	look     *look                    // under way
+	laidOut  map[string]model.Content // all contents; nil: not since they changed
 }
 
 // A looked is what a look at an image has shown.
 type looked struct {
-	inventory.Content
-	unpacked inventory.Optional[int64] // as a list before it said
+	model.Content
+	unpacked model.Optional[int64] // as a list before it said
 }
 
 // isStale tells whether an image was unpacked after the look: until then the containerd
 // store gives its layers no size. If a look does not explain what the list says of an
 // image, nor does another one.
-func (l looked) isStale(image inventory.Image) bool {
+func (l looked) isStale(image model.Image) bool {
 	unpacked, known := image.Unpacked.Get()
 	for _, step := range l.History {
 		unpacked -= step.Size
@@ -54,7 +53,7 @@ func newLayers(share float64) *layers {
 	return &layers{share: share, contents: make(map[string]looked), lost: make(map[string]time.Time)}
 }
 
-func (l *layers) add(image inventory.Image, content inventory.Content) {
+func (l *layers) add(image model.Image, content model.Content) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.lost, image.ID)
@@ -92,7 +91,7 @@ func (l *layers) keep(wanted map[string]bool) {
 }
 
 // missing are the images that were not looked at yet, or are to be looked at again.
-func (l *layers) missing(images []inventory.Image) (missing []inventory.Image) {
+func (l *layers) missing(images []model.Image) (missing []model.Image) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, image := range images {
@@ -111,17 +110,15 @@ func (l *layers) missing(images []inventory.Image) (missing []inventory.Image) {
 	return missing
 }
 
-// layOut returns the layers of all images that were looked at.
-func (l *layers) layOut(list []inventory.Image) *inventory.Layers {
+// layOut returns the contents of all images that were looked at.
+func (l *layers) layOut() map[string]model.Content {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	isSame := len(list) == len(l.list) && (len(list) == 0 || &list[0] == &l.list[0])
-	if l.laidOut == nil || !isSame {
-		contents := make(map[string]inventory.Content, len(l.contents))
+	if l.laidOut == nil {
+		l.laidOut = make(map[string]model.Content, len(l.contents))
 		for id, looked := range l.contents {
-			contents[id] = looked.Content
+			l.laidOut[id] = looked.Content
 		}
-		l.laidOut, l.list = inventory.LayOut(contents, list), list
 	}
 	return l.laidOut
 }
@@ -140,13 +137,13 @@ func (l *layers) stop() {
 
 // examine returns the layers of images, and begins to look at those that it does not
 // know. It waits for them no longer than for a cheap answer.
-func (e *Engine) examine(ctx context.Context, images []inventory.Image, containers []inventory.Container) *inventory.Layers {
-	var list []inventory.Image // as it was when the engine told what images share
-	if e.about.lastStore() == inventory.Known(inventory.Containerd) {
+func (e *Engine) examine(ctx context.Context, images []model.Image, containers []model.Container) (contents map[string]model.Content, list []model.Image) {
+	// the list as it was when the engine told what images share
+	if e.about.lastStore() == model.Known(model.Containerd) {
 		list = e.images.lastList()
 	}
 	wanted := make(map[string]bool, len(images))
-	for _, of := range [][]inventory.Image{images, list} {
+	for _, of := range [][]model.Image{images, list} {
 		for _, image := range of {
 			wanted[image.ID] = true
 		}
@@ -170,7 +167,7 @@ func (e *Engine) examine(ctx context.Context, images []inventory.Image, containe
 	case !e.journal.answered(kindLayers):
 		e.journal.note(layersQuestion(), nil, time.Now(), time.Now())
 	}
-	return e.layers.layOut(list)
+	return e.layers.layOut(), list
 }
 
 func layersQuestion() question {
@@ -178,7 +175,7 @@ func layersQuestion() question {
 }
 
 // lookAtLayers looks at images one by one, unless a look is under way.
-func (e *Engine) lookAtLayers(images []inventory.Image) (done <-chan struct{}) {
+func (e *Engine) lookAtLayers(images []model.Image) (done <-chan struct{}) {
 	l := e.layers
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,7 +199,7 @@ func (e *Engine) lookAtLayers(images []inventory.Image) (done <-chan struct{}) {
 
 // lookAtEach pauses between two looks as soon as they are not cheap any more, so that
 // the engine has no more than its share to do for them.
-func (e *Engine) lookAtEach(ctx context.Context, images []inventory.Image) (took time.Duration, err error) {
+func (e *Engine) lookAtEach(ctx context.Context, images []model.Image) (took time.Duration, err error) {
 	const inARow = 3 // failures, after which there is no use in going on
 	failed, listed := 0, e.images.Ended()
 	for _, image := range images {
@@ -236,24 +233,24 @@ func (e *Engine) lookAtEach(ctx context.Context, images []inventory.Image) (took
 }
 
 // lookAtContent asks what an image is made of.
-func (e *Engine) lookAtContent(ctx context.Context, id string) (inventory.Content, error) {
+func (e *Engine) lookAtContent(ctx context.Context, id string) (model.Content, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.config.Timeout)
 	defer cancel()
 	api := e.connection.current()
 	inspected, err := api.ImageInspect(ctx, id)
 	if err != nil {
-		return inventory.Content{}, err
+		return model.Content{}, err
 	}
 	if inspected.ID != id || inspected.RootFS.Type == "" { // as where no platform's content is there
-		return inventory.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
+		return model.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
 	}
 	history, err := api.ImageHistory(ctx, id)
 	if err != nil {
-		return inventory.Content{}, err
+		return model.Content{}, err
 	}
 	content, known := translateContent(inspected.RootFS.Layers, history).Get()
 	if !known {
-		return inventory.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
+		return model.Content{}, fmt.Errorf("%w: %s", errNoLayers, id)
 	}
 	return content, nil
 }

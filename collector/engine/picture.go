@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 )
 
 // A picture is what is known of the things of one kind: the last full list, kept
@@ -35,7 +35,7 @@ func (p *picture[T]) begin() {
 
 // end takes the list in, or forgets everything if there is none. What was looked
 // at meanwhile stays as it was seen: the list may be of the moment before.
-func (p *picture[T]) end(list inventory.Optional[[]T]) {
+func (p *picture[T]) end(list model.Optional[[]T]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	looked, before := p.looked, p.records
@@ -82,7 +82,7 @@ func hasSameKeys[T any](a, b map[string]T) bool {
 }
 
 // forget makes everything unknown.
-func (p *picture[T]) forget() { p.end(inventory.Optional[[]T]{}) }
+func (p *picture[T]) forget() { p.end(model.Optional[[]T]{}) }
 
 // size is how many things there are.
 func (p *picture[T]) size() (n int, known bool) {
@@ -92,18 +92,18 @@ func (p *picture[T]) size() (n int, known bool) {
 }
 
 // all returns all records in the order of their IDs. They are not to be changed.
-func (p *picture[T]) all() inventory.Optional[[]T] {
+func (p *picture[T]) all() model.Optional[[]T] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.records == nil {
-		return inventory.Optional[[]T]{}
+		return model.Optional[[]T]{}
 	}
 	if p.flat == nil {
 		for _, id := range slices.Sorted(maps.Keys(p.records)) {
 			p.flat = append(p.flat, p.records[id]...)
 		}
 	}
-	return inventory.Known(p.flat)
+	return model.Known(p.flat)
 }
 
 // currentTurn is another one than before if a thing has come or gone since.

@@ -3,7 +3,7 @@ package engine
 import (
 	"testing"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 )
 
 // A picture's turn tells whether something has come or gone.
@@ -15,20 +15,20 @@ func TestTurn(t *testing.T) {
 		grows bool
 	}{
 		{"unknown still", p.forget, false},
-		{"the first list", func() { p.end(inventory.Known([]string{"a", "b"})) }, true},
-		{"the same", func() { p.end(inventory.Known([]string{"b", "a"})) }, false},
+		{"the first list", func() { p.end(model.Known([]string{"a", "b"})) }, true},
+		{"the same", func() { p.end(model.Known([]string{"b", "a"})) }, false},
 		{"a look at what is there", func() { p.update("a", "a") }, false},
-		{"one of another ID", func() { p.end(inventory.Known([]string{"a", "c"})) }, true},
+		{"one of another ID", func() { p.end(model.Known([]string{"a", "c"})) }, true},
 		{"a look at what is new", func() { p.update("d", "d") }, true},
 		{"a look at what is gone", func() { p.update("d") }, true},
 		{"what never was there is gone", func() { p.update("e") }, false},
 		{"an image comes while a list without it is under way", func() {
 			p.begin()
 			p.update("f", "f")
-			p.end(inventory.Known([]string{"a", "c"}))
+			p.end(model.Known([]string{"a", "c"}))
 		}, true},
 		{"unknown", p.forget, true},
-		{"none at all", func() { p.end(inventory.Known([]string{})) }, true},
+		{"none at all", func() { p.end(model.Known([]string{})) }, true},
 	} {
 		before := p.currentTurn()
 		if step.do(); (p.currentTurn() != before) != step.grows {

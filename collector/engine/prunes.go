@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/docker/docker/api/types/events"
 )
@@ -14,12 +14,12 @@ import (
 type prunes struct {
 	mu       sync.Mutex
 	watching bool // at least once: before that, 0 would be a claim
-	done     map[inventory.Resource]inventory.Prune
-	lastNano map[inventory.Resource]int64 // of the event that a reconnection can repeat
+	done     map[model.Resource]model.Prune
+	lastNano map[model.Resource]int64 // of the event that a reconnection can repeat
 }
 
 func newPrunes() *prunes {
-	return &prunes{done: make(map[inventory.Resource]inventory.Prune), lastNano: make(map[inventory.Resource]int64)}
+	return &prunes{done: make(map[model.Resource]model.Prune), lastNano: make(map[model.Resource]int64)}
 }
 
 func (p *prunes) watch() {
@@ -30,11 +30,11 @@ func (p *prunes) watch() {
 
 // add takes a prune event. One that is told again, as after a reconnection, counts once.
 func (p *prunes) add(event events.Message) {
-	resources := map[events.Type]inventory.Resource{
-		events.ImageEventType:     inventory.Images,
-		events.ContainerEventType: inventory.Containers,
-		events.VolumeEventType:    inventory.Volumes,
-		events.BuilderEventType:   inventory.BuildCache,
+	resources := map[events.Type]model.Resource{
+		events.ImageEventType:     model.Images,
+		events.ContainerEventType: model.Containers,
+		events.VolumeEventType:    model.Volumes,
+		events.BuilderEventType:   model.BuildCache,
 	}
 	resource, known := resources[event.Type]
 	p.mu.Lock()
@@ -49,21 +49,21 @@ func (p *prunes) add(event events.Message) {
 	if freed, err := strconv.ParseInt(event.Actor.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 {
 		prune.Bytes += freed
 	}
-	prune.Last = inventory.Known(time.Unix(0, event.TimeNano))
+	prune.Last = model.Known(time.Unix(0, event.TimeNano))
 	p.done[resource] = prune
 }
 
 // list returns the prunes of every resource that this engine tells of: the
 // containerd store says nothing of image prunes.
-func (p *prunes) list(store inventory.Optional[inventory.ImageStore]) []inventory.Prune {
+func (p *prunes) list(store model.Optional[model.ImageStore]) []model.Prune {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.watching {
 		return nil
 	}
-	var list []inventory.Prune
-	for _, resource := range inventory.Resources() {
-		if kind, known := store.Get(); resource == inventory.Images && (!known || kind != inventory.GraphDriver) {
+	var list []model.Prune
+	for _, resource := range model.Resources() {
+		if kind, known := store.Get(); resource == model.Images && (!known || kind != model.GraphDriver) {
 			continue
 		}
 		prune := p.done[resource]

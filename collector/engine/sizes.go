@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -18,13 +18,13 @@ import (
 // makes the containerd store fail for all, and each costs it a search through all images.
 type size struct {
 	bytes     int64
-	image     inventory.Optional[int64] // of all layers under it
-	stopped   bool                      // when it was measured
-	stoppedAt inventory.Optional[time.Time]
+	image     model.Optional[int64] // of all layers under it
+	stopped   bool                  // when it was measured
+	stoppedAt model.Optional[time.Time]
 }
 
 // lastSize returns the size of a container if it was measured since it came to be as it is.
-func (e *Engine) lastSize(c inventory.Container) (measured size, known bool) {
+func (e *Engine) lastSize(c model.Container) (measured size, known bool) {
 	measured, known = e.sizes.get(c.ID)
 	then, thenKnown := measured.stoppedAt.Get()
 	now, nowKnown := c.StoppedAt.Get()
@@ -33,7 +33,7 @@ func (e *Engine) lastSize(c inventory.Container) (measured size, known bool) {
 
 // measure asks for the sizes of containers, if that is due, and returns them with
 // what is known.
-func (e *Engine) measure(ctx context.Context, containers []inventory.Container) []inventory.Container {
+func (e *Engine) measure(ctx context.Context, containers []model.Container) []model.Container {
 	isThere := make(map[string]bool, len(containers))
 	for _, c := range containers {
 		isThere[c.ID] = true
@@ -50,7 +50,7 @@ func (e *Engine) measure(ctx context.Context, containers []inventory.Container) 
 	e.containerSizes.Ask(ctx)
 	for i := range containers {
 		if measured, known := e.lastSize(containers[i]); known {
-			containers[i].Size, containers[i].ImageSize = inventory.Known(measured.bytes), measured.image
+			containers[i].Size, containers[i].ImageSize = model.Known(measured.bytes), measured.image
 		}
 	}
 	return containers
@@ -83,7 +83,7 @@ func (e *Engine) measureAll(ctx context.Context) error {
 	return nil
 }
 
-func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
+func (e *Engine) measureOne(ctx context.Context, c model.Container) error {
 	api := e.connection.current()
 	keep := e.sizes.look()
 	inspected, _, err := api.ContainerInspectWithRaw(ctx, c.ID, true)
@@ -107,7 +107,7 @@ func (e *Engine) measureOne(ctx context.Context, c inventory.Container) error {
 	case err == nil && inspected.SizeRw != nil && *inspected.SizeRw >= 0:
 		measured.bytes = *inspected.SizeRw
 		if all := inspected.SizeRootFs; all != nil && *all >= measured.bytes {
-			measured.image = inventory.Known(*all - measured.bytes)
+			measured.image = model.Known(*all - measured.bytes)
 		}
 		keep(c.ID, measured)
 		return nil

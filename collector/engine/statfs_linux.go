@@ -3,7 +3,7 @@ package engine
 import (
 	"fmt"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +18,7 @@ func statfs(path string) (measured, error) {
 		return measured{}, fmt.Errorf("statfs %s: %w", path, err)
 	}
 	m := measured{
-		Filesystem: inventory.Filesystem{
+		Filesystem: model.Filesystem{
 			Size:  int64(s.Blocks) * int64(s.Frsize), // its type differs between platforms
 			Avail: int64(s.Bavail) * int64(s.Frsize),
 		},
@@ -28,8 +28,8 @@ func statfs(path string) (measured, error) {
 		isZFS: int64(s.Type) == zfsMagic,
 	}
 	if s.Files > 0 { // Btrfs and others make inodes as they need them, and say 0
-		m.Files = inventory.Known(int64(s.Files))
-		m.FilesFree = inventory.Known(int64(s.Ffree))
+		m.Files = model.Known(int64(s.Files))
+		m.FilesFree = model.Known(int64(s.Ffree))
 	}
 	return m, nil
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
@@ -21,22 +21,22 @@ const timeForStops = time.Second
 
 // whenStopped returns containers with what only a look at each tells, and looks at
 // those of which it is not known yet.
-func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Container) []inventory.Container {
-	goByName := e.about.lastStore() == inventory.Known(inventory.Containerd)
+func (e *Engine) whenStopped(ctx context.Context, containers []model.Container) []model.Container {
+	goByName := e.about.lastStore() == model.Known(model.Containerd)
 	isThere, isStopped := make(map[string]bool, len(containers)), make(map[string]bool, len(containers))
-	var unknown []*inventory.Container
+	var unknown []*model.Container
 	for i := range containers {
 		c := &containers[i]
 		isThere[c.ID], isStopped[c.ID] = true, c.State.Stopped()
 		if from, known := e.names.get(c.ID); known {
-			c.CreatedFrom = inventory.Known(from)
+			c.CreatedFrom = model.Known(from)
 		}
 		_, nameKnown := c.CreatedFrom.Get()
 		at, stopKnown := e.stops.get(c.ID)
 		switch {
 		case c.State.Stopped() && stopKnown:
-			c.StoppedAt = inventory.Known(at)
-		case c.State.Stopped() && c.State != inventory.Created: // the list has told when that was created
+			c.StoppedAt = model.Known(at)
+		case c.State.Stopped() && c.State != model.Created: // the list has told when that was created
 			unknown = append(unknown, c)
 			continue
 		}
@@ -75,22 +75,22 @@ func (e *Engine) whenStopped(ctx context.Context, containers []inventory.Contain
 		}
 		return nil, group.Wait()
 	})
-	return slices.DeleteFunc(containers, func(c inventory.Container) bool { return c.ID == "" })
+	return slices.DeleteFunc(containers, func(c model.Container) bool { return c.ID == "" })
 }
 
 // lookAtContainer looks at one container, which may be gone.
-func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked inventory.Container, there bool, err error) {
+func (e *Engine) lookAtContainer(ctx context.Context, id string) (looked model.Container, there bool, err error) {
 	keepStop, keepName := e.stops.look(), e.names.look()
 	inspected, err := e.connection.current().ContainerInspect(ctx, id)
 	if cerrdefs.IsNotFound(err) {
 		e.containers.update(id)
-		return inventory.Container{}, false, nil
+		return model.Container{}, false, nil
 	}
 	if err == nil && (inspected.ContainerJSONBase == nil || inspected.ID != id || inspected.State == nil || inspected.State.Status == "") {
 		err = errIncomplete
 	}
 	if err != nil {
-		return inventory.Container{}, false, err
+		return model.Container{}, false, err
 	}
 	looked = translateInspectedContainer(inspected)
 	if at, known := looked.StoppedAt.Get(); known {

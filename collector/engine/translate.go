@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/build"
@@ -19,8 +19,8 @@ import (
 )
 
 // describe says which engine it is.
-func describe(info system.Info, version string) inventory.Engine {
-	return inventory.Engine{
+func describe(info system.Info, version string) model.Engine {
+	return model.Engine{
 		Version:       info.ServerVersion,
 		APIVersion:    version,
 		ImageStore:    storeOf(info),
@@ -30,41 +30,41 @@ func describe(info system.Info, version string) inventory.Engine {
 
 // storeOf reads the image store off the driver's status, where the containerd
 // store has named itself since it first came with Engine 24.
-func storeOf(info system.Info) inventory.ImageStore {
+func storeOf(info system.Info) model.ImageStore {
 	for _, status := range info.DriverStatus {
 		if status == [2]string{"driver-type", "io.containerd.snapshotter.v1"} {
-			return inventory.Containerd
+			return model.Containerd
 		}
 	}
-	return inventory.GraphDriver
+	return model.GraphDriver
 }
 
 // imageStore tells which store made this list. Without /info the list itself may
 // tell: from API 1.48 on the containerd store, and only it, gives every image a
 // descriptor; before API 1.43 there was no containerd store.
-func imageStore(info inventory.Optional[system.Info], list []image.Summary, version string) inventory.Optional[inventory.ImageStore] {
+func imageStore(info model.Optional[system.Info], list []image.Summary, version string) model.Optional[model.ImageStore] {
 	if info, known := info.Get(); known {
-		return inventory.Known(storeOf(info))
+		return model.Known(storeOf(info))
 	}
 	hasDescriptor := func(s image.Summary) bool { return s.Descriptor != nil }
 	switch {
 	case slices.ContainsFunc(list, hasDescriptor):
-		return inventory.Known(inventory.Containerd)
+		return model.Known(model.Containerd)
 	case versions.LessThan(version, "1.43"), versions.GreaterThanOrEqualTo(version, "1.48"):
-		return inventory.Known(inventory.GraphDriver)
+		return model.Known(model.GraphDriver)
 	default:
-		return inventory.Optional[inventory.ImageStore]{}
+		return model.Optional[model.ImageStore]{}
 	}
 }
 
 // translateImages turns the engine's records into the inventory's, one for one.
-func translateImages(list []image.Summary, store inventory.Optional[inventory.ImageStore]) []inventory.Image {
-	images := make([]inventory.Image, 0, len(list))
+func translateImages(list []image.Summary, store model.Optional[model.ImageStore]) []model.Image {
+	images := make([]model.Image, 0, len(list))
 	for _, record := range list {
-		translated := inventory.Image{
-			ID:       record.ID,
-			Parent:   record.ParentID,
-			Digested: isDigested(record, store),
+		translated := model.Image{
+			ID:        record.ID,
+			Parent:    record.ParentID,
+			HasDigest: isDigested(record, store),
 		}
 		for _, tag := range record.RepoTags {
 			if tag != "<none>:<none>" && !strings.Contains(tag, "@") {
@@ -78,7 +78,7 @@ func translateImages(list []image.Summary, store inventory.Optional[inventory.Im
 			size, known := sizeOf(record.Descriptor.Size).Get()
 			translated.IndexSize = size
 			if !known { // nor is what is no blob
-				translated.Unpacked = inventory.Optional[int64]{}
+				translated.Unpacked = model.Optional[int64]{}
 			}
 		}
 		images = append(images, translated)
@@ -101,14 +101,14 @@ func repositoriesOf(names []string) (repositories []string) {
 }
 
 // unpacked is how many bytes of an image are unpacked, if it is there for one platform.
-func unpacked(manifests []image.ManifestSummary) (bytes inventory.Optional[int64], severalPlatforms bool) {
+func unpacked(manifests []image.ManifestSummary) (bytes model.Optional[int64], severalPlatforms bool) {
 	found := false
 	for _, manifest := range manifests {
 		if manifest.Kind != image.ManifestKindImage || !manifest.Available {
 			continue
 		}
 		if found {
-			return inventory.Optional[int64]{}, true
+			return model.Optional[int64]{}, true
 		}
 		found = true
 		if manifest.ImageData != nil {
@@ -126,18 +126,18 @@ func isIndex(d *ocispec.Descriptor) bool {
 // isDigested tells whether a digest reference points to the image. Graph drivers
 // keep such references in RepoDigests. The containerd store keeps them among the
 // tags, and makes up an entry in RepoDigests for every image that has any name.
-func isDigested(record image.Summary, store inventory.Optional[inventory.ImageStore]) inventory.Optional[bool] {
+func isDigested(record image.Summary, store model.Optional[model.ImageStore]) model.Optional[bool] {
 	hasDigest := func(name string) bool { return strings.Contains(name, "@") && name != "<none>@<none>" }
 	amongTags := slices.ContainsFunc(record.RepoTags, hasDigest)
 	amongDigests := slices.ContainsFunc(record.RepoDigests, hasDigest)
 	kind, known := store.Get()
 	switch {
 	case amongTags || !amongDigests:
-		return inventory.Known(amongTags)
+		return model.Known(amongTags)
 	case known:
-		return inventory.Known(kind == inventory.GraphDriver)
+		return model.Known(kind == model.GraphDriver)
 	default:
-		return inventory.Optional[bool]{}
+		return model.Optional[bool]{}
 	}
 }
 
@@ -153,42 +153,42 @@ func firstOfEach[T any](list []T, id func(T) string) []T {
 }
 
 // translateContainers turns the engine's records into the inventory's.
-func translateContainers(list []container.Summary) []inventory.Container {
-	containers := make([]inventory.Container, 0, len(list))
+func translateContainers(list []container.Summary) []model.Container {
+	containers := make([]model.Container, 0, len(list))
 	for _, record := range list {
-		translated := inventory.Container{
+		translated := model.Container{
 			ID:      record.ID,
 			ImageID: record.ImageID,
-			State:   inventory.State(record.State),
+			State:   model.State(record.State),
 		}
-		if translated.State == inventory.Created {
-			translated.StoppedAt = inventory.Known(time.Unix(record.Created, 0))
+		if translated.State == model.Created {
+			translated.StoppedAt = model.Known(time.Unix(record.Created, 0))
 		}
 		if record.Image != record.ImageID { // else it may be so because the name has moved on
-			translated.CreatedFrom = inventory.Known(translateReference(record.Image, record.ImageID))
+			translated.CreatedFrom = model.Known(translateReference(record.Image, record.ImageID))
 		}
 		translated.Volumes, translated.MountedImages = translateMounts(record.Mounts)
 		containers = append(containers, translated)
 	}
-	return firstOfEach(containers, func(c inventory.Container) string { return c.ID })
+	return firstOfEach(containers, func(c model.Container) string { return c.ID })
 }
 
 // translateInspectedContainer is translateContainers for a look at one.
-func translateInspectedContainer(inspected container.InspectResponse) inventory.Container {
-	translated := inventory.Container{
+func translateInspectedContainer(inspected container.InspectResponse) model.Container {
+	translated := model.Container{
 		ID:      inspected.ID,
 		ImageID: inspected.Image,
-		State:   inventory.State(inspected.State.Status),
+		State:   model.State(inspected.State.Status),
 	}
 	translated.Volumes, translated.MountedImages = translateMounts(inspected.Mounts)
 	if inspected.Config != nil {
-		translated.CreatedFrom = inventory.Known(translateReference(inspected.Config.Image, inspected.Image))
+		translated.CreatedFrom = model.Known(translateReference(inspected.Config.Image, inspected.Image))
 	}
 	// A container that never ran has a time of finishing, too: the year 1.
 	for _, text := range []string{inspected.State.FinishedAt, inspected.Created} {
 		at, err := time.Parse(time.RFC3339Nano, text)
 		if translated.State.Stopped() && err == nil && at.Year() > 1 {
-			translated.StoppedAt = inventory.Known(at)
+			translated.StoppedAt = model.Known(at)
 			break
 		}
 	}
@@ -197,9 +197,9 @@ func translateInspectedContainer(inspected container.InspectResponse) inventory.
 
 // translateReference reads how an image was named for a container, as the containerd
 // store's prune does (moby: filterImagesUsedByContainers).
-func translateReference(name, imageID string) inventory.Reference {
+func translateReference(name, imageID string) model.Reference {
 	isID := strings.HasPrefix(imageID, "sha256:"+strings.TrimPrefix(name, "sha256:"))
-	from := inventory.Reference{Pinned: isID || strings.HasSuffix(name, "@"+imageID)}
+	from := model.Reference{Pinned: isID || strings.HasSuffix(name, "@"+imageID)}
 	if named, err := reference.ParseNormalizedNamed(name); err == nil {
 		if tagged, isTagged := reference.TagNameOnly(named).(reference.NamedTagged); isTagged {
 			from.Tag = reference.FamiliarName(tagged) + ":" + tagged.Tag()
@@ -235,25 +235,25 @@ func translateMounted(name string) string {
 }
 
 // translateVolumes turns the engine's records into the inventory's, without sizes.
-func translateVolumes(list []*volume.Volume) []inventory.Volume {
-	volumes := make([]inventory.Volume, 0, len(list))
+func translateVolumes(list []*volume.Volume) []model.Volume {
+	volumes := make([]model.Volume, 0, len(list))
 	for _, record := range list {
 		if record == nil {
 			continue
 		}
 		_, anonymous := record.Labels["com.docker.volume.anonymous"]
-		volumes = append(volumes, inventory.Volume{
+		volumes = append(volumes, model.Volume{
 			Name:      record.Name,
 			Anonymous: anonymous,
 			Local:     record.Driver == "local" && len(record.Options) == 0,
 		})
 	}
-	return firstOfEach(volumes, func(v inventory.Volume) string { return v.Name })
+	return firstOfEach(volumes, func(v model.Volume) string { return v.Name })
 }
 
 // translateCache turns the engine's records into the inventory's.
-func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) {
-	records := make([]inventory.CacheRecord, 0, len(list))
+func translateCache(list []*build.CacheRecord) ([]model.CacheRecord, error) {
+	records := make([]model.CacheRecord, 0, len(list))
 	for _, record := range list {
 		if record == nil {
 			continue
@@ -261,15 +261,15 @@ func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) 
 		if record.ID == "" {
 			return nil, errIncomplete
 		}
-		translated := inventory.CacheRecord{
-			Size:      sizeOf(record.Size),
-			ID:        record.ID,
-			Parents:   record.Parents,
-			Type:      record.Type,
-			InUse:     record.InUse,
-			Shared:    record.Shared,
-			Uncounted: isTaken(record),
-			Rewritten: record.UsageCount > 1 && isWritable(record),
+		translated := model.CacheRecord{
+			Size:             sizeOf(record.Size),
+			ID:               record.ID,
+			Parents:          record.Parents,
+			Type:             record.Type,
+			InUse:            record.InUse,
+			Shared:           record.Shared,
+			ExcludesSnapshot: isTaken(record),
+			Rewritten:        record.UsageCount > 1 && isWritable(record),
 		}
 		//lint:ignore SA1019 before API 1.42 there is nothing else
 		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
@@ -277,7 +277,7 @@ func translateCache(list []*build.CacheRecord) ([]inventory.CacheRecord, error) 
 		}
 		records = append(records, translated)
 	}
-	return firstOfEach(records, func(r inventory.CacheRecord) string { return r.ID }), nil
+	return firstOfEach(records, func(r model.CacheRecord) string { return r.ID }), nil
 }
 
 // isTaken tells whether a record is of a layer that a build took from an image of the
@@ -295,21 +295,21 @@ func isWritable(record *build.CacheRecord) bool {
 
 // translateContent puts together what an image is made of. An image that none can be
 // is unknown: to find out which steps are layers takes time by both their numbers.
-func translateContent(diffIDs []string, history []image.HistoryResponseItem) inventory.Optional[inventory.Content] {
+func translateContent(diffIDs []string, history []image.HistoryResponseItem) model.Optional[model.Content] {
 	const mostLayers, mostSteps = 1000, 10000 // overlay file systems have 500 layers at most
 	if len(diffIDs) > mostLayers || len(history) > mostSteps {
-		return inventory.Optional[inventory.Content]{}
+		return model.Optional[model.Content]{}
 	}
-	content := inventory.Content{DiffIDs: diffIDs}
+	content := model.Content{DiffIDs: diffIDs}
 	var sum int64
 	for _, record := range slices.Backward(history) {
 		if record.Size < 0 || record.Size > largestImage-sum {
-			return inventory.Optional[inventory.Content]{}
+			return model.Optional[model.Content]{}
 		}
 		sum += record.Size
-		content.History = append(content.History, inventory.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
+		content.History = append(content.History, model.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
 	}
-	return inventory.Known(content)
+	return model.Known(content)
 }
 
 // largestImage is how many bytes an image has at most. Beyond it they are no size but a
@@ -318,11 +318,11 @@ const largestImage = 1 << 44
 
 // sizeOf is what the engine says of the size of an image, of a part of it or of a record
 // of the cache. −1 is its "not computed".
-func sizeOf(bytes int64) inventory.Optional[int64] {
+func sizeOf(bytes int64) model.Optional[int64] {
 	if bytes < 0 || bytes > largestImage {
-		return inventory.Optional[int64]{}
+		return model.Optional[int64]{}
 	}
-	return inventory.Known(bytes)
+	return model.Known(bytes)
 }
 
 // makesNoLayer tells whether an instruction only changes an image's configuration. The
@@ -341,7 +341,7 @@ func makesNoLayer(createdBy string) bool {
 // translateInspectedImage is translateImages for a look at one. Its size is left out:
 // the containerd store counts another one in its lists. Its digests are true with
 // either store.
-func translateInspectedImage(inspected image.InspectResponse) inventory.Image {
+func translateInspectedImage(inspected image.InspectResponse) model.Image {
 	summary := image.Summary{
 		ID: inspected.ID,
 		//lint:ignore SA1019 lists go on to tell the parent, and a look must tell the same
@@ -351,5 +351,5 @@ func translateInspectedImage(inspected image.InspectResponse) inventory.Image {
 		Size:        -1,
 		SharedSize:  -1,
 	}
-	return translateImages([]image.Summary{summary}, inventory.Known(inventory.GraphDriver))[0]
+	return translateImages([]image.Summary{summary}, model.Known(model.GraphDriver))[0]
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
 
 	"github.com/docker/docker/api/types"
@@ -19,11 +19,11 @@ type answer[T any] struct {
 	*pace.Question
 
 	mu    sync.Mutex
-	value inventory.Optional[T]
+	value model.Optional[T]
 }
 
 // newAnswer returns the answer to a question that get puts.
-func newAnswer[T any](p pace.Pace, get func(context.Context) inventory.Optional[T]) *answer[T] {
+func newAnswer[T any](p pace.Pace, get func(context.Context) model.Optional[T]) *answer[T] {
 	a := &answer[T]{}
 	a.Question = pace.NewQuestion(p, listTimeout, func(ctx context.Context) error {
 		value := get(ctx)
@@ -36,13 +36,13 @@ func newAnswer[T any](p pace.Pace, get func(context.Context) inventory.Optional[
 	return a
 }
 
-func (a *answer[T]) set(value inventory.Optional[T]) {
+func (a *answer[T]) set(value model.Optional[T]) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.value = value
 }
 
-func (a *answer[T]) get() inventory.Optional[T] {
+func (a *answer[T]) get() model.Optional[T] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.value
@@ -50,12 +50,12 @@ func (a *answer[T]) get() inventory.Optional[T] {
 
 func (a *answer[T]) forget() {
 	a.Question.Forget()
-	a.set(inventory.Optional[T]{})
+	a.set(model.Optional[T]{})
 }
 
 // listVolumes walks through no files.
-func (e *Engine) listVolumes(ctx context.Context) inventory.Optional[[]inventory.Volume] {
-	return ask(e.journal, question{kind: kindVolumes, isPart: true, act: "list volumes", endpoint: "/volumes"}, func() ([]inventory.Volume, error) {
+func (e *Engine) listVolumes(ctx context.Context) model.Optional[[]model.Volume] {
+	return ask(e.journal, question{kind: kindVolumes, isPart: true, act: "list volumes", endpoint: "/volumes"}, func() ([]model.Volume, error) {
 		list, err := e.connection.current().VolumeList(ctx, volume.ListOptions{})
 		return translateVolumes(list.Volumes), err
 	})
@@ -63,7 +63,7 @@ func (e *Engine) listVolumes(ctx context.Context) inventory.Optional[[]inventory
 
 // measureVolumes returns the sizes of volumes by name. The engine walks through all
 // their files.
-func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[string]int64] {
+func (e *Engine) measureVolumes(ctx context.Context) model.Optional[map[string]int64] {
 	return ask(e.journal, question{kind: kindVolumes, act: "measure volumes", endpoint: "/system/df"}, func() (map[string]int64, error) {
 		usage, err := e.diskUsage(ctx, types.VolumeObject)
 		if err != nil {
@@ -84,7 +84,7 @@ func (e *Engine) measureVolumes(ctx context.Context) inventory.Optional[map[stri
 // A cacheList is the build cache beside some images: a record says whether one of them
 // shares it.
 type cacheList struct {
-	records []inventory.CacheRecord
+	records []model.CacheRecord
 	asked   turns
 }
 
@@ -93,7 +93,7 @@ type turns struct{ images, prunes int }
 
 func (e *Engine) turns() turns { return turns{e.images.currentTurn(), int(e.cachePrunes.Load())} }
 
-func (e *Engine) listCache(ctx context.Context) inventory.Optional[cacheList] {
+func (e *Engine) listCache(ctx context.Context) model.Optional[cacheList] {
 	return ask(e.journal, question{kind: kindBuildCache, act: "list the build cache", endpoint: "/system/df"}, func() (cacheList, error) {
 		usage, err := e.diskUsage(ctx, types.BuildCacheObject)
 		if err != nil {
@@ -153,21 +153,21 @@ type account struct {
 }
 
 // volumesOf puts together what is known of volumes.
-func (e *Engine) volumesOf() inventory.Optional[[]inventory.Volume] {
+func (e *Engine) volumesOf() model.Optional[[]model.Volume] {
 	list, known := e.volumes.get().Get()
 	if !known {
-		return inventory.Optional[[]inventory.Volume]{}
+		return model.Optional[[]model.Volume]{}
 	}
 	sizes, _ := e.volumeSizes.get().Get()
-	volumes := make([]inventory.Volume, 0, len(list))
+	volumes := make([]model.Volume, 0, len(list))
 	for _, v := range list {
 		if bytes, known := sizes[v.Name]; known {
 			_, untouched := e.untouched.get(v.Name)
-			v.Size, v.Touched = inventory.Known(bytes), !untouched || e.isDeaf(e.volumeSizes.Question)
+			v.Size, v.SizeStale = model.Known(bytes), !untouched || e.isDeaf(e.volumeSizes.Question)
 		} else if v.Local {
 			e.volumeSizes.Change()
 		}
 		volumes = append(volumes, v)
 	}
-	return inventory.Known(volumes)
+	return model.Known(volumes)
 }

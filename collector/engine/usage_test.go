@@ -10,16 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
+	"docker_buildup_exporter/collector/prune"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 )
 
 // serveAll is serve with everything asked for.
-func serveAll(t *testing.T, dir string) (*Engine, *enginetest.Fake, fmt.Stringer) {
+func serveAll(t *testing.T, dir string) (*Engine, *dockertest.Fake, fmt.Stringer) {
 	t.Helper()
 	e, fake, log := serve(t, dir)
 	e.config.ContainerSizes, e.config.Volumes, e.config.BuildCache = true, true, true
@@ -27,7 +28,7 @@ func serveAll(t *testing.T, dir string) (*Engine, *enginetest.Fake, fmt.Stringer
 }
 
 // asked counts requests whose path has a part.
-func asked(fake *enginetest.Fake, part string) (n int) {
+func asked(fake *dockertest.Fake, part string) (n int) {
 	for _, request := range fake.Requests() {
 		if strings.Contains(request, part) {
 			n++
@@ -40,7 +41,7 @@ func asked(fake *enginetest.Fake, part string) (n int) {
 // stopped containers measured once for each stop.
 func TestAskedOnce(t *testing.T) {
 	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
-	var inv inventory.Inventory
+	var inv model.Snapshot
 	for range 3 {
 		inv = takeInventory(e)
 		fake.Answer("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
@@ -51,7 +52,7 @@ func TestAskedOnce(t *testing.T) {
 	if got := asked(fake, "/history"); got != len(images) {
 		t.Errorf("asked for the history of images %d times, want once for each of %d", got, len(images))
 	}
-	if a := inventory.Assess(inv); len(a.Reclaimable) != len(inventory.Reclaim(inv)) || a.LayerCount == (inventory.Optional[int]{}) {
+	if a := prune.Summarize(inv, 0); len(a.Reclaimable) != len(prune.Summarize(inv, 0).Reclaimable) || a.LayerCount == (model.Optional[int]{}) {
 		t.Errorf("layers: %v, reclaimable: %v", a.LayerCount, a.Reclaimable)
 	}
 
@@ -86,14 +87,14 @@ func TestLayersFail(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, "Forbidden by policy")
 	})
-	a := inventory.Assess(takeInventory(e))
-	if unexamined, _ := a.Unexamined.Get(); unexamined != 1 {
-		t.Errorf("%d images to look at, want 1", unexamined)
+	a := prune.Summarize(takeInventory(e), 0)
+	if uninspected, _ := a.Uninspected.Get(); uninspected != 1 {
+		t.Errorf("%d images to look at, want 1", uninspected)
 	}
-	if _, known := a.Reclaimable[inventory.ImagePruneAll]; known {
+	if _, known := a.Reclaimable[prune.ImagePruneAll]; known {
 		t.Error("what an image prune frees is known")
 	}
-	if _, known := a.Reclaimable[inventory.BuilderPrune]; !known {
+	if _, known := a.Reclaimable[prune.BuilderPrune]; !known {
 		t.Error("what a builder prune frees is not known")
 	}
 	for _, want := range []string{"cannot look at the layers of images", "forbidden: Forbidden by policy", "allow GET /images/{id}/history"} {
@@ -102,8 +103,8 @@ func TestLayersFail(t *testing.T) {
 		}
 	}
 	fake.Answer("/images/"+images[0].ID+"/history", nil)
-	a = inventory.Assess(takeInventory(e))
-	if _, known := a.Reclaimable[inventory.ImagePruneAll]; !known || !strings.Contains(log.String(), "works again: look at the layers of images") {
+	a = prune.Summarize(takeInventory(e), 0)
+	if _, known := a.Reclaimable[prune.ImagePruneAll]; !known || !strings.Contains(log.String(), "works again: look at the layers of images") {
 		t.Errorf("known after the trouble: %v, the log:\n%s", known, log)
 	}
 }
@@ -114,15 +115,15 @@ func TestVolumesFail(t *testing.T) {
 		e, fake, log := serveAll(t, "api-1.51-graphdriver")
 		fake.Answer(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 		inv := takeInventory(e)
-		isVolumes := func(q inventory.Question) bool { return q.Kind == "volumes" }
-		i := slices.IndexFunc(inv.Questions, isVolumes)
-		if i < 0 || inv.Questions[i].Answered || !strings.Contains(log.String(), "allow GET "+path) {
-			t.Errorf("%s is forbidden: the questions are %+v, the log says:\n%s", path, inv.Questions, log)
+		isVolumes := func(q model.Collector) bool { return q.Name == "volumes" }
+		i := slices.IndexFunc(inv.Collectors, isVolumes)
+		if i < 0 || inv.Collectors[i].Success || !strings.Contains(log.String(), "allow GET "+path) {
+			t.Errorf("%s is forbidden: the questions are %+v, the log says:\n%s", path, inv.Collectors, log)
 		}
 		fake.Answer(path, nil)
 		inv = takeInventory(e)
-		if !inv.Questions[slices.IndexFunc(inv.Questions, isVolumes)].Answered {
-			t.Errorf("%s is allowed again: the questions are %+v", path, inv.Questions)
+		if !inv.Collectors[slices.IndexFunc(inv.Collectors, isVolumes)].Success {
+			t.Errorf("%s is allowed again: the questions are %+v", path, inv.Collectors)
 		}
 	}
 }
@@ -141,13 +142,13 @@ func TestDeadContainer(t *testing.T) {
 				fmt.Fprint(w, `{"message":"rw layer snapshot not found for container"}`)
 				return
 			}
-			fmt.Fprintf(w, `{"Id":%q,"Image":"a","Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, state, enginetest.FinishedAt, state, enginetest.FinishedAt)
+			fmt.Fprintf(w, `{"Id":%q,"Image":"a","Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, state, dockertest.FinishedAt, state, dockertest.FinishedAt)
 		})
 	}
 	containers, _ := takeInventory(e).Containers.Get()
 	for _, c := range containers {
 		size, known := c.Size.Get()
-		if want := c.State == inventory.Dead; known != want || size != 0 {
+		if want := c.State == model.Dead; known != want || size != 0 {
 			t.Errorf("%s: %d bytes, known: %v; want %v", c.State, size, known, want)
 		}
 	}
@@ -175,7 +176,7 @@ func TestOneAccountBefore142(t *testing.T) {
 		json.NewEncoder(w).Encode(map[string]any{"BuildCache": []any{}, "Volumes": []any{}})
 	})
 	eventually(t, "the build cache is known", func() bool {
-		_, known := takeInventory(e).Cache.Get()
+		_, known := takeInventory(e).BuildCache.Get()
 		return known
 	})
 	if calls.Load() != 2 || most.Load() != 1 {
@@ -193,16 +194,16 @@ func TestLeftOut(t *testing.T) {
 	if n := asked(fake, "/volumes") + asked(fake, "/system/df") + asked(fake, "size=1"); n != 0 {
 		t.Errorf("asked %d times", n)
 	}
-	for _, q := range inv.Questions {
-		if q.Kind != kindImages && q.Kind != kindLayers && q.Kind != kindContainers {
-			t.Errorf("there is a question of %s", q.Kind)
+	for _, q := range inv.Collectors {
+		if q.Name != kindImages && q.Name != kindLayers && q.Name != kindContainers {
+			t.Errorf("there is a question of %s", q.Name)
 		}
 	}
 }
 
 func TestTranslateReference(t *testing.T) {
 	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
-	for name, want := range map[string]inventory.Reference{
+	for name, want := range map[string]model.Reference{
 		"app":                         {Tag: "app:latest"},
 		"app:1":                       {Tag: "app:1"},
 		"docker.io/library/app:1":     {Tag: "app:1"},
@@ -242,11 +243,11 @@ func TestCacheOutdated(t *testing.T) {
 	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
 	take := func(outdated bool) {
 		t.Helper()
-		a := inventory.Assess(takeInventory(e))
-		_, pruneKnown := a.Reclaimable[inventory.ImagePruneAll]
+		a := prune.Summarize(takeInventory(e), 0)
+		_, pruneKnown := a.Reclaimable[prune.ImagePruneAll]
 		_, countKnown := a.CacheCount.Get()
-		if a.CacheOutdated != outdated || pruneKnown == outdated || !countKnown {
-			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.CacheOutdated, outdated, pruneKnown, countKnown)
+		if a.BuildCacheStale != outdated || pruneKnown == outdated || !countKnown {
+			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.BuildCacheStale, outdated, pruneKnown, countKnown)
 		}
 	}
 	list := func(ids ...string) {
@@ -277,7 +278,7 @@ func TestCacheOutdated(t *testing.T) {
 	list("a", "c") // as many as before
 	take(true)
 	take(true)
-	eventually(t, "another one", func() bool { return !takeInventory(e).CacheOutdated })
+	eventually(t, "another one", func() bool { return !takeInventory(e).BuildCacheStale })
 	take(false)
 }
 
@@ -288,8 +289,8 @@ func TestDeaf(t *testing.T) {
 		t.Helper()
 		inv := takeInventory(e)
 		volumes, known := inv.Volumes.Get()
-		if !known || len(volumes) == 0 || volumes[0].Touched == want || inv.CacheOutdated == want {
-			t.Errorf("touched: %+v, outdated: %v; want neither: %v", volumes, inv.CacheOutdated, want)
+		if !known || len(volumes) == 0 || volumes[0].SizeStale == want || inv.BuildCacheStale == want {
+			t.Errorf("touched: %+v, outdated: %v; want neither: %v", volumes, inv.BuildCacheStale, want)
 		}
 	}
 	trusts(true)
@@ -315,8 +316,8 @@ func TestCachePruned(t *testing.T) {
 	isKnown := func(isOutdated bool) func() bool {
 		return func() bool {
 			inv := takeInventory(e)
-			_, known := inv.Cache.Get()
-			return known && inv.CacheOutdated == isOutdated
+			_, known := inv.BuildCache.Get()
+			return known && inv.BuildCacheStale == isOutdated
 		}
 	}
 	goOn <- struct{}{}
@@ -359,9 +360,9 @@ func TestTouchedVolume(t *testing.T) {
 		<-goOn
 		fmt.Fprint(w, `{"Volumes":[{"Name":"database","UsageData":{"Size":7}},{"Name":"other","UsageData":{"Size":7}}]}`)
 	})
-	touched := func() (volume inventory.Volume) {
+	touched := func() (volume model.Volume) {
 		volumes, _ := takeInventory(e).Volumes.Get()
-		if i := slices.IndexFunc(volumes, func(v inventory.Volume) bool { return v.Name == "database" }); i >= 0 {
+		if i := slices.IndexFunc(volumes, func(v model.Volume) bool { return v.Name == "database" }); i >= 0 {
 			volume = volumes[i]
 		}
 		return volume
@@ -369,7 +370,7 @@ func TestTouchedVolume(t *testing.T) {
 	isMeasured := func(isTouched bool) func() bool {
 		return func() bool {
 			volume := touched()
-			return volume.Size == inventory.Known[int64](7) && volume.Touched == isTouched
+			return volume.Size == model.Known[int64](7) && volume.SizeStale == isTouched
 		}
 	}
 	leave := func() { untilForgotten(t, e.untouched, func() { h.change(func() {}, "volume unmount database") }) }
@@ -395,7 +396,7 @@ func TestTouchedVolume(t *testing.T) {
 func TestChangedWhileMeasured(t *testing.T) {
 	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
 	e.config.ContainerSizes = true
-	eventually(t, "the size of a stopped container", func() bool { return writableLayer(takeInventory(e), "c2") == inventory.Known[int64](5) })
+	eventually(t, "the size of a stopped container", func() bool { return writableLayer(takeInventory(e), "c2") == model.Known[int64](5) })
 	measuring, goOn := make(chan struct{}, 1), make(chan struct{})
 	h.Answer("/containers/c2/json", func(w http.ResponseWriter, r *http.Request) {
 		size := 6
@@ -407,15 +408,15 @@ func TestChangedWhileMeasured(t *testing.T) {
 				size = 4
 			}
 		}
-		fmt.Fprintf(w, `{"Id":"c2","Image":"sha256:a","Created":%q,"State":{"Status":"exited"},"SizeRw":%d}`, enginetest.FinishedAt, size)
+		fmt.Fprintf(w, `{"Id":"c2","Image":"sha256:a","Created":%q,"State":{"Status":"exited"},"SizeRw":%d}`, dockertest.FinishedAt, size)
 	})
 	h.change(func() {}, "container extract-to-dir c2")
 	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
 	untilForgotten(t, e.sizes, func() { h.change(func() {}, "container extract-to-dir c2") })
 	close(goOn)
-	var size inventory.Optional[int64]
-	eventually(t, "a size", func() bool { size = writableLayer(takeInventory(e), "c2"); return size != inventory.Optional[int64]{} })
-	if size != inventory.Known[int64](4) {
+	var size model.Optional[int64]
+	eventually(t, "a size", func() bool { size = writableLayer(takeInventory(e), "c2"); return size != model.Optional[int64]{} })
+	if size != model.Known[int64](4) {
 		t.Errorf("the size after the last change: %v, want 4", size)
 	}
 }
@@ -433,7 +434,7 @@ func untilForgotten[T any](t *testing.T, m *memory[T], tell func()) {
 	eventually(t, "the event", func() bool { return moments() > before })
 }
 
-func writableLayer(inv inventory.Inventory, id string) (size inventory.Optional[int64]) {
+func writableLayer(inv model.Snapshot, id string) (size model.Optional[int64]) {
 	containers, _ := inv.Containers.Get()
 	for _, c := range containers {
 		if c.ID == id {
@@ -547,17 +548,17 @@ func TestListedTwice(t *testing.T) {
 	inv := takeInventory(e)
 	containers, _ := inv.Containers.Get()
 	volumes, _ := inv.Volumes.Get()
-	records, _ := inv.Cache.Get()
-	if len(containers) != 1 || containers[0].State != inventory.Running || len(volumes) != 1 || len(records) != 3 || records[0].InUse {
+	records, _ := inv.BuildCache.Get()
+	if len(containers) != 1 || containers[0].State != model.Running || len(volumes) != 1 || len(records) != 3 || records[0].InUse {
 		t.Errorf("got %+v, %+v, %+v; want the first of each", containers, volumes, records)
 	}
-	for i, want := range []inventory.Optional[int64]{inventory.Known[int64](1), {}, {}} {
+	for i, want := range []model.Optional[int64]{model.Known[int64](1), {}, {}} {
 		if records[i].Size != want {
 			t.Errorf("record %s has %+v bytes, want %+v", records[i].ID, records[i].Size, want)
 		}
 	}
 	reply("/system/df", `{"BuildCache":[{"ID":"","Size":1}]}`)
-	if _, known := takeInventory(e).Cache.Get(); known || !strings.Contains(log.String(), "no ID") {
+	if _, known := takeInventory(e).BuildCache.Get(); known || !strings.Contains(log.String(), "no ID") {
 		t.Errorf("a record without an ID is known: %v; the log:\n%s", known, log)
 	}
 }
@@ -566,17 +567,17 @@ func TestListedTwice(t *testing.T) {
 // the engine tells when that was.
 func TestSizeWhileItRan(t *testing.T) {
 	e, _, _ := serveAll(t, "api-1.51-graphdriver")
-	at := inventory.Known(time.Unix(1, 0))
+	at := model.Known(time.Unix(1, 0))
 	for _, test := range []struct {
-		then, now inventory.Container
+		then, now model.Container
 		same      bool
 	}{
-		{inventory.Container{State: inventory.Running}, inventory.Container{State: inventory.Running}, true},
-		{inventory.Container{State: inventory.Running}, inventory.Container{State: inventory.Exited}, false},
-		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Running}, false},
-		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited, StoppedAt: at}, true},
-		{inventory.Container{State: inventory.Exited, StoppedAt: at}, inventory.Container{State: inventory.Exited}, false},
-		{inventory.Container{State: inventory.Exited}, inventory.Container{State: inventory.Exited, StoppedAt: at}, false},
+		{model.Container{State: model.Running}, model.Container{State: model.Running}, true},
+		{model.Container{State: model.Running}, model.Container{State: model.Exited}, false},
+		{model.Container{State: model.Exited}, model.Container{State: model.Running}, false},
+		{model.Container{State: model.Exited, StoppedAt: at}, model.Container{State: model.Exited, StoppedAt: at}, true},
+		{model.Container{State: model.Exited, StoppedAt: at}, model.Container{State: model.Exited}, false},
+		{model.Container{State: model.Exited}, model.Container{State: model.Exited, StoppedAt: at}, false},
 	} {
 		e.sizes.look()("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
 		if _, known := e.lastSize(test.now); known != test.same {
@@ -613,7 +614,7 @@ func TestStoppedSinceUnknown(t *testing.T) {
 	fake.Answer("/containers/c/json", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"Id":"c","State":{"Status":"exited","FinishedAt":%q},"SizeRw":3}`, finished)
 	})
-	for _, finished = range []string{"", enginetest.FinishedAt} {
+	for _, finished = range []string{"", dockertest.FinishedAt} {
 		containers, _ := takeInventory(e).Containers.Get()
 		if size, known := containers[0].Size.Get(); known != (finished != "") || known && size != 3 {
 			t.Errorf("finished at %q: %d bytes, known: %v", finished, size, known)

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -226,7 +226,7 @@ func (e *Engine) hear(event events.Message) {
 		given = append(given, hint{kindImages, event.Actor.ID})
 		// A tag leaves where it was, and of that no event tells.
 		tag := event.Actor.Attributes["name"]
-		for _, holder := range e.images.find(func(i inventory.Image) bool { return slices.Contains(i.Tags, tag) }) {
+		for _, holder := range e.images.find(func(i model.Image) bool { return slices.Contains(i.Tags, tag) }) {
 			given = append(given, hint{kindImages, holder.ID})
 		}
 	}
@@ -293,7 +293,7 @@ func (e *Engine) lookAtImage(ctx context.Context, api *client.Client, id string)
 	if err != nil {
 		return err
 	}
-	tookTagFrom := func(other inventory.Image) bool {
+	tookTagFrom := func(other model.Image) bool {
 		isTaken := func(tag string) bool { return slices.Contains(looked.Tags, tag) }
 		return other.ID != looked.ID && slices.ContainsFunc(other.Tags, isTaken)
 	}
@@ -306,17 +306,17 @@ func (e *Engine) lookAtImage(ctx context.Context, api *client.Client, id string)
 }
 
 // inspectImage looks at one image, which may be gone.
-func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string) (inventory.Image, error) {
+func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string) (model.Image, error) {
 	inspected, err := api.ImageInspect(ctx, id)
 	if cerrdefs.IsNotFound(err) {
 		e.images.update(id)
-		return inventory.Image{}, nil
+		return model.Image{}, nil
 	}
 	if err == nil && inspected.ID == "" {
 		err = errIncomplete
 	}
 	if err != nil {
-		return inventory.Image{}, err
+		return model.Image{}, err
 	}
 	looked := translateInspectedImage(inspected)
 	looked.Repositories = e.repositories(inspected.RepoTags, inspected.RepoDigests)
@@ -325,13 +325,13 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 	case len(before) == 1: // what an image is made of does not change
 		looked.Size, looked.SharedSize, looked.Unpacked, looked.IndexSize = before[0].Size, before[0].SharedSize, before[0].Unpacked, before[0].IndexSize
 		looked.SeveralPlatforms = before[0].SeveralPlatforms
-	case e.about.lastStore() == inventory.Known(inventory.GraphDriver):
+	case e.about.lastStore() == model.Known(model.GraphDriver):
 		looked.Size = sizeOf(inspected.Size)
 	case len(looked.Tags) > 0:
 		// The containerd store counts more in a list than in an inspection.
 		listed, err := findInList(ctx, api, inspected.ID, looked.Tags[0])
 		if err != nil {
-			return inventory.Image{}, err
+			return model.Image{}, err
 		}
 		looked.Size, looked.Unpacked, looked.IndexSize, looked.SeveralPlatforms = listed.Size, listed.Unpacked, listed.IndexSize, listed.SeveralPlatforms
 	}
@@ -344,20 +344,20 @@ func (e *Engine) inspectImage(ctx context.Context, api *client.Client, id string
 
 // findInList returns what a list of one tag says of an image; nothing if it does not
 // name it.
-func findInList(ctx context.Context, api *client.Client, id, tag string) (inventory.Image, error) {
+func findInList(ctx context.Context, api *client.Client, id, tag string) (model.Image, error) {
 	list, err := api.ImageList(ctx, image.ListOptions{
 		All: true, Manifests: versions.GreaterThanOrEqualTo(api.ClientVersion(), "1.47"),
 		Filters: filters.NewArgs(filters.Arg("reference", tag)),
 	})
 	if err != nil {
-		return inventory.Image{}, err
+		return model.Image{}, err
 	}
-	for _, listed := range translateImages(list, inventory.Known(inventory.Containerd)) {
+	for _, listed := range translateImages(list, model.Known(model.Containerd)) {
 		if listed.ID == id {
 			return listed, nil
 		}
 	}
-	return inventory.Image{}, nil
+	return model.Image{}, nil
 }
 
 // compareCounts holds the engine's own counts against ours.

@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"docker_buildup_exporter/collector/engine/enginetest"
-	"docker_buildup_exporter/collector/inventory"
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/pace"
+	"docker_buildup_exporter/collector/prune"
 )
 
 // A hall is an engine whose lists are dear, and which tells its events.
 type hall struct {
-	*enginetest.Fake
+	*dockertest.Fake
 	events chan string
 
 	mu     sync.Mutex
@@ -35,7 +36,7 @@ func once() pace.Pace { return pace.Pace{Idle: 1e-9, Change: 1e-9} }
 func newHall(t *testing.T, p pace.Pace) (*hall, *Engine, *strings.Builder) {
 	t.Helper()
 	h := &hall{
-		Fake:   enginetest.NewFake("testdata/api-1.51-containerd"),
+		Fake:   dockertest.NewFake("../docker/testdata/api-1.51-containerd"),
 		events: make(chan string, 100000),
 		images: map[string][]string{"sha256:a": {"a:1"}, "sha256:b": {"b:1"}},
 		states: map[string]string{"c1": "running", "c2": "exited"},
@@ -144,12 +145,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 // events lead to single looks, and the figures follow.
 func TestLooksInsteadOfLists(t *testing.T) {
 	h, e, log := newHall(t, once())
-	states := func() map[inventory.State]int {
-		count, _ := inventory.Assess(takeInventory(e)).ContainerCount.Get()
+	states := func() map[model.State]int {
+		count, _ := prune.Summarize(takeInventory(e), 0).ContainerCount.Get()
 		return count
 	}
-	images := func() inventory.ImageCount {
-		count, _ := inventory.Assess(takeInventory(e)).ImageCount.Get()
+	images := func() model.ImageCount {
+		count, _ := prune.Summarize(takeInventory(e), 0).ImageCount.Get()
 		return count
 	}
 	h.Answer("/images/sha256:a/json", h.image("sha256:a"))
@@ -194,7 +195,7 @@ func (h *hall) container(id string) http.HandlerFunc {
 			http.Error(w, "no such container", http.StatusNotFound)
 			return
 		}
-		fmt.Fprintf(w, `{"Id":%q,"Image":"sha256:a","Created":%q,"State":{"Status":%q},"SizeRw":5}`, id, enginetest.FinishedAt, h.states[id])
+		fmt.Fprintf(w, `{"Id":%q,"Image":"sha256:a","Created":%q,"State":{"Status":%q},"SizeRw":5}`, id, dockertest.FinishedAt, h.states[id])
 	}
 }
 
@@ -221,7 +222,7 @@ func TestTagTakenAndRemoved(t *testing.T) {
 	h.events <- `{"Type":"image","Action":"tag","Actor":{"ID":"sha256:c","Attributes":{"name":"b:1"}},"timeNano":1}`
 	h.events <- `{"Type":"image","Action":"delete","Actor":{"ID":"sha256:c","Attributes":{"name":"sha256:c"}},"timeNano":2}`
 	eventually(t, "one tagged and one untagged image", func() bool {
-		count, _ := inventory.Assess(takeInventory(e)).ImageCount.Get()
+		count, _ := prune.Summarize(takeInventory(e), 0).ImageCount.Get()
 		return count.Tagged == 1 && count.Untagged == 1
 	})
 }
@@ -235,7 +236,7 @@ func TestIncompleteLooks(t *testing.T) {
 	}
 	h.change(func() {}, "image load sha256:a", "container start c1")
 	eventually(t, "the looks", func() bool { return e.images.HasChanged() && e.containers.HasChanged() })
-	a := inventory.Assess(takeInventory(e))
+	a := prune.Summarize(takeInventory(e), 0)
 	images, _ := a.ImageCount.Get()
 	states, _ := a.ContainerCount.Get()
 	if images.Tagged != 2 || images.Untagged != 0 || states["running"] != 1 || states["exited"] != 1 {
@@ -262,9 +263,9 @@ func TestStoppedWithoutEvents(t *testing.T) {
 	takeInventory(e)
 	h.change(func() { h.states["c2"] = "running" })
 	e.stops.forgetAll() // as once a minute without events
-	a := inventory.Assess(takeInventory(e))
+	a := prune.Summarize(takeInventory(e), 0)
 	states, _ := a.ContainerCount.Get()
-	if stopped, known := a.StoppedCount.Get(); states["running"] != 2 || !known || stopped[inventory.OverMonth] != 0 {
+	if stopped, known := a.StoppedCount.Get(); states["running"] != 2 || !known || stopped[model.OverMonth] != 0 {
 		t.Errorf("got %v, stopped %v, known %v; want two that run and none that is stopped", states, stopped, known)
 	}
 }
@@ -279,7 +280,7 @@ func TestStreamIsCut(t *testing.T) {
 	}
 	h.change(func() { h.states["c1"] = "paused" }, "container pause c1")
 	eventually(t, "a paused container", func() bool {
-		count, _ := inventory.Assess(takeInventory(e)).ContainerCount.Get()
+		count, _ := prune.Summarize(takeInventory(e), 0).ContainerCount.Get()
 		return count["paused"] == 1
 	})
 	if log.Len() > 0 {
@@ -310,18 +311,18 @@ func TestPrunes(t *testing.T) {
 	prune := func(kind string, nano int64, bytes int) {
 		h.events <- fmt.Sprintf(`{"Type":%q,"Action":"prune","Actor":{"Attributes":{"reclaimed":"%d"}},"timeNano":%d}`, kind, bytes, nano)
 	}
-	find := func(resource inventory.Resource) (inventory.Prune, bool) {
+	find := func(resource model.Resource) (model.Prune, bool) {
 		for _, p := range takeInventory(e).Prunes {
 			if p.Resource == resource {
 				return p, true
 			}
 		}
-		return inventory.Prune{}, false
+		return model.Prune{}, false
 	}
-	if p, there := find(inventory.Containers); !there || p.Count != 0 {
+	if p, there := find(model.Containers); !there || p.Count != 0 {
 		t.Errorf("before any prune: %+v, there: %v; want a known zero", p, there)
 	}
-	if p, there := find(inventory.Images); there {
+	if p, there := find(model.Images); there {
 		t.Errorf("the containerd store does not tell of image prunes, yet there is %+v", p)
 	}
 	prune("container", 1e9, 100)
@@ -330,8 +331,8 @@ func TestPrunes(t *testing.T) {
 	prune("volume", 2e9, 7)
 	prune("builder", 2e9, 8)
 	prune("network", 2e9, 9)
-	eventually(t, "all prunes", func() bool { p, _ := find(inventory.BuildCache); return p.Count == 1 })
-	p, _ := find(inventory.Containers)
+	eventually(t, "all prunes", func() bool { p, _ := find(model.BuildCache); return p.Count == 1 })
+	p, _ := find(model.Containers)
 	if last, _ := p.Last.Get(); p.Count != 2 || p.Bytes != 150 || last.Unix() != 3 {
 		t.Errorf("container prunes: %+v, want 2 of 150 bytes, the last at 3 s", p)
 	}
@@ -339,7 +340,7 @@ func TestPrunes(t *testing.T) {
 
 // A proxy that does not let events through costs freshness only, and the log says so.
 func TestEventsForbidden(t *testing.T) {
-	fake := enginetest.NewFake("testdata/api-1.51-graphdriver")
+	fake := dockertest.NewFake("../docker/testdata/api-1.51-graphdriver")
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	e, log := newTest(t, server.URL)
@@ -382,8 +383,8 @@ func TestListGoesOnBehind(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		inv := e.Inventory(ctx)
 		cancel()
-		if _, known := inv.Images.Get(); known || len(inv.Questions) != 1 || inv.Questions[0].Kind != kindContainers {
-			t.Errorf("before the answer: images known %v, questions %+v", known, inv.Questions)
+		if _, known := inv.Images.Get(); known || len(inv.Collectors) != 1 || inv.Collectors[0].Name != kindContainers {
+			t.Errorf("before the answer: images known %v, questions %+v", known, inv.Collectors)
 		}
 	}
 	close(release)

@@ -1,0 +1,241 @@
+// Package model holds what is known of one Docker engine as plain values, and counts
+// them. It imports the standard library only and does no I/O.
+package model
+
+import "time"
+
+// A Snapshot is the state of one engine at one moment, as far as it is known.
+// Unknown is a value of its own: it is never reported as zero.
+type Snapshot struct {
+	At         time.Time
+	Up         bool
+	Engine     Optional[Engine]
+	Collectors []Collector
+
+	Images Optional[[]Image]
+
+	// Contents are the layers and history of each inspected image, by image ID.
+	Contents map[string]Content
+
+	// ListedImages is the last image list of the containerd store, unchanged by later
+	// events. Its sizes are consistent with each other. Empty with graph drivers.
+	ListedImages []Image
+
+	Containers Optional[[]Container]
+	Volumes    Optional[[]Volume]
+	BuildCache Optional[[]CacheRecord]
+
+	// BuildCacheStale says that an image was added or removed, or the build cache was
+	// pruned, after the build cache was listed. Which records images share is unknown then.
+	BuildCacheStale bool
+
+	Prunes      []Prune
+	Filesystems []Filesystem
+	Unmeasured  []string // paths of file systems that hold engine data and could not be measured
+}
+
+// Engine is the identity of an engine (Engine API: /info).
+type Engine struct {
+	Version       string
+	APIVersion    string // the negotiated one
+	ImageStore    ImageStore
+	StorageDriver string
+}
+
+// ImageStore is the part of the engine that stores images. The same field of the Engine
+// API can mean different things in each.
+type ImageStore string
+
+const (
+	GraphDriver ImageStore = "graphdriver"
+	Containerd  ImageStore = "containerd"
+)
+
+// Collector is the state of one kind of request: what docker_scrape_collector_* report.
+type Collector struct {
+	Name        string
+	Success     bool                    // false from the first failure or timeout on
+	Duration    Optional[time.Duration] // of the last success; unknown before the first one
+	LastSuccess Optional[time.Time]
+}
+
+// Image is one image ID. An engine may list one ID several times (containerd store before
+// Engine 26: once for each name and platform); Distinct merges such records.
+type Image struct {
+	ID     string
+	Parent string   // the image that a classic build or a commit started from, if any
+	Tags   []string // without "<none>" and without digest references
+
+	// Repositories are the repositories of the image's names, as "docker images" prints
+	// them. Empty unless repositories are collected.
+	Repositories []string
+
+	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
+	HasDigest Optional[bool]
+
+	// Size is in bytes and includes every layer, shared or not. Graph drivers count the
+	// apparent size of the content; the containerd store counts allocated blocks and the
+	// compressed blobs.
+	Size Optional[int64]
+
+	// SharedSize is the part of Size that other images of the same list share. Requested
+	// from the containerd store only.
+	SharedSize Optional[int64]
+
+	// Unpacked is the part of Size that is not blobs. Requested from the containerd store
+	// only; unknown if the image is present for several platforms.
+	Unpacked Optional[int64]
+
+	// SeveralPlatforms says that the image is present for more than one platform, of which
+	// only one is inspected. Containerd store only.
+	SeveralPlatforms bool
+
+	// IndexSize is the size of the image index blob, which Size excludes. Containerd store
+	// only; 0 if the image has no index.
+	IndexSize int64
+}
+
+// Container is one container, in any state.
+type Container struct {
+	ID      string
+	ImageID string // may name an image that was removed by force
+	State   State
+
+	// StoppedAt is when it finished or, if it never ran, was created. Unknown unless the
+	// container is stopped.
+	StoppedAt Optional[time.Time]
+
+	// CreatedFrom is the image reference that the container was created from. It decides
+	// what image prunes remove with the containerd store, and is requested from it only.
+	CreatedFrom Optional[Reference]
+
+	// Size is the size of the writable layer in bytes (Engine API: SizeRw).
+	Size Optional[int64]
+
+	// ImageSize is the size in bytes of the image's layers when the container was created
+	// (Engine API: SizeRootFs − SizeRw).
+	ImageSize Optional[int64]
+
+	Volumes []string // names
+
+	// MountedImages are the images that the container mounts: their IDs or, if they were
+	// mounted by tag, the tags, which may point to other images by now.
+	MountedImages []string
+}
+
+// Reference is an image reference.
+type Reference struct {
+	Tag    string // normalized as in Image.Tags; empty if there is none
+	Pinned bool   // names the image by ID or digest
+}
+
+// Volume is one volume of any driver.
+type Volume struct {
+	Name      string
+	Anonymous bool // created without a name (label com.docker.volume.anonymous, since Engine 23)
+	Local     bool // local driver without options: its data is below the engine's root directory
+
+	// Size is the size of the volume's files in bytes. Unknown unless Local.
+	Size Optional[int64]
+
+	// SizeStale says that a container may have written to the volume since it was measured.
+	SizeStale bool
+}
+
+// CacheRecord is one record of BuildKit's cache (Engine API: BuildCache of /system/df).
+type CacheRecord struct {
+	ID      string
+	Parents []string
+	Type    string // "regular", "internal", "frontend", "source.local", "exec.cachemount" and others
+	InUse   bool   // by a running build
+	Shared  bool   // with an image
+	Size    Optional[int64]
+
+	// ExcludesSnapshot says that the record's layer was taken from an image, and that Size
+	// excludes the unpacked layer.
+	ExcludesSnapshot bool
+
+	// Rewritten says that more than one build step may have written to the record. Graph
+	// drivers measure its size only once.
+	Rewritten bool
+}
+
+// State is the state of a container (Engine API: State of /containers/json).
+type State string
+
+const (
+	Created    State = "created"
+	Running    State = "running"
+	Paused     State = "paused"
+	Restarting State = "restarting"
+	Removing   State = "removing"
+	Exited     State = "exited"
+	Dead       State = "dead"
+)
+
+// States returns the documented states. An engine may report others.
+func States() []State {
+	return []State{Created, Running, Paused, Restarting, Removing, Exited, Dead}
+}
+
+// Active reports whether the engine refuses to remove the image of a container in this
+// state even by force (moby: Container.IsRunning).
+func (s State) Active() bool {
+	return s == Running || s == Paused || s == Restarting
+}
+
+// Stopped reports whether "docker container prune" removes a container in this state.
+func (s State) Stopped() bool {
+	return s == Created || s == Exited || s == Dead
+}
+
+// Prune is the sum of the prunes of one resource since the program started, by anyone.
+type Prune struct {
+	Resource Resource
+	Count    int
+	Bytes    int64               // freed, as reported by the engine
+	Last     Optional[time.Time] // by the engine's clock
+}
+
+// Resource is one kind of object that accumulates on a disk.
+type Resource string
+
+const (
+	Images     Resource = "images"
+	Containers Resource = "containers"
+	Volumes    Resource = "volumes"
+	BuildCache Resource = "build_cache"
+)
+
+// Resources returns all resources.
+func Resources() []Resource {
+	return []Resource{Images, Containers, Volumes, BuildCache}
+}
+
+// Filesystem is a file system that holds engine data. Bytes and counts are those of statfs(2).
+type Filesystem struct {
+	Path      string // the directory on the engine's host
+	Size      int64  // bytes
+	Avail     int64  // bytes available to unprivileged processes
+	Files     Optional[int64]
+	FilesFree Optional[int64]
+}
+
+// Content is what an image consists of. It never changes for an image ID.
+type Content struct {
+	// DiffIDs identify the content of each layer, bottom first (Engine API: RootFS.Layers
+	// of /images/{id}/json).
+	DiffIDs []string
+
+	// History are the build steps of the image, oldest first (Engine API:
+	// /images/{id}/history). Every layer belongs to one of the steps.
+	History []Step
+}
+
+// Step is one build step. A step of size 0 may have made an empty layer or none.
+type Step struct {
+	Size int64 // bytes
+
+	// NoLayer says that the instruction never makes a layer, like ENV.
+	NoLayer bool
+}

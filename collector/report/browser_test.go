@@ -1,0 +1,220 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"html"
+	"image/color"
+	"image/png"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/prune"
+)
+
+// In a real browser the page fits narrow and wide windows, is legible in light and
+// dark, and is allowed to do what it does. "go test -artifacts" keeps its pictures.
+func TestPageInBrowser(t *testing.T) {
+	if os.Getenv(dockertest.RealVariable) == "" {
+		t.Skip("starts a browser")
+	}
+	b := &browser{t, dockertest.Need(t, "chromium")}
+	mux := http.NewServeMux()
+	for name, host := range hosts() {
+		page := Page(func(time.Duration) prune.Summary { return host }, "1.2.3", []Link{{"./metrics", "Metrics"}})
+		mux.Handle("/"+name, page)
+		// For a frame of a page of ours, in which it is measured.
+		mux.HandleFunc("/framed/"+name, func(w http.ResponseWriter, r *http.Request) {
+			answer := httptest.NewRecorder()
+			page.ServeHTTP(answer, r)
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			w.Write(answer.Body.Bytes())
+		})
+	}
+	mux.HandleFunc("/measure", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, measuring()) })
+	mux.HandleFunc("/refused", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", "style-src '"+hash("another")+"'")
+		fmt.Fprint(w, "<style>p { color: red }</style><p>text")
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	const violation = "Content Security Policy"
+	if _, log := b.run(server.URL+"/refused", "--dump-dom"); !strings.Contains(log, violation) {
+		t.Errorf("the browser does not say what it refuses: %s", log)
+	}
+	dom, log := b.run(server.URL+"/full", "--dump-dom")
+	if n := strings.Count(dom, "<button"); n != 10 || strings.Contains(log, violation) {
+		t.Errorf("%d buttons; the browser says: %s", n, log)
+	}
+
+	for theme, look := range map[string]struct {
+		flags  []string
+		images color.RGBA
+	}{
+		"light": {nil, color.RGBA{0x00, 0x72, 0xb2, 0xff}},
+		"dark":  {[]string{"--force-dark-mode"}, color.RGBA{0x56, 0xb4, 0xe9, 0xff}},
+	} {
+		dom, _ := b.run(server.URL+"/measure", append(look.flags, "--dump-dom", "--virtual-time-budget=20000")...)
+		for _, m := range measured(t, dom) {
+			if m.Theme != theme || m.Overflow > 0 || m.Text < 500 || len(m.Faint) > 0 || len(m.Unnamed) > 0 || m.Buttons > 0 && !strings.Contains(m.Said, "docker container prune") && !strings.Contains(m.Said, "The command is selected") {
+				t.Errorf("%s, %s", theme, m)
+			}
+		}
+		for _, width := range []int{500, 1280} {
+			file := filepath.Join(t.ArtifactDir(), fmt.Sprintf("%s-%d.png", theme, width))
+			b.run(server.URL+"/full", append(look.flags, "--screenshot="+file, fmt.Sprintf("--window-size=%d,1600", width))...)
+			if !shows(t, file, look.images) {
+				t.Errorf("%s, %d px: no part of the bar is for images", theme, width)
+			}
+		}
+	}
+}
+
+// widths are those of windows in px. Beside usual ones they are those at which the page
+// changes its layout.
+func widths() []int { return []int{320, 360, 511, 512, 1055, 1056, 1280, 1920} }
+
+type browser struct {
+	t    *testing.T
+	path string
+}
+
+// run lets the browser open a page, and returns what it writes about it.
+func (b *browser) run(url string, flags ...string) (stdout, stderr string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, b.path, append([]string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + b.t.TempDir(),
+	}, append(flags, url)...)...)
+	command.SysProcAttr = dockertest.Child()
+	var out, log strings.Builder
+	command.Stdout, command.Stderr = &out, &log
+	if err := command.Run(); err != nil {
+		b.t.Fatalf("%v: %v\n%s", command, err, log.String())
+	}
+	return out.String(), log.String()
+}
+
+// measuring is a page that shows ours in frames of several widths, and writes down what
+// it sees there.
+func measuring() string {
+	var frames strings.Builder
+	for name := range hosts() {
+		for _, width := range widths() {
+			fmt.Fprintf(&frames, `<iframe src="/framed/%s" title="%s" width="%d" height="600"></iframe>`, name, name, width)
+		}
+	}
+	return `<!DOCTYPE html><meta name="color-scheme" content="light dark">` + frames.String() + `<pre id="results"></pre><script>
+const rgb = color => color.match(/[\d.]+/g).map(Number);
+const luminance = color => {
+  const [r, g, b] = rgb(color).slice(0, 3).map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (a, b) => {
+  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x);
+  return (light + 0.05) / (dark + 0.05);
+};
+onload = async () => {
+  const results = [];
+  for (const frame of document.querySelectorAll("iframe")) {
+    const doc = frame.contentDocument, view = frame.contentWindow;
+    const style = element => view.getComputedStyle(element);
+    const ground = element => {
+      for (let e = element; e; e = e.parentElement) {
+        const color = style(e).backgroundColor;
+        if (rgb(color)[3] !== 0) return color;
+      }
+      return "rgb(255, 255, 255)";
+    };
+    const faint = [];
+    for (const element of doc.body.querySelectorAll("*")) {
+      const hasText = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+      if (hasText && element.localName !== "script" && contrast(style(element).color, ground(element)) < 4.5) faint.push(element.textContent);
+      if (element.localName === "rect" && /^(images|containers|volumes|build_cache|rest)$/.test(element.getAttribute("class")) &&
+        contrast(style(element).fill, ground(doc.body)) < 3) faint.push(element.getAttribute("class"));
+    }
+    const unnamed = [...doc.querySelectorAll("button:not([aria-label]), svg:not([aria-label]):not([aria-hidden]), section:not([aria-labelledby]), a:empty, th:not([scope])")].map(e => e.outerHTML);
+    if (doc.querySelectorAll("h1, main").length !== 2 || !doc.documentElement.lang || !doc.title) unnamed.push("the page");
+    const buttons = doc.querySelectorAll("button");
+    if (buttons.length) buttons[0].click();
+    results.push({
+      Host: frame.title, Width: frame.clientWidth, Overflow: Math.max(doc.documentElement.scrollWidth - doc.documentElement.clientWidth,
+        ...[...doc.querySelectorAll("code.command")].map(e => e.scrollWidth - e.clientWidth)),
+      Text: doc.body.innerText.length, Theme: view.matchMedia("(prefers-color-scheme: dark)").matches && luminance(ground(doc.body)) < 0.1 ? "dark" : "light",
+      Faint: faint, Unnamed: unnamed, Buttons: buttons.length, said: doc.getElementById("said"),
+    });
+  }
+  await new Promise(done => setTimeout(done, 1000));
+  for (const result of results) result.Said = result.said?.textContent, delete result.said;
+  document.getElementById("results").textContent = JSON.stringify(results);
+};
+</script>`
+}
+
+// A measurement is what a browser makes of the page of a host.
+type measurement struct {
+	Host     string
+	Width    int
+	Overflow int // px by which something is wider than its window
+	Text     int // characters to be seen
+	Theme    string
+	Faint    []string // what has too little contrast
+	Unnamed  []string // what a screen reader has no name for
+	Buttons  int
+	Said     string // after a click on the first button
+}
+
+func (m measurement) String() string {
+	return fmt.Sprintf("host %s, %d px: %d px too wide, %d characters, looks %s, faint %q, unnamed %q, %d buttons, said %q",
+		m.Host, m.Width, m.Overflow, m.Text, m.Theme, m.Faint, m.Unnamed, m.Buttons, m.Said)
+}
+
+func measured(t *testing.T, dom string) (measurements []measurement) {
+	t.Helper()
+	found := regexp.MustCompile(`<pre id="results">(.+?)</pre>`).FindStringSubmatch(dom)
+	if found == nil {
+		t.Fatalf("nothing was measured:\n%s", dom)
+	}
+	if err := json.Unmarshal([]byte(html.UnescapeString(found[1])), &measurements); err != nil {
+		t.Fatal(err)
+	}
+	if want := len(widths()) * len(hosts()); len(measurements) != want {
+		t.Fatalf("%d were measured, want %d", len(measurements), want)
+	}
+	return measurements
+}
+
+// shows tells whether a picture has a colour in more than a few places.
+func shows(t *testing.T, file string, want color.RGBA) bool {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	picture, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for y := picture.Bounds().Min.Y; y < picture.Bounds().Max.Y; y++ {
+		for x := picture.Bounds().Min.X; x < picture.Bounds().Max.X; x++ {
+			if color.RGBAModel.Convert(picture.At(x, y)) == want {
+				n++
+			}
+		}
+	}
+	return n > 500
+}

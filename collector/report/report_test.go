@@ -1,0 +1,280 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var (
+	at  = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+	now = at.Add(3 * time.Second)
+)
+
+const (
+	mb = 1_000_000
+	gb = 1_000_000_000
+)
+
+// full is a host of which everything is known.
+func full() prune.Summary {
+	ago := func(d time.Duration) model.Optional[time.Time] { return model.Known(at.Add(-d)) }
+	took := func(d time.Duration) model.Optional[time.Duration] { return model.Known(d) }
+	return prune.Summary{
+		Snapshot: model.Snapshot{
+			At: at, Up: true,
+			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+			Collectors: []model.Collector{
+				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
+				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
+				{Name: "containers", Success: true, Duration: took(9 * time.Millisecond), LastSuccess: ago(0)},
+				{Name: "images", Success: true, Duration: took(31 * time.Millisecond), LastSuccess: ago(0)},
+				{Name: "layers", Success: true, Duration: took(3 * time.Millisecond), LastSuccess: ago(40 * time.Hour)},
+				{Name: "volumes", Success: true, Duration: took(12 * time.Second), LastSuccess: ago(26 * time.Minute)},
+			},
+			Filesystems: []model.Filesystem{{
+				Path: "/var/lib/docker", Size: 105 * gb, Avail: 14 * gb,
+				Files: model.Known[int64](6_500_000), FilesFree: model.Known[int64](5_900_000),
+			}},
+			Prunes: []model.Prune{
+				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
+				{Resource: model.Containers},
+			},
+		},
+		ImageCount: model.Known(model.ImageCount{
+			Tagged: 63, Untagged: 148, Tags: 91, Dangling: model.Known(112), Intermediate: model.Known(31), VirtualSize: model.Known[int64](187_400 * mb),
+		}),
+		ImageUse: model.Known(map[model.Use]int{model.UsedRunning: 12, model.UsedStopped: 29, model.Unused: 170}),
+		ContainerCount: model.Known(map[model.State]int{
+			model.Created: 2, model.Running: 14, model.Paused: 0, model.Restarting: 1, model.Removing: 0, model.Exited: 57, model.Dead: 0,
+		}),
+		StoppedCount: model.Known(map[model.StoppedFor]int{
+			model.UnderHour: 1, model.UnderDay: 3, model.UnderWeek: 9, model.UnderMonth: 21, model.OverMonth: 25,
+		}),
+		Uninspected: model.Known(0),
+		LayerCount:  model.Known(804),
+		VolumeCount: model.Known(map[bool]int{true: 11, false: 23}),
+		CacheCount:  model.Known(map[bool]int{true: 0, false: 412}),
+		DiskUsage: map[model.Resource]int64{
+			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb,
+		},
+		Reclaimable: map[prune.Command]prune.Reclaimable{
+			prune.ContainerPrune:        {Bytes: 1_870 * mb, Exact: true},
+			prune.ImagePrune:            {Bytes: 11_240 * mb, Exact: true},
+			prune.ImagePruneAll:         {Bytes: 24_910 * mb, Exact: true},
+			prune.VolumePrune:           {Bytes: 318_204, Exact: true},
+			prune.VolumePruneAll:        {Bytes: 7_320 * mb, Exact: true},
+			prune.BuilderPrune:          {Bytes: 14_003 * mb, Exact: false},
+			prune.BuilderPruneAll:       {Bytes: 17_950 * mb, Exact: true},
+			prune.SystemPrune:           {Bytes: 28_400 * mb, Exact: false},
+			prune.SystemPruneAll:        {Bytes: 49_120 * mb, Exact: true},
+			prune.SystemPruneAllVolumes: {Bytes: 49_121 * mb, Exact: true},
+		},
+	}
+}
+
+// empty is a host on which nothing has piled up, of an engine from before API 1.42.
+func empty() prune.Summary {
+	return prune.Summarize(model.Snapshot{
+		At: at, Up: true,
+		Engine:     model.Known(model.Engine{Version: "20.10.24", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+		Images:     model.Known([]model.Image{}),
+		Contents:   map[string]model.Content{},
+		Containers: model.Known([]model.Container{}),
+		Volumes:    model.Known([]model.Volume{}),
+		BuildCache: model.Known([]model.CacheRecord{}),
+		Filesystems: []model.Filesystem{
+			{Path: "/var/lib/docker", Size: 50 * gb, Avail: 50 * gb},
+		},
+	}, 0)
+}
+
+// partial is a host of which some things are not known, or only bounds, and of which
+// the engine says what it should not.
+func partial() prune.Summary {
+	a := full()
+	a.Engine = model.Known(model.Engine{Version: "29\x1b[31m<script>alert(1)</script>|", APIVersion: "1.50", ImageStore: model.Containerd, StorageDriver: "overlayfs"})
+	a.Collectors[1] = model.Collector{Name: "container_sizes", LastSuccess: a.Collectors[1].LastSuccess}
+	a.Collectors[4] = model.Collector{Name: "layers", Duration: model.Known(time.Second)}
+	a.Filesystems = []model.Filesystem{
+		{Path: "/var/lib/docker", Size: 105 * gb, Avail: 50 * gb},
+		{Path: "/var/lib/containerd", Size: 40 * gb, Avail: 3 * gb, Files: model.Known[int64](1000), FilesFree: model.Known[int64](150)},
+	}
+	a.Unmeasured = []string{"/mnt/\x1b<lost>"}
+	a.ImageCount = model.Known(model.ImageCount{Tagged: 3, Untagged: 7, Tags: 4})
+	a.ContainerCount = model.Known(map[model.State]int{model.Running: 1, "<b>odd\n</b>": 2})
+	a.StoppedCount = model.Optional[map[model.StoppedFor]int]{}
+	a.LayerCount, a.Uninspected = model.Optional[int]{}, model.Known(7)
+	delete(a.DiskUsage, model.Images)
+	delete(a.DiskUsage, model.Containers)
+	for command, frees := range a.Reclaimable {
+		a.Reclaimable[command] = prune.Reclaimable{Bytes: frees.Bytes}
+	}
+	delete(a.Reclaimable, prune.ImagePrune)
+	delete(a.Reclaimable, prune.ImagePruneAll)
+	return a
+}
+
+// down is a host whose engine does not answer.
+func down() prune.Summary {
+	before := full()
+	return prune.Summarize(model.Snapshot{
+		At: at, Filesystems: before.Filesystems,
+		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[3].LastSuccess}},
+	}, 0)
+}
+
+// early is a host of which the first list is on its way.
+func early() prune.Summary {
+	a := full()
+	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3]}, 0)
+}
+
+func hosts() map[string]prune.Summary {
+	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "nothing": {}}
+}
+
+func render(t *testing.T, r Report) string {
+	t.Helper()
+	var page bytes.Buffer
+	links := []Link{{"./metrics", "Metrics"}}
+	if err := parse().Execute(&page, view{r, DefaultThresholds(), "1.2.3", links, now}); err != nil {
+		t.Fatal(err)
+	}
+	return page.String()
+}
+
+// Each host makes one text, one JSON and one page, to the letter.
+func TestGolden(t *testing.T) {
+	for name, host := range hosts() {
+		r := New(host, DefaultThresholds())
+		var text, json strings.Builder
+		if err := r.Write(&text, "text"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Write(&json, "json"); err != nil {
+			t.Fatal(err)
+		}
+		// The style and the script are files of their own.
+		page := strings.NewReplacer(pageCSS, "", pageJS, "").Replace(render(t, r))
+		for extension, got := range map[string]string{"txt": text.String(), "json": json.String(), "html": page} {
+			file := filepath.Join("testdata", name+"."+extension)
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s: got:\n%s\nwant:\n%s", file, got, want)
+			}
+		}
+	}
+}
+
+// What is unknown is null: of a host that is down only the disk has numbers.
+func TestUnknownIsNull(t *testing.T) {
+	content, err := json.Marshal(New(prune.Summary{}, DefaultThresholds()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if regexp.MustCompile(`:0[,}]`).Match(content) {
+		t.Errorf("something unknown is 0: %s", content)
+	}
+	for _, of := range []prune.Summary{{}, down()} {
+		page := render(t, New(of, DefaultThresholds()))
+		if strings.Contains(page, ">0<") || strings.Contains(page, ">0 B<") {
+			t.Errorf("something unknown is 0:\n%s", page)
+		}
+	}
+}
+
+// What an engine says can neither be markup nor move a terminal's cursor.
+func TestEngineIsNotTrusted(t *testing.T) {
+	r := New(partial(), DefaultThresholds())
+	if page := render(t, r); strings.Contains(page, "<script>alert") || strings.Contains(page, "<b>odd") {
+		t.Errorf("markup of the engine:\n%s", page)
+	}
+	var text strings.Builder
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(text.String(), "\x1b|") {
+		t.Errorf("a terminal or a monitoring system would obey this: %q", text.String())
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	fs := func(avail, files int64) model.Filesystem {
+		return model.Filesystem{Path: "/d", Size: 1000, Avail: avail, Files: model.Known[int64](1000), FilesFree: model.Known(files)}
+	}
+	tests := []struct {
+		name       string
+		up         bool
+		disks      []model.Filesystem
+		unmeasured []string
+		want       Verdict
+	}{
+		{"enough", true, []model.Filesystem{fs(200, 200)}, nil, OK},
+		{"too few bytes", true, []model.Filesystem{fs(199, 900)}, nil, Warning},
+		{"exactly critical is not below it", true, []model.Filesystem{fs(100, 900)}, nil, Warning},
+		{"far too few bytes", true, []model.Filesystem{fs(99, 900)}, nil, Critical},
+		{"too few inodes", true, []model.Filesystem{fs(900, 150)}, nil, Warning},
+		{"far too few inodes", true, []model.Filesystem{fs(900, 0)}, nil, Critical},
+		{"the worst of two", true, []model.Filesystem{fs(99, 900), fs(150, 900)}, nil, Critical},
+		{"no inodes", true, []model.Filesystem{{Path: "/d", Size: 1000, Avail: 500}}, nil, OK},
+		{"no disk", true, nil, nil, Unknown},
+		{"a disk without a size", true, []model.Filesystem{{Path: "/d"}}, nil, Unknown},
+		{"one without a size", true, []model.Filesystem{fs(900, 900), {Path: "/e"}}, nil, Unknown},
+		{"one out of reach", true, []model.Filesystem{fs(900, 900)}, []string{"/e"}, Unknown},
+		{"one out of reach, one bad", true, []model.Filesystem{fs(150, 900)}, []string{"/e"}, Warning},
+		{"all out of reach", true, nil, []string{"/e"}, Unknown},
+		{"engine down, disk good", false, []model.Filesystem{fs(900, 900)}, nil, Unknown},
+		{"engine down, disk bad", false, []model.Filesystem{fs(50, 900)}, nil, Critical},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := New(prune.Summary{Snapshot: model.Snapshot{Up: test.up, Filesystems: test.disks, Unmeasured: test.unmeasured}}, DefaultThresholds())
+			if r.Verdict != test.want {
+				t.Errorf("%s: %s, want %s", r.Verdict, r.Summary, test.want)
+			}
+		})
+	}
+	for verdict, want := range map[Verdict]int{OK: 0, Warning: 1, Critical: 2, Unknown: 3} {
+		if got := verdict.ExitCode(); got != want {
+			t.Errorf("%s: exit code %d, want %d", verdict, got, want)
+		}
+	}
+}
+
+func TestThresholds(t *testing.T) {
+	for thresholds, want := range map[Thresholds]string{
+		{0.2, 0.1}:   "",
+		{0.2, 0.2}:   "",
+		{0, 0}:       "",
+		{1, 1}:       "",
+		{20, 0.1}:    "20 is not from 0 to 1",
+		{0.2, -0.1}:  "-0.1 is not",
+		{0.1, 0.2}:   "--crit is more than --warn",
+		{nan(), 0.1}: "NaN is not",
+	} {
+		err := thresholds.Check()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", thresholds, err, want)
+		}
+	}
+}
