@@ -17,6 +17,10 @@ type Snapshot struct {
 	// Contents are the layers and history of each inspected image, by image ID.
 	Contents map[string]Content
 
+	// FailedImages are the IDs of images whose inspection failed. Figures that need their
+	// layers are a minimum.
+	FailedImages map[string]bool
+
 	// ListedImages is the last image list of the containerd store, unchanged by later
 	// events. Its sizes are consistent with each other. Empty with graph drivers.
 	ListedImages []Image
@@ -100,6 +104,10 @@ type Container struct {
 	ID      string
 	ImageID string // may name an image that was removed by force
 	State   State
+
+	// Failed says that a request for this container failed. What it would have returned is
+	// unknown, and sums over containers leave it out.
+	Failed bool
 
 	// StoppedAt is when it finished or, if it never ran, was created. Unknown unless the
 	// container is stopped.
