@@ -70,7 +70,10 @@ func TestDashboardsCommand(t *testing.T) {
 // it: the program writes the dashboards, and Prometheus is asked what Grafana would ask.
 func TestDashboards(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
-		t.Run(string(kind), func(t *testing.T) { dashboardsOf(t, kind) })
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			dashboardsOf(t, kind)
+		})
 	}
 }
 
