@@ -167,7 +167,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
 	}
 
-	if err := levels.Check(); err != nil {
+	if err := levels.Validate(); err != nil {
 		return fail("Bad --warn or --crit", err)
 	}
 	if command == check.FullCommand() && *patience <= 0 {
@@ -185,11 +185,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if command == check.FullCommand() {
 		ctx, cancel := context.WithTimeout(context.Background(), *patience)
 		defer cancel()
-		report := report.New(report.Await(ctx, engine.Inventory), levels)
+		report := report.New(report.Poll(ctx, engine.Inventory), levels)
 		if err := report.Write(stdout, *output); err != nil {
 			return fail("Cannot write", err)
 		}
-		return report.Verdict.ExitCode()
+		return report.Status.ExitCode()
 	}
 	collector := collector.New(engine.Inventory, int(*repositories))
 	handler, err := newHandler(collector, *metricsPath, int(*maxRequests), !*noOwn, logger)
@@ -297,7 +297,7 @@ func newHandler(buildup *collector.Collector, metricsPath string, maxRequests in
 	})
 	if metricsPath != "/" {
 		links := []report.Link{{Address: "." + metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
-		mux.Handle("GET /{$}", buildup.WithDeadline(report.Page(buildup.Recent, version.Version, links)))
+		mux.Handle("GET /{$}", buildup.WithDeadline(report.Page(buildup.ForPage, version.Version, links)))
 	}
 	return mux, nil
 }

@@ -80,6 +80,9 @@ func (c *Collector) Recent(maxAge time.Duration) prune.Summary {
 	return c.collect()
 }
 
+// ForPage returns a summary for a request of the page that is at most five seconds old.
+func (c *Collector) ForPage(*http.Request) prune.Summary { return c.Recent(5 * time.Second) }
+
 // collect takes an inventory, or waits for the one that is being taken.
 func (c *Collector) collect() prune.Summary {
 	assessment, _, _ := c.collections.Do("", func() (any, error) {

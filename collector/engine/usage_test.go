@@ -52,8 +52,8 @@ func TestAskedOnce(t *testing.T) {
 	if got := asked(fake, "/history"); got != len(images) {
 		t.Errorf("asked for the history of images %d times, want once for each of %d", got, len(images))
 	}
-	if a := prune.Summarize(inv, 0); len(a.Reclaimable) != len(prune.Summarize(inv, 0).Reclaimable) || a.LayerCount == (model.Optional[int]{}) {
-		t.Errorf("layers: %v, reclaimable: %v", a.LayerCount, a.Reclaimable)
+	if a := prune.Summarize(inv, 0); len(a.Reclaimable) != len(prune.Summarize(inv, 0).Reclaimable) || !a.Counts.Images.Layers.IsKnown() {
+		t.Errorf("layers: %v, reclaimable: %v", a.Counts.Images.Layers, a.Reclaimable)
 	}
 
 	e, fake, _ = serveAll(t, "api-1.51-graphdriver")
@@ -88,7 +88,7 @@ func TestLayersFail(t *testing.T) {
 		fmt.Fprint(w, "Forbidden by policy")
 	})
 	a := prune.Summarize(takeInventory(e), 0)
-	if uninspected, _ := a.Uninspected.Get(); uninspected != 1 {
+	if uninspected, _ := a.Counts.Images.Uninspected.Get(); uninspected != 1 {
 		t.Errorf("%d images to look at, want 1", uninspected)
 	}
 	if _, known := a.Reclaimable[prune.ImagePruneAll]; known {
@@ -245,7 +245,7 @@ func TestCacheOutdated(t *testing.T) {
 		t.Helper()
 		a := prune.Summarize(takeInventory(e), 0)
 		_, pruneKnown := a.Reclaimable[prune.ImagePruneAll]
-		_, countKnown := a.CacheCount.Get()
+		countKnown := a.Counts.BuildCache != nil
 		if a.BuildCacheStale != outdated || pruneKnown == outdated || !countKnown {
 			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.BuildCacheStale, outdated, pruneKnown, countKnown)
 		}

@@ -145,14 +145,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 // events lead to single looks, and the figures follow.
 func TestLooksInsteadOfLists(t *testing.T) {
 	h, e, log := newHall(t, once())
-	states := func() map[model.State]int {
-		count, _ := prune.Summarize(takeInventory(e), 0).ContainerCount.Get()
-		return count
-	}
-	images := func() model.ImageCount {
-		count, _ := prune.Summarize(takeInventory(e), 0).ImageCount.Get()
-		return count
-	}
+	states := func() map[string]int { return byName(prune.Summarize(takeInventory(e), 0).Counts.Containers.State) }
+	images := func() imageCount { return countImages(prune.Summarize(takeInventory(e), 0)) }
 	h.Answer("/images/sha256:a/json", h.image("sha256:a"))
 	h.Answer("/images/sha256:b/json", h.image("sha256:b"))
 	h.Answer("/images/sha256:c/json", h.image("sha256:c"))
@@ -222,7 +216,7 @@ func TestTagTakenAndRemoved(t *testing.T) {
 	h.events <- `{"Type":"image","Action":"tag","Actor":{"ID":"sha256:c","Attributes":{"name":"b:1"}},"timeNano":1}`
 	h.events <- `{"Type":"image","Action":"delete","Actor":{"ID":"sha256:c","Attributes":{"name":"sha256:c"}},"timeNano":2}`
 	eventually(t, "one tagged and one untagged image", func() bool {
-		count, _ := prune.Summarize(takeInventory(e), 0).ImageCount.Get()
+		count := countImages(prune.Summarize(takeInventory(e), 0))
 		return count.Tagged == 1 && count.Untagged == 1
 	})
 }
@@ -237,8 +231,8 @@ func TestIncompleteLooks(t *testing.T) {
 	h.change(func() {}, "image load sha256:a", "container start c1")
 	eventually(t, "the looks", func() bool { return e.images.HasChanged() && e.containers.HasChanged() })
 	a := prune.Summarize(takeInventory(e), 0)
-	images, _ := a.ImageCount.Get()
-	states, _ := a.ContainerCount.Get()
+	images := countImages(a)
+	states := byName(a.Counts.Containers.State)
 	if images.Tagged != 2 || images.Untagged != 0 || states["running"] != 1 || states["exited"] != 1 {
 		t.Errorf("got %+v, %v; want what was known before", images, states)
 	}
@@ -264,9 +258,9 @@ func TestStoppedWithoutEvents(t *testing.T) {
 	h.change(func() { h.states["c2"] = "running" })
 	e.stops.forgetAll() // as once a minute without events
 	a := prune.Summarize(takeInventory(e), 0)
-	states, _ := a.ContainerCount.Get()
-	if stopped, known := a.StoppedCount.Get(); states["running"] != 2 || !known || stopped[model.OverMonth] != 0 {
-		t.Errorf("got %v, stopped %v, known %v; want two that run and none that is stopped", states, stopped, known)
+	states := byName(a.Counts.Containers.State)
+	if stopped := byName(a.Counts.Containers.StoppedFor); states["running"] != 2 || len(stopped) == 0 || stopped["30d+"] != 0 {
+		t.Errorf("got %v, stopped %v; want two that run and none that is stopped", states, stopped)
 	}
 }
 
@@ -280,7 +274,7 @@ func TestStreamIsCut(t *testing.T) {
 	}
 	h.change(func() { h.states["c1"] = "paused" }, "container pause c1")
 	eventually(t, "a paused container", func() bool {
-		count, _ := prune.Summarize(takeInventory(e), 0).ContainerCount.Get()
+		count := byName(prune.Summarize(takeInventory(e), 0).Counts.Containers.State)
 		return count["paused"] == 1
 	})
 	if log.Len() > 0 {
@@ -451,4 +445,24 @@ func TestCrossCheck(t *testing.T) {
 	if _, containers := changed(); !containers {
 		t.Error("one container more is no change")
 	}
+}
+
+type imageCount struct {
+	Tagged, Untagged, Tags int
+	VirtualSize            model.Optional[int64]
+}
+
+func countImages(s prune.Summary) imageCount {
+	tagged, _ := s.Counts.Images.Tagged.Get()
+	untagged, _ := s.Counts.Images.Untagged.Get()
+	tags, _ := s.Counts.Images.Tags.Get()
+	return imageCount{tagged, untagged, tags, s.Counts.Images.VirtualSize}
+}
+
+func byName(counts model.Counts) map[string]int {
+	numbers := make(map[string]int)
+	for _, count := range counts {
+		numbers[count.Name] = count.N
+	}
+	return numbers
 }
