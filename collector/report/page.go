@@ -135,7 +135,7 @@ func (v view) Parts() []part {
 	}
 	if v.IsOneDisk() {
 		fs := v.Filesystems[0]
-		if rest := fs.Size - fs.Avail - sum; rest >= 0 { // less: sparse files, or changes between the requests
+		if rest := fs.Size - fs.Avail - sum; rest >= 0 { // negative with sparse files, or if something changed between requests
 			parts = append(parts, part{"rest", other, formatBytes(rest), ""})
 		}
 		parts = append(parts, part{"free", "free", formatBytes(fs.Avail), ""})
@@ -157,20 +157,13 @@ func (v view) Bar(fs Filesystem) []segment {
 		return nil
 	}
 	percent := 100 / float64(fs.Size)
-	used, sum, x := float64(max(0, fs.Size-fs.Avail))*percent, 0.0, 0.0
-	for _, r := range v.Resources {
-		usage, _ := r.Usage.Get()
-		sum += float64(usage) * percent
-	}
-	if sum > used { // sparse files, or changes between the requests
-		percent *= used / sum
-	}
+	used, x := float64(max(0, fs.Size-fs.Avail))*percent, 0.0
 	var segments, freed []segment
 	for _, r := range v.Resources {
 		usage, _ := r.Usage.Get()
 		bytes, _ := r.Reclaimable.Bytes.Get()
-		width := float64(usage) * percent
-		if width == 0 || !v.IsOneDisk() {
+		width := min(float64(usage)*percent, used-x) // sparse files can be larger than what is used
+		if width <= 0 || !v.IsOneDisk() {
 			continue
 		}
 		segments = append(segments, segment{string(r.Name), x, width})
