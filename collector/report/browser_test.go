@@ -30,7 +30,7 @@ func TestPageInBrowser(t *testing.T) {
 	b := &browser{t, dockertest.Need(t, "chromium")}
 	mux := http.NewServeMux()
 	for name, host := range hosts() {
-		page := Page(func(time.Duration) prune.Summary { return host }, "1.2.3", []Link{{"./metrics", "Metrics"}})
+		page := Page(func(*http.Request) prune.Summary { return host }, "1.2.3", []Link{{"./metrics", "Metrics"}})
 		mux.Handle("/"+name, page)
 		// For a frame of a page of ours, in which it is measured.
 		mux.HandleFunc("/framed/"+name, func(w http.ResponseWriter, r *http.Request) {

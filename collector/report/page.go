@@ -29,19 +29,15 @@ type Link struct {
 	Address, Text string
 }
 
-// maxAge is how old figures on the page may be. So a crowd that reloads it costs the
-// engine no more than one scraper does.
-const maxAge = 5 * time.Second
-
-// Page serves what recent returns as a page. It needs no script; with one, commands
+// Page serves what snapshot returns as a page. It needs no script; with one, commands
 // have a button that copies them.
-func Page(recent func(maxAge time.Duration) prune.Summary, version string, links []Link) http.Handler {
+func Page(snapshot func(*http.Request) prune.Summary, version string, links []Link) http.Handler {
 	page, thresholds := parse(), DefaultThresholds()
 	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		hash(pageCSS), hash(pageJS))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
-		v := view{New(recent(maxAge), thresholds), thresholds, version, links, time.Now()}
+		v := view{New(snapshot(r), thresholds), thresholds, version, links, time.Now()}
 		if err := page.Execute(&body, v); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

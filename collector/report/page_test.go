@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/prune"
@@ -14,7 +13,7 @@ import (
 
 // The page needs nothing from elsewhere, and a browser runs nothing but what is ours.
 func TestPagePolicy(t *testing.T) {
-	handler := Page(func(time.Duration) prune.Summary { return partial() }, "1.2.3", []Link{{"./metrics", "Metrics"}})
+	handler := Page(func(*http.Request) prune.Summary { return partial() }, "1.2.3", []Link{{"./metrics", "Metrics"}})
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
 	page, policy := answer.Body.String(), answer.Header().Get("Content-Security-Policy")

@@ -1,9 +1,9 @@
-package engine
+package docker
 
 import (
 	"encoding/json"
 	"encoding/pem"
-	"log/slog"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,10 +17,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/system"
 )
-
-var noInfo = model.Optional[system.Info]{}
 
 func decodeImages(t *testing.T, list string) []image.Summary {
 	t.Helper()
@@ -91,7 +88,7 @@ func TestBadHosts(t *testing.T) {
 		"tcp://[::1":                          "tcp://[::1",
 		"unix:///" + strings.Repeat("x", 200): "too long",
 	} {
-		if _, err := New(Config{Host: host}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(Config{Host: host}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want it to say %q", host, err, want)
 		}
 	}
@@ -108,31 +105,34 @@ func TestSocketsOfChoice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := httptest.NewUnstartedServer(dockertest.NewFake(filepath.Join("../docker/testdata", engine)))
+		server := httptest.NewUnstartedServer(dockertest.NewFake(filepath.Join("testdata", engine)))
 		server.Listener = listener
 		server.Start()
 		return server
 	}
-	e, log := newTest(t, "unix://"+first)
-	e.connection.http.(readOnly).RoundTripper.(*http.Transport).DialContext = dialFirst([]string{"unix://" + first, "unix://" + second})
+	c, err := New(Config{Host: "unix://" + first, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.http.(readOnly).RoundTripper.(*http.Transport).DialContext = dialFirst([]string{"unix://" + first, "unix://" + second})
 
-	if takeInventory(e).Up {
-		t.Fatal("up, although there is no socket")
+	if _, err := c.Ping(t.Context()); err == nil {
+		t.Fatal("an answer, although there is no socket")
 	}
 	server := serveUnix(second, "api-1.43-graphdriver")
-	if described, _ := takeInventory(e).Engine.Get(); described.APIVersion != "1.43" {
-		t.Fatalf("got %+v of the second socket\n%s", described, log)
+	if version, err := c.Ping(t.Context()); version != "1.43" {
+		t.Fatalf("got version %q of the second socket, %v", version, err)
 	}
 	server.Close()
 	defer serveUnix(first, "api-1.51-graphdriver").Close()
-	if takeInventory(e).Up {
-		t.Error("turned to another engine when its own went away")
+	if version, err := c.Ping(t.Context()); err == nil {
+		t.Errorf("got version %q of another engine when the first one went away", version)
 	}
 }
 
 func TestTLS(t *testing.T) {
 	cleanEnvironment(t)
-	server := httptest.NewTLSServer(dockertest.NewFake("../docker/testdata/api-1.51-graphdriver"))
+	server := httptest.NewTLSServer(dockertest.NewFake("testdata/api-1.51-graphdriver"))
 	defer server.Close()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
@@ -141,12 +141,16 @@ func TestTLS(t *testing.T) {
 
 	up := func(t *testing.T, options TLS) (bool, string) {
 		t.Helper()
-		var log strings.Builder
-		e, err := New(Config{Host: host, TLS: options, Timeout: time.Second}, slog.New(slog.NewTextHandler(&log, nil)))
+		c, err := New(Config{Host: host, TLS: options, Timeout: time.Second})
 		if err != nil {
 			return false, err.Error()
 		}
-		return takeInventory(e).Up, log.String()
+		if _, err = c.Ping(t.Context()); err != nil {
+			failure := new(model.Failure)
+			errors.As(err, &failure)
+			return false, failure.Reason + failure.Hint
+		}
+		return true, ""
 	}
 	t.Run("verified", func(t *testing.T) {
 		if ok, log := up(t, TLS{CA: ca}); !ok {
