@@ -51,9 +51,6 @@ func load(ctx context.Context, packages []string) ([]mutant, error) {
 	var all []mutant
 	for line := range strings.Lines(string(output)) {
 		pkg, path, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if path == "" {
-			continue
-		}
 		source, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err

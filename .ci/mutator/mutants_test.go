@@ -50,6 +50,7 @@ func TestFind(t *testing.T) {
 		}},
 		{"for { break }", []string{"for {  }"}},
 		{"for { continue }", []string{"for {  }"}},
+		{"for { goto a }", nil},
 		{"for i = a; i < b; i++ { c() }", []string{
 			"for i = a; i <= b; i++ { c() }",
 			"for i = a; i >= b; i++ { c() }",
