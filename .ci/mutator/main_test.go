@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func example() options {
@@ -81,6 +82,23 @@ func TestRunNeedsPassingTests(t *testing.T) {
 	err := run(t.Context(), o, &strings.Builder{})
 	if err == nil || !strings.Contains(err.Error(), "testdata/example without a mutation: timeout") {
 		t.Error(err)
+	}
+}
+
+// 300 ms are less than three times what it takes to build and run the tests, and more than
+// the tests of the example take.
+func TestRunWarnsOfShortTimeout(t *testing.T) {
+	o := example()
+	o.n = 0
+	for timeout, want := range map[time.Duration]bool{300 * time.Millisecond: true, time.Hour: false} {
+		o.timeout = timeout
+		var out strings.Builder
+		if err := run(t.Context(), o, &out); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), "Warning"); got != want {
+			t.Errorf("timeout %s: warned: %v, want %v", timeout, got, want)
+		}
 	}
 }
 

@@ -70,7 +70,11 @@ func (t *tester) checkOriginal(ctx context.Context, pool []mutant, out io.Writer
 		if r.status != survived {
 			return fmt.Errorf("%s without a mutation: %s", pkg, r)
 		}
-		fmt.Fprintf(out, "%s passes without a mutation in %.1f s\n", pkg, time.Since(start).Seconds())
+		took := time.Since(start)
+		fmt.Fprintf(out, "%s passes without a mutation in %.1f s\n", pkg, took.Seconds())
+		if took > t.timeout/3 {
+			fmt.Fprintln(out, "Warning: this is more than a third of -timeout. Mutants may time out only because the tests are slow.")
+		}
 	}
 	return nil
 }
