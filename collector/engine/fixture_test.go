@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/docker/dockertest"
+	"docker_buildup_exporter/collector/host"
+	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
+)
+
+const testdata = "../docker/testdata/"
+
+// fixture is a running Engine on a fake engine, both under a fake clock.
+type fixture struct {
+	*testing.T
+	*Engine
+	*dockertest.Fake
+	log *bytes.Buffer
+}
+
+// everything requests all that there is, at the default ratios.
+func everything() Config {
+	return Config{
+		Timeout: 5 * time.Second, BusyRatio: BusyRatio{Unchanged: 0.005, Changed: 0.1},
+		ContainerSizes: true, Volumes: true, BuildCache: true,
+	}
+}
+
+// run runs a test under a fake clock, with an engine that answers from a folder.
+func run(t *testing.T, dir string, config Config, test func(f *fixture)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		fake := dockertest.NewFake(testdata + dir)
+		client, err := docker.New(docker.Config{Host: "http://fake", Timeout: config.Timeout, Transport: fake})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &fixture{T: t, Fake: fake, log: new(bytes.Buffer)}
+		f.Engine = New(config, client, host.New(nil, false), slog.New(slog.NewTextHandler(f.log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { f.Engine.Run(ctx) })
+		test(f)
+		cancel()
+		running.Wait()
+	})
+}
+
+// scrape takes a snapshot as a scrape with the default timeout does.
+func (f *fixture) scrape() model.Snapshot {
+	f.Helper()
+	s, _ := f.scrapeWithin(9500 * time.Millisecond)
+	return s
+}
+
+// scrapeWithin takes a snapshot, and returns how long that took.
+func (f *fixture) scrapeWithin(timeout time.Duration) (model.Snapshot, time.Duration) {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), timeout)
+	defer cancel()
+	started := time.Now()
+	s := f.Snapshot(ctx, 0)
+	return s, time.Since(started)
+}
+
+// summary is scrape with the counts.
+func (f *fixture) summary() prune.Summary {
+	f.Helper()
+	return prune.Summarize(f.scrape(), 0)
+}
+
+// reply makes an endpoint answer with a body.
+func (f *fixture) reply(endpoint string, body any) {
+	f.Answer(endpoint, replyWith(body))
+}
+
+func replyWith(body any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if text, isText := body.(string); isText {
+			fmt.Fprint(w, text)
+			return
+		}
+		json.NewEncoder(w).Encode(body)
+	}
+}
+
+// slow delays an endpoint.
+func slow(d time.Duration, answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(d):
+			answer(w, r)
+		case <-r.Context().Done():
+		}
+	}
+}
+
+// hang never answers.
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// status answers with an HTTP status and a text.
+func status(code int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		fmt.Fprint(w, text)
+	}
+}
+
+// requested counts the requests whose path and query contain a text.
+func (f *fixture) requested(text string) (n int) {
+	for _, request := range f.Requests() {
+		if strings.Contains(request, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// logged fails unless the log contains each text exactly n times.
+func (f *fixture) logged(n int, texts ...string) {
+	f.Helper()
+	for _, text := range texts {
+		if got := strings.Count(f.log.String(), text); got != n {
+			f.Errorf("the log contains %q %d times, want %d:\n%s", text, got, n, f.log)
+		}
+	}
+}
+
+// collector returns the state of a collector.
+func collectorOf(s model.Snapshot, name string) model.Collector {
+	for _, c := range s.Collectors {
+		if c.Name == name {
+			return c
+		}
+	}
+	return model.Collector{}
+}
+
+// stream answers /events with what is sent to it; an empty event ends the stream.
+type eventStream struct{ events chan string }
+
+func (f *fixture) streamEvents() eventStream {
+	s := eventStream{make(chan string, 100000)}
+	f.Answer("/events", func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case event := <-s.events:
+				if event == "" {
+					return
+				}
+				fmt.Fprintln(w, event)
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	return s
+}
+
+// send sends an event like "container die c1", with a time by the fake clock.
+func (s eventStream) send(event string, attributes ...string) {
+	kind, rest, _ := strings.Cut(event, " ")
+	action, id, _ := strings.Cut(rest, " ")
+	named := make(map[string]string)
+	for i := 0; i+1 < len(attributes); i += 2 {
+		named[attributes[i]] = attributes[i+1]
+	}
+	text, _ := json.Marshal(map[string]any{
+		"Type": kind, "Action": action, "Actor": map[string]any{"ID": id, "Attributes": named}, "timeNano": time.Now().UnixNano(),
+	})
+	s.events <- string(text)
+}
