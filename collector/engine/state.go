@@ -285,6 +285,11 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if s.api == nil {
 		return snapshot
 	}
+	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes} {
+		if first := s.schedules[k]; first.inFlight && first.ended.IsZero() {
+			snapshot.Pending = append(snapshot.Pending, string(k))
+		}
+	}
 	if info, known := s.info.Get(); known {
 		snapshot.Engine = model.Known(info.Engine)
 	}

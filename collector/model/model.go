@@ -12,8 +12,8 @@ type Snapshot struct {
 	Engine     Optional[Engine]
 	Collectors []Collector
 
-	// Pending are the names of the enabled collectors whose first request has not finished
-	// yet. They are not in Collectors.
+	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
+	// one is in flight.
 	Pending []string
 
 	Images Optional[[]Image]
