@@ -346,7 +346,7 @@ func (p *program) writeRules() error {
 }
 
 func (p *program) writeDashboards() error {
-	files, err := dashboards.Files(alerts.Defaults())
+	files, err := dashboards.Files()
 	if err == nil && p.dashboards != "" {
 		err = writeFiles(p.dashboards, files)
 	}
