@@ -279,6 +279,9 @@ func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
 	}
 	d.sizing = attempts{}
 	if d.changed <= version {
-		d.size, d.sizeFrom = model.Known(sized.size), sized.container
+		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
+		if sized.size.Writable.IsKnown() {
+			d.size = model.Known(sized.size)
+		}
 	}
 }

@@ -218,13 +218,22 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	}
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
-	s.roots = host.Roots{
+	s.setRoots(host.Roots{
 		Docker:        answer.RootDir,
 		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
 		ImageStore:    answer.ImageStore,
 		KernelVersion: answer.KernelVersion,
-	}
+	})
 	s.checkCounts(answer, now)
+}
+
+// setRoots takes where the engine's data is. If that is news, the file systems are measured
+// again for the snapshots that are waited for.
+func (s *state) setRoots(roots host.Roots) {
+	if roots != s.roots {
+		s.schedules[filesystems].started = time.Time{}
+	}
+	s.roots = roots
 }
 
 func isAnotherEngine(before, now docker.Info) bool {
