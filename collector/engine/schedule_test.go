@@ -195,7 +195,7 @@ func TestScheduleRetryNow(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
+func TestScheduleBackoff(t *testing.T) {
 	t.Parallel()
 	want := map[int]time.Duration{
 		1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 4: 8 * time.Second, 5: 16 * time.Second,

@@ -1296,7 +1296,7 @@ func TestEndsImmediatelyIsOneLine(t *testing.T) {
 		lines = append(lines, s.messages()...)
 	}
 	if len(lines) != 1 {
-		t.Errorf("%d lines: %q", len(lines), lines)
+		t.Errorf("%d lines, the first ones are %q", len(lines), lines[:3])
 	}
 }
 
