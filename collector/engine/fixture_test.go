@@ -42,20 +42,48 @@ func everything() Config {
 func run(t *testing.T, dir string, config Config, test func(f *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		fake := dockertest.NewFake(testdata + dir)
-		client, err := docker.New(docker.Config{Host: "http://fake", Timeout: config.Timeout, Transport: fake})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := &fixture{T: t, Fake: fake, log: new(bytes.Buffer)}
-		f.Engine = New(config, client, host.New(nil, false), slog.New(slog.NewTextHandler(f.log, nil)))
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { f.Engine.Run(ctx) })
+		f := newFixture(t, dir, config)
+		defer f.start()()
 		test(f)
+	})
+}
+
+// runWithEvents is run for an engine that streams events. A test of how the first stream is
+// opened uses newFixture instead.
+func runWithEvents(t *testing.T, dir string, config Config, test func(f *fixture, events eventStream)) {
+	t.Helper()
+	config.Events = true
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, dir, config)
+		events := f.streamEvents()
+		defer f.start()()
+		synctest.Wait()
+		test(f, events)
+	})
+}
+
+// newFixture returns a fixture whose Engine is not yet running.
+func newFixture(t *testing.T, dir string, config Config) *fixture {
+	t.Helper()
+	fake := dockertest.NewFake(testdata + dir)
+	client, err := docker.New(docker.Config{Host: "http://fake", Timeout: config.Timeout, Transport: fake})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{T: t, Fake: fake, log: new(bytes.Buffer)}
+	f.Engine = New(config, client, host.New(nil, false), slog.New(slog.NewTextHandler(f.log, nil)))
+	return f
+}
+
+// start runs the Engine, and returns what stops it.
+func (f *fixture) start() (stop func()) {
+	ctx, cancel := context.WithCancel(f.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.Engine.Run(ctx) })
+	return func() {
 		cancel()
 		running.Wait()
-	})
+	}
 }
 
 // scrape takes a snapshot as a scrape with the default timeout does.
@@ -84,6 +112,12 @@ func (f *fixture) summary() prune.Summary {
 // reply makes an endpoint answer with a body.
 func (f *fixture) reply(endpoint string, body any) {
 	f.Answer(endpoint, replyWith(body))
+}
+
+// addImage makes the inspection of an image return one layer of a size. The list is the test's.
+func (f *fixture) addImage(id string, size int64) {
+	f.reply("/images/"+id+"/json", map[string]any{"Id": id, "Size": size, "RootFS": map[string]any{"Type": "layers", "Layers": []string{id}}})
+	f.reply("/images/"+id+"/history", []map[string]any{{"Size": size}})
 }
 
 func replyWith(body any) http.HandlerFunc {
@@ -118,8 +152,16 @@ func status(code int, text string) http.HandlerFunc {
 	}
 }
 
+// scrapeAfter lets time pass and takes a snapshot.
+func (f *fixture) scrapeAfter(d time.Duration) model.Snapshot {
+	f.Helper()
+	time.Sleep(d)
+	return f.scrape()
+}
+
 // requested counts the requests whose path and query contain a text.
 func (f *fixture) requested(text string) (n int) {
+	synctest.Wait()
 	for _, request := range f.Requests() {
 		if strings.Contains(request, text) {
 			n++
@@ -131,6 +173,7 @@ func (f *fixture) requested(text string) (n int) {
 // logged fails unless the log contains each text exactly n times.
 func (f *fixture) logged(n int, texts ...string) {
 	f.Helper()
+	synctest.Wait()
 	for _, text := range texts {
 		if got := strings.Count(f.log.String(), text); got != n {
 			f.Errorf("the log contains %q %d times, want %d:\n%s", text, got, n, f.log)
