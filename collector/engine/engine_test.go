@@ -85,9 +85,8 @@ func TestOneRequestFails(t *testing.T) {
 				f.logged(1, "\n", `msg="cannot list images"`, test.reason, test.hint)
 
 				f.Answer("/images/json", nil)
-				f.scrapeAfter(2 * time.Second)
-				synctest.Wait()
-				s = f.scrape()
+				time.Sleep(2 * time.Second)
+				s = f.settle()
 				if list, _ := s.Images.Get(); len(list) != 7 || !collectorOf(s, "images").Success {
 					t.Errorf("after the failure: %d images, want 7; %+v", len(list), s.Collectors)
 				}
@@ -151,8 +150,10 @@ func TestBackoff(t *testing.T) {
 
 		f.Answer("/containers/json", slow(400*time.Millisecond, status(500, "busy")))
 		f.scrapeAfter(time.Minute)
+		time.Sleep(time.Minute)
 		f.Answer("/containers/json", nil)
-		if s := f.scrapeAfter(time.Minute); !s.Containers.IsKnown() {
+		time.Sleep(time.Second)
+		if s := f.settle(); !s.Containers.IsKnown() {
 			t.Error("containers are unknown a minute after a failure that took long")
 		}
 		before := f.requested("/containers/json")

@@ -159,6 +159,14 @@ func (f *fixture) scrapeAfter(d time.Duration) model.Snapshot {
 	return f.scrape()
 }
 
+// settle takes a snapshot after the requests that a scrape has made have been answered.
+func (f *fixture) settle() model.Snapshot {
+	f.Helper()
+	f.scrape()
+	synctest.Wait()
+	return f.scrape()
+}
+
 // requested counts the requests whose path and query contain a text.
 func (f *fixture) requested(text string) (n int) {
 	synctest.Wait()
