@@ -2,6 +2,7 @@ package dockertest
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 )
@@ -30,7 +31,7 @@ func (f *Fake) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, io.EOF
 		}
 		return &http.Response{
-			StatusCode: status, Status: http.StatusText(status), Header: w.header, Body: reader, Request: r,
+			StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), Header: w.header, Body: reader, Request: r,
 			ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1,
 		}, nil
 	case <-r.Context().Done():
