@@ -140,7 +140,7 @@ func (s *state) reset() {
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
-	s.stream = stream{backoff: s.stream.backoff, hasGap: true, since: s.stream.since}
+	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
 // pingAnswer is the value of a successful ping.
