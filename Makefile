@@ -35,7 +35,7 @@ image: ## build the image and test it
 
 update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
-	go run . dashboards dashboards
+	go -C dashboards/generate run . ..
 	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
 .PHONY: build test unit integration lint demo bench accuracy simulate bench-rules image update

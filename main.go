@@ -1,5 +1,5 @@
-// Docker_buildup_exporter tells Prometheus what piles up on a Docker host, and how
-// full its disk is.
+// Docker_buildup_exporter exposes what accumulates on a Docker host, and how full its disk
+// is, as Prometheus metrics.
 package main
 
 import (
@@ -17,13 +17,18 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/engine"
+	"docker_buildup_exporter/collector/host"
+	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
 	"docker_buildup_exporter/collector/report"
 	"docker_buildup_exporter/dashboards"
 
@@ -41,7 +46,7 @@ import (
 
 const (
 	name        = "docker_buildup_exporter"
-	description = "Tells Prometheus what piles up on a Docker host, and how full its disk is."
+	description = "Prometheus exporter for what accumulates on a Docker host, and how full its disk is."
 	healthPath  = "/-/healthy"
 )
 
@@ -49,218 +54,312 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the program. It returns the exit code.
+// program is one run of the program.
+type program struct {
+	stdout io.Writer
+	log    promslog.Config
+
+	docker       docker.Config
+	engine       engine.Config
+	mappings     []host.MountMapping
+	repositories int
+	web          webOptions
+	status       statusOptions
+	rules        rulesOptions
+	dashboards   string // folder
+
+	hasPrinted bool // --help and --version print all that is wanted
+	exitCode   int
+}
+
+type webOptions struct {
+	*web.FlagConfig
+	metricsPath string
+	maxRequests int
+	withoutOwn  bool
+}
+
+type statusOptions struct {
+	levels  report.Thresholds
+	output  string
+	timeout time.Duration
+}
+
+type rulesOptions struct {
+	format     string
+	testFolder string
+	thresholds alerts.Thresholds
+}
+
+// commandError is an error of a command, with what could not be done.
+type commandError struct {
+	what string
+	err  error
+}
+
+func (e commandError) Error() string { return e.what + ": " + e.err.Error() }
+
+// run runs the program and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	app := kingpin.New(name, description).DefaultEnvars().UsageWriter(stdout).ErrorWriter(stderr)
-	var config engine.Config
-	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the local socket, else the rootless one.").PlaceHolder("ADDRESS").StringVar(&config.Host)
-	app.Flag("docker.timeout", "How long the engine may take for a ping and for /info.").Default("5s").DurationVar(&config.Timeout)
-	app.Flag("docker.tls-ca", "Certificate authority of the engine, PEM. Default: ca.pem in DOCKER_CERT_PATH, else the system's.").PlaceHolder("FILE").StringVar(&config.TLS.CA)
-	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Cert)
-	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&config.TLS.Key)
-	app.Flag("docker.tls-insecure", "Speak TLS with the engine without verifying who it is.").BoolVar(&config.TLS.Insecure)
-	app.Flag("engine.max-busy-ratio", "Share of its time that the engine may spend on a list that takes it half a second or more, while nothing says that the list has changed. 1: no limit.").Default("0.005").Float64Var(&config.Pace.Idle)
-	app.Flag("engine.max-busy-ratio-on-change", "The same once something says so, and while there is no list at all.").Default("0.1").Float64Var(&config.Pace.Change)
-	app.Flag("collector.container-sizes", "Measure the writable layers of containers. The engine walks through the files of each, of a stopped one once.").Default("true").BoolVar(&config.ContainerSizes)
-	app.Flag("collector.volumes", "Count and measure volumes. The engine walks through the files of each.").Default("true").BoolVar(&config.Volumes)
-	app.Flag("collector.build-cache", "Ask for the build cache. Without it what image prunes free is unknown. Before API 1.42 the engine walks through all files of containers and volumes for it.").Default("true").BoolVar(&config.BuildCache)
-	repositories := app.Flag("collector.repositories", "Tell of so many repositories, those that hold most, how many images each has and what removing the unused ones would free. Two series for each; at most 255.").Default("0").Uint8()
-	var (
-		places      = app.Flag("filesystem.path", "Where to measure the disk under the engine, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Default: wherever that can be found out for certain.").PlaceHolder("HOSTPATH[=MOUNTPOINT]").Strings()
-		webFlags    = kingpinflag.AddFlags(app, ":10058")
-		metricsPath = app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").String()
-		maxRequests = app.Flag("web.max-requests", "Scrapes served at the same time; one more is answered with 503. 0: no limit.").Default("40").Uint16()
-		noOwn       = app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter itself (go_*, process_*, promhttp_*).").Bool()
-		logConfig   = promslog.Config{Writer: stderr}
-	)
-	promslogflag.AddFlags(app, &logConfig)
+	p := &program{stdout: stdout, log: promslog.Config{Writer: stderr}}
+	app := p.newApp().UsageWriter(stdout).ErrorWriter(stderr)
+	app.Terminate(func(int) { p.hasPrinted = true })
+	_, err := app.Parse(args)
+	switch {
+	case p.hasPrinted:
+		return 0
+	case err == nil:
+		return p.exitCode
+	}
+	failure := commandError{"Bad command line, see --help", err}
+	errors.As(err, &failure)
+	p.logger().Error(failure.what, "err", failure.err)
+	if slices.Contains(args, "status") { // a monitoring system reads this line only
+		fmt.Fprintf(stdout, "DOCKER UNKNOWN - %s: %v\n", failure.what, failure.err)
+		return report.Unknown.ExitCode()
+	}
+	return 1
+}
+
+func (p *program) logger() *slog.Logger { return promslog.New(&p.log) }
+
+// command returns the action of a kingpin command.
+func (p *program) command(what string, run func() error) kingpin.Action {
+	return func(*kingpin.ParseContext) error {
+		if p.hasPrinted {
+			return nil
+		}
+		err := run()
+		if err == nil || errors.As(err, new(commandError)) {
+			return err
+		}
+		return commandError{what, err}
+	}
+}
+
+func (p *program) newApp() *kingpin.Application {
+	app := kingpin.New(name, description).DefaultEnvars()
+	p.addEngineFlags(app)
+	p.addWebFlags(app)
+	promslogflag.AddFlags(app, &p.log)
 	app.Version(version.Print(name))
 	app.HelpFlag.Short('h').NoEnvar()
 	app.VersionFlag.NoEnvar()
-	app.Command("serve", "Serve metrics. The default.").Default()
-	healthcheck := app.Command("healthcheck", "Ask the exporter that listens on --web.listen-address whether it serves. Exit code 0: yes, 1: no.")
-	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder; without one, print their names.")
-	dashboardsDir := writeDashboards.Arg("DIR", "Folder to write into.").String()
 
-	rules := app.Command("rules", "Print the alert rules, with thresholds of your choice.")
-	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
-	rulesTest := rules.Flag("test", "Write the rules and their unit tests, which are of the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
-	thresholds := alerts.Defaults()
-	for _, setting := range thresholds.Settings() {
+	app.Command("serve", "Serve metrics. The default.").Default().Action(p.command("Cannot serve", p.serve))
+	app.Command("healthcheck", "Check whether the exporter that listens on --web.listen-address serves. Exit code 0: yes, 1: no.").
+		Action(p.command("Not healthy", p.checkHealth))
+	writeDashboards := app.Command("dashboards", "Write the Grafana dashboards into a folder, or print their names.").
+		Action(p.command("Cannot write the dashboards", p.writeDashboards))
+	writeDashboards.Arg("DIR", "Folder to write into.").StringVar(&p.dashboards)
+
+	p.rules.thresholds = alerts.Defaults()
+	rules := app.Command("rules", "Print the alert rules, optionally with other thresholds.").Action(p.command("Cannot write the rules", p.writeRules))
+	rules.Flag("format", "Output format: a Prometheus rule file, or a PrometheusRule of the Prometheus operator.").
+		Default(string(alerts.Prometheus)).EnumVar(&p.rules.format, string(alerts.Prometheus), string(alerts.PrometheusRule))
+	rules.Flag("test", "Write the rules and their unit tests, which use the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").
+		PlaceHolder("DIR").StringVar(&p.rules.testFolder)
+	for _, setting := range p.rules.thresholds.Settings() {
 		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
 	}
-	check := app.Command("status", "Ask the engine once and print what the page at / tells. Exit code, as of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.")
-	var (
-		levels   report.Thresholds
-		output   = check.Flag("output", "As what to print it: text or json.").Default("text").Enum("text", "json")
-		patience = check.Flag("timeout", "How long to wait for what the engine cannot say at once.").Default("30s").Duration()
-	)
-	check.Flag("warn", "Warning if less than this share of a file system's bytes or inodes is free.").Default("0.20").Float64Var(&levels.Warn)
-	check.Flag("crit", "The same, critical.").Default("0.10").Float64Var(&levels.Crit)
 
-	exited := false // --help and --version have printed all that was wanted
-	app.Terminate(func(int) { exited = true })
-	command, err := app.Parse(args)
-	if exited {
-		return 0
-	}
-	logger := promslog.New(&logConfig)
-	failed := 1
-	if slices.Contains(args, check.FullCommand()) { // also where the rest of the command line is bad
-		failed = report.Unknown.ExitCode()
-	}
-	fail := func(message string, err error) int {
-		logger.Error(message, "err", err)
-		if failed == report.Unknown.ExitCode() { // a monitoring system reads this line only
-			fmt.Fprintf(stdout, "DOCKER UNKNOWN - %s: %v\n", message, err)
-		}
-		return failed
-	}
+	status := app.Command("status", "Print the state of the engine once. Exit code of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.").
+		Action(p.command("Cannot write", p.printStatus))
+	status.Flag("output", "Output format: text or json.").Default("text").EnumVar(&p.status.output, "text", "json")
+	add(status, "timeout", "Maximum time to wait for slow engine requests.", "30s", &p.status.timeout, positiveDuration)
+	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", "0.20", &p.status.levels.Warn, number)
+	add(status, "crit", "Critical if less than this ratio is free.", "0.10", &p.status.levels.Crit, number)
+	return app
+}
+
+func (p *program) addEngineFlags(app *kingpin.Application) {
+	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the local socket, else the rootless one.").
+		PlaceHolder("ADDRESS").StringVar(&p.docker.Host)
+	add(app, "docker.timeout", "Timeout of requests that are fast on every engine, like a ping.", "5s", &p.docker.Timeout, positiveDuration)
+	app.Flag("docker.tls-ca", "Certificate authority of the engine, PEM. Default: ca.pem in DOCKER_CERT_PATH, else the system's.").PlaceHolder("FILE").StringVar(&p.docker.TLS.CA)
+	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&p.docker.TLS.Cert)
+	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&p.docker.TLS.Key)
+	app.Flag("docker.tls-insecure", "Skip verification of the engine's TLS certificate.").BoolVar(&p.docker.TLS.Insecure)
+	add(app, "engine.max-busy-ratio", "Maximum fraction of time the engine may spend on list requests that take 500ms or more while no change has been detected. 1 disables the limit.",
+		"0.005", &p.engine.BusyRatio.Unchanged, busyRatio)
+	add(app, "engine.max-busy-ratio-on-change", "Maximum fraction of time after a change has been detected, or before the first list.",
+		"0.1", &p.engine.BusyRatio.Changed, busyRatio)
+	app.Flag("collector.container-sizes", "Collect writable layer sizes. The engine walks all files of running containers on each refresh, and of stopped containers once.").
+		Default("true").BoolVar(&p.engine.ContainerSizes)
+	app.Flag("collector.volumes", "Collect volumes and their sizes. The engine walks all their files.").Default("true").BoolVar(&p.engine.Volumes)
+	app.Flag("collector.build-cache", "Collect the build cache. Without it, the figures of image prunes are unknown. Before API 1.42 the engine walks all files of containers and volumes for it.").
+		Default("true").BoolVar(&p.engine.BuildCache)
+	add(app, "collector.repositories", "Number of largest repositories to expose with image count and reclaimable bytes (2 series each, at most 255).", "0", &p.repositories, upTo(255))
+	app.Flag("filesystem.path", "Filesystem that holds the engine's data, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Detected if not set.").
+		PlaceHolder("HOSTPATH[=MOUNTPOINT]").SetValue((*mountMappings)(&p.mappings))
+}
+
+func (p *program) addWebFlags(app *kingpin.Application) {
+	p.web.FlagConfig = kingpinflag.AddFlags(app, ":10058")
+	add(app, "web.telemetry-path", "Path under which to expose metrics.", "/metrics", &p.web.metricsPath, pagePath)
+	add(app, "web.max-requests", "Maximum number of scrapes served at the same time; further ones are answered with 503. 0 disables the limit.", "40", &p.web.maxRequests, upTo(65535))
+	app.Flag("web.disable-exporter-metrics", "Exclude the metrics of the exporter itself (go_*, process_*, promhttp_*).").BoolVar(&p.web.withoutOwn)
+}
+
+// start returns the engine of the options, running until ctx ends, and a channel that is
+// closed when it has ended.
+func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, error) {
+	p.docker.Repositories = p.repositories > 0
+	client, err := docker.New(p.docker)
 	if err != nil {
-		return fail("Bad command line, see --help", blame(app, args, err))
+		return nil, nil, commandError{"Cannot use this engine", err}
 	}
-	switch command {
-	case healthcheck.FullCommand():
-		if err := checkHealth(*webFlags.WebListenAddresses); err != nil {
-			return fail("Not healthy", err)
-		}
-		return 0
-	case rules.FullCommand():
-		if err := writeRules(stdout, thresholds, alerts.Format(*rulesFormat), *rulesTest); err != nil {
-			return fail("Cannot write the rules", err)
-		}
-		return 0
-	case writeDashboards.FullCommand():
-		files, err := dashboards.Files(alerts.Defaults())
-		if err == nil && *dashboardsDir != "" {
-			err = writeFiles(*dashboardsDir, files)
-		}
-		if err != nil {
-			return fail("Cannot write the dashboards", err)
-		}
-		for _, file := range slices.Sorted(maps.Keys(files)) {
-			fmt.Fprintln(stdout, filepath.Join(*dashboardsDir, file))
-		}
-		return 0
-	}
-
-	for _, text := range *places {
-		place, err := engine.ParsePlace(text)
-		if err != nil {
-			return fail("Bad --filesystem.path", err)
-		}
-		if slices.ContainsFunc(config.Places, func(other engine.Place) bool { return other.Path == place.Path }) {
-			return fail("Bad --filesystem.path", fmt.Errorf("%s is given twice", place.Path))
-		}
-		config.Places = append(config.Places, place)
-	}
-	config.Repositories = *repositories > 0
-	if config.Timeout <= 0 {
-		return fail("Bad --docker.timeout", errors.New("it must be more than 0"))
-	}
-	for flag, share := range map[string]float64{"max-busy-ratio": config.Pace.Idle, "max-busy-ratio-on-change": config.Pace.Change} {
-		if !(share > 0 && share <= 1) {
-			return fail("Bad --engine."+flag, fmt.Errorf("%v is not more than 0 and at most 1", share))
-		}
-	}
-	if !path.IsAbs(*metricsPath) || path.Clean(*metricsPath) != *metricsPath || *metricsPath == healthPath || strings.ContainsAny(*metricsPath, "{} ?#") {
-		return fail("Bad --web.telemetry-path", fmt.Errorf("%q is no path of its own, as /metrics is", *metricsPath))
-	}
-
-	if err := levels.Check(); err != nil {
-		return fail("Bad --warn or --crit", err)
-	}
-	if command == check.FullCommand() && *patience <= 0 {
-		return fail("Bad --timeout", errors.New("it must be more than 0"))
-	}
-
-	if command != check.FullCommand() {
-		logger.Info("Starting "+name, "version", version.Info())
-		logger.Info("Build context", "build_context", version.BuildContext())
-	}
-	engine, err := engine.New(config, logger)
-	if err != nil {
-		return fail("Cannot use this engine", err)
-	}
-	if command == check.FullCommand() {
-		ctx, cancel := context.WithTimeout(context.Background(), *patience)
-		defer cancel()
-		report := report.New(report.Await(ctx, engine.Inventory), levels)
-		if err := report.Write(stdout, *output); err != nil {
-			return fail("Cannot write", err)
-		}
-		return report.Verdict.ExitCode()
-	}
-	collector := collector.New(engine.Inventory, int(*repositories))
-	handler, err := newHandler(collector, *metricsPath, int(*maxRequests), !*noOwn, logger)
-	if err != nil {
-		return fail("Cannot set up the web server", err)
-	}
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	watchContext, stopWatching := context.WithCancel(context.Background())
-	defer stopWatching()
-	watched := make(chan struct{})
+	p.engine.Timeout = p.docker.Timeout
+	e := engine.New(p.engine, client, host.New(p.mappings, client.IsLocal()), p.logger())
+	ended := make(chan struct{})
 	go func() {
-		defer close(watched)
-		engine.Watch(watchContext)
+		defer close(ended)
+		e.Run(ctx)
 	}()
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	return e, ended, nil
+}
+
+func (p *program) serve() error {
+	signal.Ignore(syscall.SIGPIPE) // a closed stderr must not end the program
+	logger := p.logger()
+	logger.Info("Starting "+name, "version", version.Info())
+	logger.Info("Build context", "build_context", version.BuildContext())
+	running, stop := context.WithCancel(context.Background())
+	p.engine.Events = true
+	e, ended, err := p.start(running)
+	if err != nil {
+		stop()
+		return err
+	}
+	defer func() {
+		stop()
+		<-ended
+	}()
+	requests, cancelRequests := context.WithCancel(running)
+	defer cancelRequests()
+	limit := collector.ConnectionLimit{Max: collector.MaxConnections()}
+	server := &http.Server{
+		Handler:     p.newHandler(e, logger),
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ConnState:   limit.ConnState,
+		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
+	ctx, ignoreSignals := signal.NotifyContext(running, os.Interrupt, syscall.SIGTERM)
+	defer ignoreSignals()
 	served := make(chan error, 1)
-	go func() { served <- web.ListenAndServe(server, webFlags, logger) }()
+	go func() { served <- web.ListenAndServe(server, p.web.FlagConfig, logger) }()
 	select {
 	case err := <-served:
-		return fail("Cannot serve, see --web.listen-address and --web.config.file", err)
+		return commandError{"Cannot serve, see --web.listen-address and --web.config.file", err}
 	case <-ctx.Done():
-		shutdown(server, collector)
-		stopWatching()
-		<-watched
+		shutdown(server, cancelRequests)
 		logger.Info("Stopped")
-		return 0
+		return nil
 	}
 }
 
-// blame adds to why a command line cannot be parsed which option's value it is, of which
-// kingpin says nothing.
-func blame(app *kingpin.Application, args []string, err error) error {
-	parsed, parseErr := app.ParseContext(args)
-	if parseErr != nil { // no option's value
+// newHandler puts all pages of the program together.
+func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler {
+	process := prometheus.NewRegistry()
+	process.MustRegister(versioncollector.NewCollector(name))
+	options := promhttp.HandlerOpts{
+		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelError),
+		ErrorHandling: promhttp.ContinueOnError,
+	}
+	var metrics http.Handler = collector.NewHandler(e.Snapshot, p.repositories, process, p.web.maxRequests, options)
+	if !p.web.withoutOwn {
+		process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		metrics = promhttp.InstrumentMetricHandler(process, metrics)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(p.web.metricsPath, metrics)
+	mux.HandleFunc(healthPath, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if !e.Healthy(ctx) {
+			http.Error(w, "the state loop does not respond", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "OK")
+	})
+	if p.web.metricsPath != "/" {
+		links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
+		summary := func(r *http.Request) prune.Summary {
+			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
+			defer cancel()
+			return prune.Summarize(e.Snapshot(ctx, pageMaxAge), 0)
+		}
+		mux.Handle("GET /{$}", report.Page(summary, version.Version, links))
+	}
+	return mux
+}
+
+// pageMaxAge is how old the figures of the page may be, so that any number of readers costs
+// the engine no more than one scraper.
+const pageMaxAge = 5 * time.Second
+
+// shutdown ends the server within a second. Scrapes in progress are answered, with what is
+// known after half of that time.
+func shutdown(server *http.Server, cancelRequests func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), 900*time.Millisecond)
+	defer cancel()
+	defer time.AfterFunc(500*time.Millisecond, cancelRequests).Stop()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close()
+	}
+}
+
+func (p *program) printStatus() error {
+	if err := p.status.levels.Validate(); err != nil {
+		return commandError{"Bad --warn or --crit", err}
+	}
+	running, stop := context.WithCancel(context.Background())
+	e, ended, err := p.start(running)
+	if err != nil {
+		stop()
 		return err
 	}
-	for _, element := range parsed.Elements {
-		option, is := element.Clause.(*kingpin.FlagClause)
-		if !is {
-			continue
-		}
-		if model := option.Model(); model.Value.Set(*element.Value) != nil {
-			return fmt.Errorf("--%s=%s: %w", model.Name, *element.Value, err)
-		}
-	}
-	for _, option := range app.Model().Flags {
-		if value := os.Getenv(option.Envar); value != "" && option.Value.Set(value) != nil {
-			return fmt.Errorf("%s=%s: %w", option.Envar, value, err)
-		}
-	}
-	return err
+	defer func() {
+		stop()
+		<-ended
+	}()
+	ctx, cancel := context.WithTimeout(running, p.status.timeout)
+	defer cancel()
+	r := report.New(report.Poll(ctx, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) }), p.status.levels)
+	p.exitCode = r.Status.ExitCode()
+	return r.Write(p.stdout, p.status.output)
 }
 
 // writeRules prints the alert rules or, with their tests, writes them into a folder.
-func writeRules(w io.Writer, thresholds alerts.Thresholds, format alerts.Format, dir string) error {
-	if dir == "" {
-		return alerts.Write(w, thresholds, format)
+func (p *program) writeRules() error {
+	if p.rules.testFolder == "" {
+		return alerts.Write(p.stdout, p.rules.thresholds, alerts.Format(p.rules.format))
 	}
-	if format != alerts.Prometheus {
-		return errors.New("the unit tests are of the file for Prometheus: leave --format out")
+	if alerts.Format(p.rules.format) != alerts.Prometheus {
+		return errors.New("the unit tests are for the Prometheus rule file: leave --format out")
 	}
-	files, err := alerts.Files(thresholds)
+	files, err := alerts.Files(p.rules.thresholds)
 	if err != nil {
 		return err
 	}
-	return writeFiles(dir, files)
+	return writeFiles(p.rules.testFolder, files)
 }
 
-// writeFiles writes files by their paths below a folder, which it makes if it is not there.
+func (p *program) writeDashboards() error {
+	files, err := dashboards.Files()
+	if err == nil && p.dashboards != "" {
+		err = writeFiles(p.dashboards, files)
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintln(p.stdout, filepath.Join(p.dashboards, file))
+	}
+	return nil
+}
+
+// writeFiles writes files by their paths below a folder, which is created if necessary.
 func writeFiles(dir string, files map[string][]byte) error {
 	for name, content := range files {
 		file := filepath.Join(dir, name)
@@ -274,57 +373,19 @@ func writeFiles(dir string, files map[string][]byte) error {
 	return nil
 }
 
-// newHandler puts all pages of the program together.
-func newHandler(buildup *collector.Collector, metricsPath string, maxRequests int, ownMetrics bool, logger *slog.Logger) (http.Handler, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(buildup, versioncollector.NewCollector(name))
-	options := promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(logger.Handler(), slog.LevelError),
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: maxRequests,
-		CoalesceGather:      true, // a crowd of scrapers costs the engine what one does
-	}
-	metrics := buildup.WithDeadline(promhttp.HandlerFor(registry, options))
-	if ownMetrics {
-		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-		metrics = promhttp.InstrumentMetricHandler(registry, metrics)
-	}
-
-	mux := http.NewServeMux()
-	mux.Handle(metricsPath, metrics)
-	mux.HandleFunc(healthPath, func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "OK")
-	})
-	if metricsPath != "/" {
-		links := []report.Link{{Address: "." + metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
-		mux.Handle("GET /{$}", buildup.WithDeadline(report.Page(buildup.Recent, version.Version, links)))
-	}
-	return mux, nil
-}
-
-// shutdown ends the server within a second. Scrapes in flight are answered, if
-// need be with what is known after half of that time.
-func shutdown(server *http.Server, collector *collector.Collector) {
-	ctx, cancel := context.WithTimeout(context.Background(), 900*time.Millisecond)
-	defer cancel()
-	defer time.AfterFunc(500*time.Millisecond, collector.Hurry).Stop()
-	if err := server.Shutdown(ctx); err != nil {
-		server.Close()
-	}
-}
-
-// checkHealth asks the exporter that listens on the first of addresses whether it
-// serves. One that wants a password or a certificate for that answer serves, too.
-func checkHealth(addresses []string) error {
+// checkHealth requests the health page of the exporter that listens on the first address. One
+// that requires a password or a client certificate for it serves, too.
+func (p *program) checkHealth() error {
+	address := (*p.web.WebListenAddresses)[0]
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it is this very host
 	client := &http.Client{Transport: transport, Timeout: 3 * time.Second}
-	response, err := client.Get("http://" + addresses[0] + healthPath)
+	response, err := client.Get("http://" + address + healthPath)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusBadRequest { // how a TLS server answers plain HTTP
-		response, err = client.Get("https://" + addresses[0] + healthPath)
+		response, err = client.Get("https://" + address + healthPath)
 		if remote := new(net.OpError); errors.As(err, &remote) && remote.Op == "remote error" { // a TLS alert
 			return nil
 		}
@@ -338,3 +399,85 @@ func checkHealth(addresses []string) error {
 	}
 	return nil
 }
+
+// flagger is a kingpin application or command.
+type flagger interface {
+	Flag(name, help string) *kingpin.FlagClause
+}
+
+// add adds a flag that is parsed and validated by a function.
+func add[T any](app flagger, name, help, byDefault string, target *T, parse func(string) (T, error)) {
+	app.Flag(name, help).Default(byDefault).SetValue(flagValue[T]{name, target, parse})
+}
+
+// flagValue is a kingpin.Value whose errors name the flag, which those of kingpin do not.
+type flagValue[T any] struct {
+	name   string
+	target *T
+	parse  func(string) (T, error)
+}
+
+func (v flagValue[T]) Set(text string) error {
+	parsed, err := v.parse(text)
+	if err != nil {
+		return fmt.Errorf("--%s=%s: %w", v.name, text, err)
+	}
+	*v.target = parsed
+	return nil
+}
+
+func (v flagValue[T]) String() string { return fmt.Sprint(*v.target) }
+
+func positiveDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil && d <= 0 {
+		err = errors.New("must be more than 0")
+	}
+	return d, err
+}
+
+func number(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
+
+func busyRatio(text string) (float64, error) {
+	ratio, err := number(text)
+	if err == nil && !(ratio > 0 && ratio <= 1) {
+		err = errors.New("must be more than 0 and at most 1")
+	}
+	return ratio, err
+}
+
+// upTo returns a parser of numbers from 0 to a maximum.
+func upTo(maximum int) func(string) (int, error) {
+	return func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if err == nil && (n < 0 || n > maximum) {
+			err = fmt.Errorf("must be from 0 to %d", maximum)
+		}
+		return n, err
+	}
+}
+
+func pagePath(text string) (string, error) {
+	if !path.IsAbs(text) || path.Clean(text) != text || text == healthPath || strings.ContainsAny(text, "{} ?#") {
+		return "", errors.New("not a valid path (example: /metrics)")
+	}
+	return text, nil
+}
+
+// mountMappings is the value of a repeatable flag.
+type mountMappings []host.MountMapping
+
+func (m *mountMappings) Set(text string) error {
+	mapping, err := host.ParseMountMapping(text)
+	if err != nil {
+		return fmt.Errorf("--filesystem.path=%s: %w", text, err)
+	}
+	if slices.ContainsFunc(*m, func(other host.MountMapping) bool { return other.HostPath == mapping.HostPath }) {
+		return fmt.Errorf("--filesystem.path=%s: %s is given twice", text, mapping.HostPath)
+	}
+	*m = append(*m, mapping)
+	return nil
+}
+
+func (m *mountMappings) String() string     { return fmt.Sprint(*m) }
+func (m *mountMappings) IsCumulative() bool { return true }

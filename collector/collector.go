@@ -1,37 +1,32 @@
-// Package collector tells Prometheus what a Docker engine holds:
-// an inventory in, gauges out.
+// Package collector exposes what is known of a Docker engine as Prometheus metrics.
 package collector
 
 import (
 	"context"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/prune"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 )
 
-// A Source takes one inventory of an engine. It returns when ctx ends at the
-// latest; what it could not learn by then is unknown in the inventory.
-type Source func(ctx context.Context) model.Snapshot
+// Snapshotter returns a snapshot whose parts were requested no longer than maxAge ago, as far
+// as they can be had before ctx ends.
+type Snapshotter func(ctx context.Context, maxAge time.Duration) model.Snapshot
 
-// A Collector takes an inventory at each collection and turns it into gauges.
-type Collector struct {
-	source       Source
+// Handler serves the metrics page.
+type Handler struct {
+	snapshot     Snapshotter
 	repositories int
+	process      prometheus.Gatherer // metrics of the exporter itself
+	options      promhttp.HandlerOpts
+	slots        chan struct{} // nil: no limit
 	rows         []row
-
-	collections singleflight.Group // one at a time: who comes meanwhile shares it
-
-	mu      sync.Mutex
-	hurry   func() // ends the wait of the latest collection
-	last    prune.Summary
-	endedAt time.Time // of the last one; zero if there was none
 }
 
 type row struct {
@@ -39,96 +34,81 @@ type row struct {
 	desc *prometheus.Desc
 }
 
-var _ prometheus.Collector = (*Collector)(nil)
-
-// New returns a collector of what source finds, and in detail of the largest repositories,
-// so many of them.
-func New(source Source, repositories int) *Collector {
-	c := &Collector{source: source, repositories: repositories, hurry: func() {}}
-	for _, m := range Metrics() {
-		c.rows = append(c.rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
+// NewHandler returns a handler that exposes snapshots, with the given number of repositories,
+// beside the metrics of process. It takes no more than maxRequests snapshots at the same time
+// and answers further requests with 503; 0 means no limit.
+func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gatherer, maxRequests int, options promhttp.HandlerOpts) *Handler {
+	h := &Handler{snapshot: snapshot, repositories: repositories, process: process, options: options}
+	if maxRequests > 0 {
+		h.slots = make(chan struct{}, maxRequests)
 	}
-	return c
+	for _, m := range Metrics() {
+		h.rows = append(h.rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
+	}
+	return h
+}
+
+// writeTimeout bounds the time that a client may take to read a page.
+const writeTimeout = 30 * time.Second
+
+// ServeHTTP implements http.Handler. Each request has a registry of its own, because a
+// prometheus.Collector is not told which request it works for.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.slots != nil {
+		select {
+		case h.slots <- struct{}{}:
+		default:
+			http.Error(w, "too many requests at the same time, see --web.max-requests", http.StatusServiceUnavailable)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), ScrapeTimeout(r.Header))
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{ctx, h})
+	families, err := prometheus.Gatherers{h.process, registry}.Gather()
+	cancel()
+	if h.slots != nil {
+		<-h.slots // a client that does not read keeps no slot
+	}
+	gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not all writers have one
+	promhttp.HandlerFor(gathered, h.options).ServeHTTP(w, r)
+}
+
+// collector is the prometheus.Collector of one request.
+type collector struct {
+	ctx context.Context
+	*Handler
 }
 
 // Describe implements prometheus.Collector.
-func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, row := range c.rows {
 		descs <- row.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
-	assessment := c.collect()
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	summary := prune.Summarize(c.snapshot(c.ctx, 0), c.repositories)
 	for _, row := range c.rows {
-		row.values(assessment, func(value float64, labelValues ...string) {
+		row.values(summary, func(value float64, labelValues ...string) {
 			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)
 		})
 	}
 }
 
-// Recent returns what the last collection found, whoever it was for, if that ended no
-// longer ago than maxAge. Else it is one that asks.
-func (c *Collector) Recent(maxAge time.Duration) prune.Summary {
-	c.mu.Lock()
-	last, endedAt := c.last, c.endedAt
-	c.mu.Unlock()
-	if !endedAt.IsZero() && time.Since(endedAt) <= maxAge {
-		return last
-	}
-	return c.collect()
-}
-
-// collect takes an inventory, or waits for the one that is being taken.
-func (c *Collector) collect() prune.Summary {
-	assessment, _, _ := c.collections.Do("", func() (any, error) {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		c.mu.Lock()
-		c.hurry = cancel
-		c.mu.Unlock()
-
-		assessment := prune.Summarize(c.source(ctx), c.repositories)
-
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.last, c.endedAt = assessment, time.Now()
-		return assessment, nil
-	})
-	return assessment.(prune.Summary)
-}
-
-// Hurry ends the wait of the collection under way, if there is one: its page
-// tells what is known by now.
-func (c *Collector) Hurry() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hurry()
-}
-
-// WithDeadline makes the collection that a request to next waits for end before
-// Prometheus gives up. A prometheus.Collector is not told whom it works for, and
-// overlapping scrapes may share one collection: the most hurried sets its pace.
-func (c *Collector) WithDeadline(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		timer := time.AfterFunc(patience(r.Header), c.Hurry)
-		defer timer.Stop()
-		next.ServeHTTP(w, r)
-	})
-}
-
 const (
 	defaultScrapeTimeout = 10 * time.Second       // Prometheus' own default
-	timeForTheWayBack    = 500 * time.Millisecond // to write the page and send it
+	timeoutOffset        = 500 * time.Millisecond // to write the page and send it
 )
 
-// patience is how long a collection may take for whoever sent these headers.
-func patience(header http.Header) time.Duration {
+// ScrapeTimeout returns how long a snapshot may take for the sender of these headers.
+func ScrapeTimeout(header http.Header) time.Duration {
 	timeout := defaultScrapeTimeout
 	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
 	if err == nil && seconds > 0 && seconds <= time.Hour.Seconds() {
 		timeout = time.Duration(seconds * float64(time.Second))
 	}
-	return max(timeout-timeForTheWayBack, timeout/2)
+	return max(timeout-timeoutOffset, timeout/2)
 }

@@ -2,11 +2,11 @@ package collector
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// everything is an inventory of which every row of the table has something to tell.
-func everything() model.Snapshot {
+// complete returns a snapshot in which every metric has a value.
+func complete() model.Snapshot {
 	files := model.Known(int64(8))
 	return model.Snapshot{
 		At:     time.Unix(1700000000, 0),
@@ -42,9 +42,9 @@ func everything() model.Snapshot {
 	}
 }
 
-// Each row describes what it emits, and the page is what a linter likes.
-func TestEveryRowTells(t *testing.T) {
-	c := New(func(context.Context) model.Snapshot { return everything() }, 1)
+// Every metric is exposed, with the labels that it declares, and passes promlint.
+func TestMetrics(t *testing.T) {
+	c := newCollector(complete(), 1)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	families, err := registry.Gather()
@@ -52,14 +52,14 @@ func TestEveryRowTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(families) != len(Metrics()) {
-		t.Errorf("%d of the table's %d metrics are on the page", len(families), len(Metrics()))
+		t.Errorf("%d of %d metrics are exposed", len(families), len(Metrics()))
 	}
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP docker_scrape_collector_last_success_timestamp_seconds When a question of this kind was last answered in full: how old its figures are. Unix time.
+# HELP docker_scrape_collector_last_success_timestamp_seconds Unix timestamp of the last successful request of this collector.
 # TYPE docker_scrape_collector_last_success_timestamp_seconds gauge
 docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.7000000005e+09
 `), "docker_scrape_collector_last_success_timestamp_seconds"); err != nil {
@@ -67,11 +67,11 @@ docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.700
 	}
 }
 
-// What is unknown is absent. Only that the engine is down is always told.
+// Unknown values are absent. Only docker_up is always present.
 func TestUnknownIsAbsent(t *testing.T) {
-	c := New(func(context.Context) model.Snapshot { return model.Snapshot{} }, 0)
+	c := newCollector(model.Snapshot{}, 0)
 	if err := testutil.CollectAndCompare(c, strings.NewReader(`
-# HELP docker_up 1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).
+# HELP docker_up Whether the Docker engine responded to a ping (1) or not (0). Checked on every scrape (Engine API: /_ping).
 # TYPE docker_up gauge
 docker_up 0
 `)); err != nil {
@@ -79,7 +79,7 @@ docker_up 0
 	}
 }
 
-func TestPatience(t *testing.T) {
+func TestScrapeTimeout(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"":        9500 * time.Millisecond,
 		"10":      9500 * time.Millisecond,
@@ -93,80 +93,81 @@ func TestPatience(t *testing.T) {
 		"1e300":   9500 * time.Millisecond,
 		"rubbish": 9500 * time.Millisecond,
 	} {
-		if got := patience(http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {header}}); got != want {
+		if got := ScrapeTimeout(http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {header}}); got != want {
 			t.Errorf("%q: %v, want %v", header, got, want)
 		}
 	}
 }
 
-// A scrape that shares a collection with a more patient one still gets its page in time.
-func TestMostHurriedScrapeSetsThePace(t *testing.T) {
-	collections := make(chan struct{}, 10)
-	c := New(func(ctx context.Context) model.Snapshot {
-		collections <- struct{}{}
-		<-ctx.Done()
-		return model.Snapshot{}
-	}, 0)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(c)
-	server := httptest.NewServer(c.WithDeadline(promhttp.HandlerFor(registry, promhttp.HandlerOpts{CoalesceGather: true})))
-	defer server.Close()
-	scrape := func(timeout string, done chan<- time.Duration) {
-		start := time.Now()
-		request, _ := http.NewRequest(http.MethodGet, server.URL, nil)
-		request.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil || response.StatusCode != http.StatusOK {
-			t.Errorf("timeout %s: %v, %v", timeout, response, err)
-		}
-		done <- time.Since(start)
-	}
-	patient, hurried := make(chan time.Duration), make(chan time.Duration)
-	go scrape("3600", patient)
-	<-collections
-	go scrape("0.2", hurried)
-	<-hurried
-	<-patient
-	if len(collections) != 0 {
-		t.Error("the two scrapes did not share their collection")
-	}
+// newCollector returns the collector of one request, for which there is this snapshot.
+func newCollector(s model.Snapshot, repositories int) prometheus.Collector {
+	snapshot := func(context.Context, time.Duration) model.Snapshot { return s }
+	return &collector{context.Background(), NewHandler(snapshot, repositories, nil, 0, promhttp.HandlerOpts{})}
 }
 
-// A page costs the engine nothing while the last collection is young, whoever that was
-// for, and otherwise one, whatever the crowd.
-func TestRecent(t *testing.T) {
+// Each request waits for itself only: the hurried one gets its page, the patient one its own.
+func TestEachRequestWaitsForItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var taken atomic.Int32
-		c := New(func(context.Context) model.Snapshot {
-			taken.Add(1)
-			time.Sleep(time.Second)
-			return model.Snapshot{At: time.Now()}
-		}, 0)
-		step := func(what string, want int32, act func()) {
-			t.Helper()
-			var crowd sync.WaitGroup
-			for range 100 {
-				crowd.Go(act)
-			}
-			crowd.Wait()
-			if got := taken.Load(); got != want {
-				t.Errorf("%s: %d inventories were taken, want %d", what, got, want)
+		snapshot := func(ctx context.Context, _ time.Duration) model.Snapshot {
+			select {
+			case <-time.After(5 * time.Second):
+				return model.Snapshot{Up: true}
+			case <-ctx.Done():
+				return model.Snapshot{}
 			}
 		}
-		recent := func() { c.Recent(5 * time.Second) }
-		scrape := func() { testutil.CollectAndCount(c) }
-		step("at first", 1, recent)
-		step("again", 1, recent)
-		time.Sleep(5 * time.Second)
-		step("exactly so old", 1, recent)
-		time.Sleep(time.Second)
-		step("older", 2, recent)
-		step("a scrape asks anew", 3, scrape)
-		step("after a scrape", 3, recent)
-		time.Sleep(6 * time.Second)
-		step("with a scrape", 4, func() {
-			go recent()
-			scrape()
-		})
+		h := NewHandler(snapshot, 0, prometheus.NewRegistry(), 2, promhttp.HandlerOpts{})
+		scrape := func(timeout, want string, wantTook time.Duration) {
+			started := time.Now()
+			w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+			r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
+			h.ServeHTTP(w, r)
+			if took := time.Since(started); took != wantTook || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("timeout %s: took %v, %d\n%s", timeout, took, w.Code, w.Body)
+			}
+		}
+		var scrapes sync.WaitGroup
+		scrapes.Go(func() { scrape("10", "docker_up 1", 5*time.Second) })
+		scrapes.Go(func() { scrape("1", "docker_up 0", 500*time.Millisecond) })
+		synctest.Wait()
+		scrape("10", "too many requests", 0)
+		scrapes.Wait()
 	})
+}
+
+// closer is a connection that notes that it was closed.
+type closer struct {
+	net.Conn
+	closed bool
+}
+
+func (c *closer) Close() error {
+	c.closed = true
+	return nil
+}
+
+func TestConnectionLimit(t *testing.T) {
+	l := ConnectionLimit{Max: 2}
+	a, b, c, d := &closer{}, &closer{}, &closer{}, &closer{}
+	l.ConnState(a, http.StateNew)
+	l.ConnState(a, http.StateActive)
+	l.ConnState(b, http.StateNew)
+	l.ConnState(b, http.StateIdle)
+	l.ConnState(c, http.StateNew)
+	if a.closed || !b.closed || c.closed {
+		t.Errorf("closed: active %v, idle %v, new %v; want the idle one", a.closed, b.closed, c.closed)
+	}
+	l.ConnState(b, http.StateClosed)
+	l.ConnState(c, http.StateActive)
+	l.ConnState(d, http.StateNew)
+	if a.closed || c.closed || !d.closed {
+		t.Errorf("closed: active %v and %v, new %v; want the new one", a.closed, c.closed, d.closed)
+	}
+	l.ConnState(d, http.StateClosed)
+	l.ConnState(a, http.StateClosed)
+	e := &closer{}
+	l.ConnState(e, http.StateNew)
+	if e.closed {
+		t.Error("closed a connection below the limit")
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +60,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"no-such-command"}, "no-such-command"},
 		{[]string{"--docker.timeout=soon"}, "--docker.timeout=soon: "},
 		{[]string{"--docker.timeout=0s"}, "more than 0"},
-		{[]string{"--web.max-requests=-1"}, "invalid"},
+		{[]string{"--web.max-requests=-1"}, "from 0 to 65535"},
 		{[]string{"--collector.repositories=256"}, "--collector.repositories=256: "},
 		{[]string{"--log.level=loud"}, "loud"},
 		{[]string{"--web.telemetry-path=metrics"}, "telemetry-path"},
@@ -86,8 +87,9 @@ func TestBadCommandLines(t *testing.T) {
 				t.Errorf("exit code %d, want 1", code)
 			}
 			errors := regexp.MustCompile(`(?m)^.*level=ERROR.*$`).FindAllString(p.log.String(), -1)
+			errors = slices.DeleteFunc(errors, func(line string) bool { return strings.Contains(line, "cannot reach the engine") })
 			if len(errors) != 1 || !strings.Contains(errors[0], test.want) {
-				t.Errorf("errors %q; want one that says %q", errors, test.want)
+				t.Errorf("errors %q; want one that contains %q", errors, test.want)
 			}
 		})
 	}

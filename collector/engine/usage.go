@@ -1,173 +1,134 @@
 package engine
 
 import (
-	"context"
-	"strings"
-	"sync"
 	"time"
 
+	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/model"
-	"docker_buildup_exporter/collector/pace"
-
-	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/versions"
-	"github.com/docker/docker/api/types/volume"
 )
 
-// An answer is a question and what came of it the last time.
-type answer[T any] struct {
-	*pace.Question
+// usage is what is known of volumes and of the build cache.
+type usage struct {
+	volumes model.Optional[[]model.Volume] // without sizes
 
-	mu    sync.Mutex
-	value model.Optional[T]
+	sizes          model.Optional[map[string]int64] // of volumes, by name
+	sizesVersion   int
+	changedVolumes map[string]int // version of the last event, by name
+
+	records      model.Optional[[]model.CacheRecord]
+	recordsAsOf  cacheVersion
+	cacheChanges int // prunes, and gaps in the events
 }
 
-// newAnswer returns the answer to a question that get puts.
-func newAnswer[T any](p pace.Pace, get func(context.Context) model.Optional[T]) *answer[T] {
-	a := &answer[T]{}
-	a.Question = pace.NewQuestion(p, listTimeout, func(ctx context.Context) error {
-		value := get(ctx)
-		a.set(value)
-		if _, known := value.Get(); !known {
-			return errUnanswered
+// cacheVersion identifies a time span in which the build cache and its relation to images
+// have not changed, as far as is known.
+type cacheVersion struct{ images, cache int }
+
+func (s *state) cacheVersion() cacheVersion {
+	return cacheVersion{s.images.generation, s.usage.cacheChanges}
+}
+
+// diskUsageAnswer is the value of a volumeSizes, buildCache or diskUsage request.
+type diskUsageAnswer struct {
+	docker.DiskUsage
+	asOf cacheVersion // when it was requested
+}
+
+func (s *state) mergeUsage(r result, now time.Time) {
+	answer, _ := r.value.(diskUsageAnswer)
+	switch r.task.kind {
+	case volumes:
+		s.health.record("volumes", "list volumes", r.err)
+		list, _ := r.value.([]model.Volume)
+		s.usage.volumes = known(list, r.err)
+		return
+	case diskUsage:
+		s.takeVolumeSizes(r, answer, now)
+		s.takeBuildCache(r, answer, now)
+	case volumeSizes:
+		s.takeVolumeSizes(r, answer, now)
+	case buildCache:
+		s.takeBuildCache(r, answer, now)
+	}
+}
+
+// known returns a value, or unknown if there is an error.
+func known[T any](value T, err error) model.Optional[T] {
+	if err != nil {
+		return model.Optional[T]{}
+	}
+	return model.Known(value)
+}
+
+func (s *state) takeVolumeSizes(r result, answer diskUsageAnswer, now time.Time) {
+	if !s.config.Volumes {
+		return
+	}
+	s.health.measure("volumes", r.err, r.took, now)
+	s.health.record("volumes", "measure volumes", r.err)
+	s.usage.sizes, s.usage.sizesVersion = known(answer.VolumeSizes, r.err), r.task.version
+	for name, changed := range s.usage.changedVolumes {
+		if changed <= r.task.version {
+			delete(s.usage.changedVolumes, name)
 		}
-		return nil
-	})
-	return a
+	}
 }
 
-func (a *answer[T]) set(value model.Optional[T]) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.value = value
+func (s *state) takeBuildCache(r result, answer diskUsageAnswer, now time.Time) {
+	if !s.config.BuildCache {
+		return
+	}
+	s.health.measure("build_cache", r.err, r.took, now)
+	s.health.record("build_cache", "list the build cache", r.err)
+	s.usage.records, s.usage.recordsAsOf = known(answer.BuildCache, r.err), answer.asOf
 }
 
-func (a *answer[T]) get() model.Optional[T] {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.value
+// mayHaveMissedChanges reports whether an answer may be old without an event having said so.
+func (s *state) mayHaveMissedChanges(k kind) bool {
+	sched := s.schedules[k]
+	return s.config.Events && !s.stream.connected && (sched.inFlight || !sched.isFast(s.fastLimit(k)))
 }
 
-func (a *answer[T]) forget() {
-	a.Question.Forget()
-	a.set(model.Optional[T]{})
+// usageKind returns the kind of request that answers volumeSizes or buildCache.
+func (s *state) usageKind(k kind) kind {
+	if s.api != nil && !s.api.CanSplitDiskUsage() {
+		return diskUsage
+	}
+	return k
 }
 
-// listVolumes walks through no files.
-func (e *Engine) listVolumes(ctx context.Context) model.Optional[[]model.Volume] {
-	return ask(e.journal, question{kind: kindVolumes, isPart: true, act: "list volumes", endpoint: "/volumes"}, func() ([]model.Volume, error) {
-		list, err := e.connection.current().VolumeList(ctx, volume.ListOptions{})
-		return translateVolumes(list.Volumes), err
-	})
-}
-
-// measureVolumes returns the sizes of volumes by name. The engine walks through all
-// their files.
-func (e *Engine) measureVolumes(ctx context.Context) model.Optional[map[string]int64] {
-	return ask(e.journal, question{kind: kindVolumes, act: "measure volumes", endpoint: "/system/df"}, func() (map[string]int64, error) {
-		usage, err := e.diskUsage(ctx, types.VolumeObject)
-		if err != nil {
-			return nil, err
-		}
-		sizes, isThere := make(map[string]int64), make(map[string]bool)
-		for _, v := range usage.Volumes {
-			if v != nil && v.UsageData != nil && v.UsageData.Size >= 0 { // −1 is "not available"
-				sizes[v.Name], isThere[v.Name] = v.UsageData.Size, true
-				usage.keepUntouched(v.Name, struct{}{})
+// fillUsage adds volumes and the build cache to a snapshot.
+func (s *state) fillUsage(snapshot *model.Snapshot) {
+	if list, known := s.usage.volumes.Get(); known {
+		sizes, _ := s.usage.sizes.Get()
+		missed := s.mayHaveMissedChanges(s.usageKind(volumeSizes))
+		volumes := make([]model.Volume, 0, len(list))
+		for _, v := range list {
+			if bytes, known := sizes[v.Name]; known {
+				v.Size = model.Known(bytes)
+				v.SizeStale = missed || s.usage.changedVolumes[v.Name] > s.usage.sizesVersion
 			}
+			volumes = append(volumes, v)
 		}
-		e.untouched.keep(isThere)
-		return sizes, nil
-	})
-}
-
-// A cacheList is the build cache beside some images: a record says whether one of them
-// shares it.
-type cacheList struct {
-	records []model.CacheRecord
-	asked   turns
-}
-
-// Turns tell apart the moments between which the build cache has changed for certain.
-type turns struct{ images, prunes int }
-
-func (e *Engine) turns() turns { return turns{e.images.currentTurn(), int(e.cachePrunes.Load())} }
-
-func (e *Engine) listCache(ctx context.Context) model.Optional[cacheList] {
-	return ask(e.journal, question{kind: kindBuildCache, act: "list the build cache", endpoint: "/system/df"}, func() (cacheList, error) {
-		usage, err := e.diskUsage(ctx, types.BuildCacheObject)
-		if err != nil {
-			return cacheList{}, err
-		}
-		records, err := translateCache(usage.BuildCache)
-		return cacheList{records, usage.asked}, err
-	})
-}
-
-// isOutdated tells whether some moment is another one than that at which the build cache
-// was asked for, or may be.
-func (e *Engine) isOutdated(cache cacheList, at turns) bool {
-	return cache.asked != at || e.isDeaf(e.cache.Question)
-}
-
-// isDeaf tells whether an answer may be old, and nobody would have heard of a change.
-func (e *Engine) isDeaf(q *pace.Question) bool {
-	isUnderWay := q.Ended().IsZero()
-	return e.listens.Load() && !e.watching.Load() && (isUnderWay || !q.IsCheap())
-}
-
-func (e *Engine) askCache(ctx context.Context) {
-	if cache, known := e.cache.get().Get(); known && cache.asked != e.turns() {
-		e.cache.Change()
+		snapshot.Volumes = model.Known(volumes)
 	}
-	e.cache.Ask(ctx)
-}
-
-// diskUsage asks for one part of the engine's own account. Before API 1.42 it is all
-// or nothing, with a walk through the files of containers, too: whoever asks for
-// another part meanwhile shares the answer.
-func (e *Engine) diskUsage(ctx context.Context, part types.DiskUsageObject) (account, error) {
-	api := e.connection.current()
-	options, key := types.DiskUsageOptions{Types: []types.DiskUsageObject{part}}, string(part)
-	if versions.LessThan(api.ClientVersion(), "1.42") {
-		options, key = types.DiskUsageOptions{}, "all"
+	if records, known := s.usage.records.Get(); known {
+		snapshot.BuildCache = model.Known(records)
+		snapshot.BuildCacheStale = s.usage.recordsAsOf != s.cacheVersion() || s.mayHaveMissedChanges(s.usageKind(buildCache))
 	}
-	usage, err, _ := e.usages.Do(key, func() (any, error) {
-		for {
-			asked, keepUntouched := e.turns(), e.untouched.look()
-			usage, err := api.DiskUsage(ctx, options)
-			// Before API 1.42 somebody else's question makes ours fail.
-			if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") || !sleep(ctx, time.Second) {
-				return account{usage, asked, keepUntouched}, err
-			}
-		}
-	})
-	return usage.(account), err
 }
 
-// An account is the engine's own.
-type account struct {
-	types.DiskUsage
-	asked         turns
-	keepUntouched func(volume string, _ struct{})
-}
-
-// volumesOf puts together what is known of volumes.
-func (e *Engine) volumesOf() model.Optional[[]model.Volume] {
-	list, known := e.volumes.get().Get()
-	if !known {
-		return model.Optional[[]model.Volume]{}
+// markStaleUsage marks requests whose answers are known to be outdated or incomplete.
+func (s *state) markStaleUsage() {
+	if sched := s.schedules[s.usageKind(buildCache)]; s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion() && !sched.inFlight {
+		sched.stale = true
 	}
-	sizes, _ := e.volumeSizes.get().Get()
-	volumes := make([]model.Volume, 0, len(list))
+	list, _ := s.usage.volumes.Get()
+	sizes, _ := s.usage.sizes.Get()
+	sched := s.schedules[s.usageKind(volumeSizes)]
 	for _, v := range list {
-		if bytes, known := sizes[v.Name]; known {
-			_, untouched := e.untouched.get(v.Name)
-			v.Size, v.SizeStale = model.Known(bytes), !untouched || e.isDeaf(e.volumeSizes.Question)
-		} else if v.Local {
-			e.volumeSizes.Change()
+		if _, known := sizes[v.Name]; v.Local && !known && !sched.inFlight {
+			sched.stale = true
 		}
-		volumes = append(volumes, v)
 	}
-	return model.Known(volumes)
 }

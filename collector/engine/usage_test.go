@@ -1,623 +1,389 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/collector/model"
-	"docker_buildup_exporter/collector/pace"
 	"docker_buildup_exporter/collector/prune"
-
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 )
 
-// serveAll is serve with everything asked for.
-func serveAll(t *testing.T, dir string) (*Engine, *dockertest.Fake, fmt.Stringer) {
-	t.Helper()
-	e, fake, log := serve(t, dir)
-	e.config.ContainerSizes, e.config.Volumes, e.config.BuildCache = true, true, true
-	return e, fake, log
+// usageOnly requests volumes and the build cache beside images and containers.
+func usageOnly() Config {
+	config := listsOnly()
+	config.Volumes, config.BuildCache = true, true
+	return config
 }
 
-// asked counts requests whose path has a part.
-func asked(fake *dockertest.Fake, part string) (n int) {
-	for _, request := range fake.Requests() {
-		if strings.Contains(request, part) {
-			n++
+// volumeOf returns a volume of a snapshot.
+func volumeOf(s model.Snapshot, name string) model.Volume {
+	list, _ := s.Volumes.Get()
+	for _, v := range list {
+		if v.Name == name {
+			return v
 		}
 	}
-	return n
+	return model.Volume{}
 }
 
-// Layers are asked for once for each image, whatever becomes of the engine, and
-// stopped containers measured once for each stop.
-func TestAskedOnce(t *testing.T) {
-	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
-	var inv model.Snapshot
-	for range 3 {
-		inv = takeInventory(e)
-		fake.Answer("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-		takeInventory(e)
-		fake.Answer("/_ping", nil)
-	}
-	images, _ := inv.Images.Get()
-	if got := asked(fake, "/history"); got != len(images) {
-		t.Errorf("asked for the history of images %d times, want once for each of %d", got, len(images))
-	}
-	if a := prune.Summarize(inv, 0); len(a.Reclaimable) != len(prune.Summarize(inv, 0).Reclaimable) || a.LayerCount == (model.Optional[int]{}) {
-		t.Errorf("layers: %v, reclaimable: %v", a.LayerCount, a.Reclaimable)
-	}
-
-	e, fake, _ = serveAll(t, "api-1.51-graphdriver")
-	running, stopped := 0, 0
-	for range 3 {
-		inv = takeInventory(e)
-	}
-	containers, _ := inv.Containers.Get()
-	for _, c := range containers {
-		if c.State.Stopped() {
-			stopped++
-		} else {
-			running++
-		}
-		if size, known := c.Size.Get(); !known || size != 100 {
-			t.Errorf("%s container %s: %d bytes, known: %v", c.State, c.ID, size, known)
-		}
-	}
-	if got := asked(fake, "?size=1"); got != 3*running+stopped {
-		t.Errorf("measured %d containers in 3 scrapes, want %d stopped ones once and %d others each time", got, stopped, running)
-	}
-}
-
-// An image that cannot be looked at makes what needs layers unknown, and nothing else;
-// one that is gone since the list is no trouble.
-func TestLayersFail(t *testing.T) {
-	other, _, _ := serveAll(t, "api-1.51-graphdriver")
-	images, _ := takeInventory(other).Images.Get()
-	e, fake, log := serveAll(t, "api-1.51-graphdriver")
-	fake.Answer("/images/"+images[0].ID+"/history", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusForbidden)
-		fmt.Fprint(w, "Forbidden by policy")
-	})
-	a := prune.Summarize(takeInventory(e), 0)
-	if uninspected, _ := a.Uninspected.Get(); uninspected != 1 {
-		t.Errorf("%d images to look at, want 1", uninspected)
-	}
-	if _, known := a.Reclaimable[prune.ImagePruneAll]; known {
-		t.Error("what an image prune frees is known")
-	}
-	if _, known := a.Reclaimable[prune.BuilderPrune]; !known {
-		t.Error("what a builder prune frees is not known")
-	}
-	for _, want := range []string{"cannot look at the layers of images", "forbidden: Forbidden by policy", "allow GET /images/{id}/history"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("%q is not in the log:\n%s", want, log)
-		}
-	}
-	fake.Answer("/images/"+images[0].ID+"/history", nil)
-	a = prune.Summarize(takeInventory(e), 0)
-	if _, known := a.Reclaimable[prune.ImagePruneAll]; !known || !strings.Contains(log.String(), "works again: look at the layers of images") {
-		t.Errorf("known after the trouble: %v, the log:\n%s", known, log)
-	}
-}
-
-// Volumes are listed and measured: that one of the two fails is a failure.
+// Volumes are listed and measured: if one of the two fails, the collector fails.
 func TestVolumesFail(t *testing.T) {
-	for _, path := range []string{"/volumes", "/system/df"} {
-		e, fake, log := serveAll(t, "api-1.51-graphdriver")
-		fake.Answer(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
-		inv := takeInventory(e)
-		isVolumes := func(q model.Collector) bool { return q.Name == "volumes" }
-		i := slices.IndexFunc(inv.Collectors, isVolumes)
-		if i < 0 || inv.Collectors[i].Success || !strings.Contains(log.String(), "allow GET "+path) {
-			t.Errorf("%s is forbidden: the questions are %+v, the log says:\n%s", path, inv.Collectors, log)
-		}
-		fake.Answer(path, nil)
-		inv = takeInventory(e)
-		if !inv.Collectors[slices.IndexFunc(inv.Collectors, isVolumes)].Success {
-			t.Errorf("%s is allowed again: the questions are %+v", path, inv.Collectors)
-		}
+	for endpoint, operation := range map[string]string{"/volumes": "list volumes", "/system/df": "measure volumes"} {
+		run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
+			f.Answer(endpoint, status(403, ""))
+			s := f.scrape()
+			if collectorOf(s, "volumes").Success || s.Volumes.IsKnown() != (endpoint != "/volumes") || volumeOf(s, "database").Size.IsKnown() {
+				t.Errorf("%s is forbidden: %+v, %+v", endpoint, s.Collectors, s.Volumes)
+			}
+			if c := collectorOf(s, "build_cache"); c.Success != (endpoint == "/volumes") || s.BuildCache.IsKnown() != c.Success {
+				t.Errorf("%s is forbidden: %+v, build cache known: %v", endpoint, c, s.BuildCache.IsKnown())
+			}
+			f.logged(1, "cannot "+operation)
+			if !strings.Contains(f.log.String(), "allow GET "+endpoint+" in the socket proxy") {
+				t.Errorf("the log has no hint:\n%s", f.log)
+			}
+			f.Answer(endpoint, nil)
+			time.Sleep(time.Second)
+			s = f.settle()
+			if !collectorOf(s, "volumes").Success || volumeOf(s, "database").Size != model.Known[int64](70000) {
+				t.Errorf("%s is allowed again: %+v, %+v", endpoint, s.Collectors, s.Volumes)
+			}
+			f.logged(1, `operation="`+operation+`"`)
+		})
 	}
 }
 
-// On the containerd store a dead container has lost its writable layer, and asking for
-// its size fails as if it were not there.
-func TestDeadContainer(t *testing.T) {
-	e, fake, log := serveAll(t, "api-1.51-containerd")
-	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `[{"Id":"dead","ImageID":"a","State":"dead"},{"Id":"removing","ImageID":"a","State":"removing"}]`)
-	})
-	for _, state := range []string{"dead", "removing"} {
-		fake.Answer("/containers/"+state+"/json", func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Query().Get("size") == "1" {
-				w.WriteHeader(http.StatusNotFound)
-				fmt.Fprint(w, `{"message":"rw layer snapshot not found for container"}`)
+// Before API 1.42 the engine measures everything or nothing, and refuses a second request at
+// the same time: volumes and build cache share a request, which is repeated if somebody else's
+// is in progress.
+func TestDiskUsageBefore142(t *testing.T) {
+	run(t, "20.10-overlay2", usageOnly(), func(f *fixture) {
+		calls, atOnce, most := 0, 0, 0
+		f.Answer("/system/df", func(w http.ResponseWriter, r *http.Request) {
+			calls++
+			atOnce++
+			most = max(most, atOnce)
+			defer func() { atOnce-- }()
+			if calls == 1 {
+				status(500, `{"message":"a disk usage operation is already running"}`)(w, r)
 				return
 			}
-			fmt.Fprintf(w, `{"Id":%q,"Image":"a","Created":%q,"State":{"Status":%q,"FinishedAt":%q}}`, state, dockertest.FinishedAt, state, dockertest.FinishedAt)
+			sleep(r.Context(), 50*time.Millisecond)
+			fmt.Fprint(w, `{"BuildCache":[{"ID":"r","Size":1}],"Volumes":[{"Name":"database","UsageData":{"Size":7}}]}`)
 		})
-	}
-	containers, _ := takeInventory(e).Containers.Get()
-	for _, c := range containers {
-		size, known := c.Size.Get()
-		if want := c.State == model.Dead; known != want || size != 0 {
-			t.Errorf("%s: %d bytes, known: %v; want %v", c.State, size, known, want)
+		s, took := f.scrapeWithin(9500 * time.Millisecond)
+		records, _ := s.BuildCache.Get()
+		if len(records) != 1 || volumeOf(s, "database").Size != model.Known[int64](7) || took != 1050*time.Millisecond {
+			t.Errorf("after %v: %+v, %+v", took, s.BuildCache, s.Volumes)
 		}
-	}
-	if strings.Contains(log.String(), "cannot measure") {
-		t.Errorf("the log:\n%s", log)
-	}
-}
-
-// Before API 1.42 the engine's account is all or nothing, and only one may ask for it:
-// the two kinds of question share one, and wait for that of somebody else.
-func TestOneAccountBefore142(t *testing.T) {
-	e, fake, log := serveAll(t, "20.10-overlay2")
-	var calls, busy, atOnce, most atomic.Int32
-	busy.Store(1)
-	fake.Answer("/system/df", func(w http.ResponseWriter, r *http.Request) {
-		calls.Add(1)
-		most.Store(max(most.Load(), atOnce.Add(1)))
-		defer atOnce.Add(-1)
-		if busy.Add(-1) >= 0 {
-			w.WriteHeader(http.StatusInternalServerError)
-			fmt.Fprint(w, `{"message":"a disk usage operation is already running"}`)
-			return
+		if calls != 2 || most != 1 {
+			t.Errorf("%d requests, %d at once; want 2, 1", calls, most)
 		}
-		time.Sleep(50 * time.Millisecond)
-		json.NewEncoder(w).Encode(map[string]any{"BuildCache": []any{}, "Volumes": []any{}})
-	})
-	eventually(t, "the build cache is known", func() bool {
-		_, known := takeInventory(e).BuildCache.Get()
-		return known
-	})
-	if calls.Load() != 2 || most.Load() != 1 {
-		t.Errorf("asked %d times, %d at once; want 2, 1", calls.Load(), most.Load())
-	}
-	if log.String() != "" {
-		t.Errorf("the log:\n%s", log)
-	}
-}
-
-// Only what was asked for is asked of the engine.
-func TestLeftOut(t *testing.T) {
-	e, fake, _ := serve(t, "api-1.51-graphdriver")
-	inv := takeInventory(e)
-	if n := asked(fake, "/volumes") + asked(fake, "/system/df") + asked(fake, "size=1"); n != 0 {
-		t.Errorf("asked %d times", n)
-	}
-	for _, q := range inv.Collectors {
-		if q.Name != kindImages && q.Name != kindLayers && q.Name != kindContainers {
-			t.Errorf("there is a question of %s", q.Name)
-		}
-	}
-}
-
-func TestTranslateReference(t *testing.T) {
-	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
-	for name, want := range map[string]model.Reference{
-		"app":                         {Tag: "app:latest"},
-		"app:1":                       {Tag: "app:1"},
-		"docker.io/library/app:1":     {Tag: "app:1"},
-		"registry.test:5000/team/app": {Tag: "registry.test:5000/team/app:latest"},
-		"app:1@" + id:                 {Tag: "app:1", Pinned: true},
-		"app@" + id:                   {Pinned: true},
-		id:                            {Tag: id, Pinned: true}, // no image has that tag
-		"82d1e9d":                     {Tag: "82d1e9d:latest", Pinned: true},
-	} {
-		if got := translateReference(name, id); got != want {
-			t.Errorf("%s: %+v, want %+v", name, got, want)
-		}
-	}
-}
-
-func TestMakesNoLayer(t *testing.T) {
-	for createdBy, want := range map[string]bool{
-		`/bin/sh -c #(nop)  ENTRYPOINT ["/idle"]`:    true,
-		`/bin/sh -c #(nop) COPY file:191b4fd79166 /`: false,
-		`ENV A=1`:                true,
-		`COPY idle / # buildkit`: false,
-		`WORKDIR /work`:          false,
-		`RUN /bin/sh -c make`:    false,
-		``:                       false,
-		`/bin/sh -c ENV`:         false,
-	} {
-		if got := makesNoLayer(createdBy); got != want {
-			t.Errorf("%q: %v, want %v", createdBy, got, want)
-		}
-	}
-}
-
-// What images share of the build cache is not known from when one of them comes or goes
-// until the cache is asked for again. Where that is cheap, it is at once.
-func TestCacheOutdated(t *testing.T) {
-	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
-	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
-	take := func(outdated bool) {
-		t.Helper()
-		a := prune.Summarize(takeInventory(e), 0)
-		_, pruneKnown := a.Reclaimable[prune.ImagePruneAll]
-		_, countKnown := a.CacheCount.Get()
-		if a.BuildCacheStale != outdated || pruneKnown == outdated || !countKnown {
-			t.Errorf("outdated: %v, want %v; image prune known: %v; records counted: %v, want it so", a.BuildCacheStale, outdated, pruneKnown, countKnown)
-		}
-	}
-	list := func(ids ...string) {
-		var records []map[string]any
-		for _, id := range ids {
-			records = append(records, map[string]any{"Id": id, "Size": 7})
-			fake.Answer("/images/"+id+"/json", func(w http.ResponseWriter, _ *http.Request) {
-				fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":[%q]}}`, id, id)
-			})
-			fake.Answer("/images/"+id+"/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Size":7}]`) })
-		}
-		fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(records) })
-	}
-	take(false)
-	list("a", "b")
-	take(false)
-
-	e.cache.CallCheap(0)
-	fake.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(20 * time.Millisecond)
-		fmt.Fprint(w, `{"BuildCache":[]}`)
-	})
-	e.cache.Change()
-	before := asked(fake, "type=build-cache")
-	eventually(t, "a dear list of the build cache", func() bool { takeInventory(e); return asked(fake, "type=build-cache") > before })
-	eventually(t, "its end", func() bool { return !e.cache.Ended().IsZero() })
-	take(false)
-	list("a", "c") // as many as before
-	take(true)
-	take(true)
-	eventually(t, "another one", func() bool { return !takeInventory(e).BuildCacheStale })
-	take(false)
-}
-
-// Who would hear events, but is not told them, trusts no old account.
-func TestDeaf(t *testing.T) {
-	e, _, _ := serveAll(t, "api-1.51-graphdriver")
-	trusts := func(want bool) {
-		t.Helper()
-		inv := takeInventory(e)
-		volumes, known := inv.Volumes.Get()
-		if !known || len(volumes) == 0 || volumes[0].SizeStale == want || inv.BuildCacheStale == want {
-			t.Errorf("touched: %+v, outdated: %v; want neither: %v", volumes, inv.BuildCacheStale, want)
-		}
-	}
-	trusts(true)
-	e.listens.Store(true)
-	trusts(true) // it is asked with each scrape
-	e.volumeSizes.CallCheap(0)
-	e.cache.CallCheap(0)
-	trusts(false)
-	e.watching.Store(true)
-	trusts(true)
-}
-
-// A prune of the build cache leaves nothing to tell of it until it is asked for again.
-func TestCachePruned(t *testing.T) {
-	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
-	e.config.BuildCache = true
-	e.cache.CallCheap(0)
-	goOn := make(chan struct{}, 1)
-	h.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
-		<-goOn
-		fmt.Fprint(w, `{"BuildCache":[{"ID":"a","Type":"regular","Size":7}]}`)
-	})
-	isKnown := func(isOutdated bool) func() bool {
-		return func() bool {
-			inv := takeInventory(e)
-			_, known := inv.BuildCache.Get()
-			return known && inv.BuildCacheStale == isOutdated
-		}
-	}
-	goOn <- struct{}{}
-	eventually(t, "a list of the build cache", isKnown(false))
-	h.change(func() {}, "builder prune x")
-	eventually(t, "that it is outdated", isKnown(true))
-	close(goOn)
-	eventually(t, "another list", isKnown(false))
-}
-
-// "docker cp" changes a stopped container, also where it only reads, and so does a start
-// that fails: they make mount points in it.
-func TestChangedThoughStopped(t *testing.T) {
-	h, e, _ := newHall(t, once())
-	e.config.ContainerSizes = true
-	for _, event := range []string{"container archive-path", "container extract-to-dir", "network disconnect"} {
-		kind, action, _ := strings.Cut(event, " ")
-		eventually(t, "the size of a stopped container", func() bool {
-			takeInventory(e)
-			_, known := e.sizes.get("c2")
-			return known
-		})
-		before := asked(h.Fake, "/c2/json?size=1")
-		h.change(func() {}, event+" c2")
-		eventually(t, "another one after "+event, func() bool { takeInventory(e); return asked(h.Fake, "/c2/json?size=1") > before })
-		if asked(h.Fake, action) == 0 || asked(h.Fake, kind) == 0 {
-			t.Errorf("the engine is not asked for the event %s", event)
-		}
-	}
-}
-
-// A size of a volume is no longer sure once a container has left it, until it is measured
-// anew, which takes its time.
-func TestTouchedVolume(t *testing.T) {
-	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
-	e.config.Volumes = true
-	measuring, goOn := make(chan struct{}, 9), make(chan struct{})
-	h.Answer("/system/df", func(w http.ResponseWriter, _ *http.Request) {
-		measuring <- struct{}{}
-		<-goOn
-		fmt.Fprint(w, `{"Volumes":[{"Name":"database","UsageData":{"Size":7}},{"Name":"other","UsageData":{"Size":7}}]}`)
-	})
-	touched := func() (volume model.Volume) {
-		volumes, _ := takeInventory(e).Volumes.Get()
-		if i := slices.IndexFunc(volumes, func(v model.Volume) bool { return v.Name == "database" }); i >= 0 {
-			volume = volumes[i]
-		}
-		return volume
-	}
-	isMeasured := func(isTouched bool) func() bool {
-		return func() bool {
-			volume := touched()
-			return volume.Size == model.Known[int64](7) && volume.SizeStale == isTouched
-		}
-	}
-	leave := func() { untilForgotten(t, e.untouched, func() { h.change(func() {}, "volume unmount database") }) }
-
-	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
-	leave()
-	goOn <- struct{}{}
-	eventually(t, "a size from before the container left", isMeasured(true))
-	goOn <- struct{}{}
-	eventually(t, "another one", isMeasured(false))
-	leave()
-	if !isMeasured(true)() {
-		t.Errorf("%+v, want it touched", touched())
-	}
-	close(goOn)
-	eventually(t, "a third one", isMeasured(false))
-	if asked(h.Fake, "unmount") == 0 {
-		t.Errorf("the engine is not asked for the event")
-	}
-}
-
-// A size that was being measured when the container changed may be that of before.
-func TestChangedWhileMeasured(t *testing.T) {
-	h, e, _ := newHall(t, pace.Pace{Idle: 1, Change: 1})
-	e.config.ContainerSizes = true
-	eventually(t, "the size of a stopped container", func() bool { return writableLayer(takeInventory(e), "c2") == model.Known[int64](5) })
-	measuring, goOn := make(chan struct{}, 1), make(chan struct{})
-	h.Answer("/containers/c2/json", func(w http.ResponseWriter, r *http.Request) {
-		size := 6
-		if r.FormValue("size") == "1" {
-			select {
-			case measuring <- struct{}{}:
-				<-goOn
-			default:
-				size = 4
+		for _, name := range []string{"volumes", "build_cache"} {
+			if c := collectorOf(s, name); !c.Success || c.Duration != model.Known(1050*time.Millisecond) {
+				t.Errorf("got %+v", c)
 			}
 		}
-		fmt.Fprintf(w, `{"Id":"c2","Image":"sha256:a","Created":%q,"State":{"Status":"exited"},"SizeRw":%d}`, dockertest.FinishedAt, size)
+		f.logged(0, "\n")
 	})
-	h.change(func() {}, "container extract-to-dir c2")
-	eventually(t, "a measurement", func() bool { takeInventory(e); return len(measuring) == 1 })
-	untilForgotten(t, e.sizes, func() { h.change(func() {}, "container extract-to-dir c2") })
-	close(goOn)
-	var size model.Optional[int64]
-	eventually(t, "a size", func() bool { size = writableLayer(takeInventory(e), "c2"); return size != model.Optional[int64]{} })
-	if size != model.Known[int64](4) {
-		t.Errorf("the size after the last change: %v, want 4", size)
-	}
-}
-
-// untilForgotten tells of a change, and waits until it is heard.
-func untilForgotten[T any](t *testing.T, m *memory[T], tell func()) {
-	t.Helper()
-	moments := func() int {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.moments
-	}
-	before := moments()
-	tell()
-	eventually(t, "the event", func() bool { return moments() > before })
-}
-
-func writableLayer(inv model.Snapshot, id string) (size model.Optional[int64]) {
-	containers, _ := inv.Containers.Get()
-	for _, c := range containers {
-		if c.ID == id {
-			size = c.Size
-		}
-	}
-	return size
-}
-
-// An image that was unpacked after the look at it is looked at once more, but not again
-// and again if that explains nothing.
-func TestUnpackedAfterTheLook(t *testing.T) {
-	e, fake, _ := serveAll(t, "api-1.51-containerd")
-	var unpacked, told atomic.Int64
-	fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `[{"Id":"a","Size":100,"Manifests":[{"Kind":"image","Available":true,"ImageData":{"Size":{"Unpacked":%d}}}]}]`, unpacked.Load())
-	})
-	fake.Answer("/images/a/json", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"Id":"a","RootFS":{"Type":"layers","Layers":["x"]}}`)
-	})
-	fake.Answer("/images/a/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `[{"Size":%d}]`, told.Load()) })
-	for _, step := range []struct {
-		unpacked, told int64
-		looks          int
-	}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 3}, {80, 90, 3}, {70, 70, 3}} {
-		unpacked.Store(step.unpacked)
-		told.Store(step.told)
-		takeInventory(e)
-		if got := asked(fake, "/a/history"); got != step.looks {
-			t.Errorf("%+v: looked at %d times", step, got)
-		}
-	}
-}
-
-// An image that cannot be as the engine says stays unknown, and the log says which. It
-// keeps no other image from being looked at.
-func TestBadLooks(t *testing.T) {
-	const layers = `{"Id":"bad0","RootFS":{"Type":"layers","Layers":["x"]}}`
-	many := func(record string, n int) string { return "[" + strings.Repeat(record+",", n) + record + "]" }
-	for name, test := range map[string]struct{ inspect, history string }{
-		"nothing":             {`{}`, `[]`},
-		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`},
-		"no layers":           {`{"Id":"bad0"}`, `[]`},
-		"a negative size":     {layers, `[{"Size":-1}]`},
-		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`},
-		"sizes that overflow": {layers, many(`{"Size":17592186044416}`, 1)},
-		"too many steps":      {layers, many(`{"Size":0}`, 10000)},
-		"too many layers":     {`{"Id":"bad0","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1000) + `}}`, `[{"Size":1}]`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			e, fake, log := serveAll(t, "api-1.51-graphdriver")
-			answer := func(id, inspect, history string) {
-				fake.Answer("/images/"+id+"/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, inspect) })
-				fake.Answer("/images/"+id+"/history", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, history) })
-			}
-			for i := range 4 {
-				id := fmt.Sprint("bad", i)
-				answer(id, strings.ReplaceAll(test.inspect, "bad0", id), test.history)
-			}
-			answer("good", `{"Id":"good","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`)
-			fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) {
-				fmt.Fprint(w, `[{"Id":"bad0"},{"Id":"bad1"},{"Id":"bad2"},{"Id":"bad3"},{"Id":"good"}]`)
-			})
-			takeInventory(e)
-			eventually(t, "the end of the looks", func() bool {
-				e.layers.mu.Lock()
-				defer e.layers.mu.Unlock()
-				return e.layers.look == nil
-			})
-			images, _ := e.images.all().Get()
-			if missing := e.layers.missing(images); len(missing) != 4 {
-				t.Errorf("%d images to look at, want 4", len(missing))
-			}
-			if !strings.Contains(log.String(), "cannot look at the layers of images") || !strings.Contains(log.String(), "what an image is made of: bad3") {
-				t.Errorf("the log:\n%s", log)
+	for name, config := range map[string]Config{"volumes": {Volumes: true}, "build cache": {BuildCache: true}} {
+		config.Timeout = time.Second
+		run(t, "20.10-overlay2", config, func(f *fixture) {
+			s := f.scrape()
+			if s.Volumes.IsKnown() != config.Volumes || s.BuildCache.IsKnown() != config.BuildCache || len(s.Collectors) != 4 {
+				t.Errorf("only %s: %+v", name, s.Collectors)
 			}
 		})
 	}
 }
 
-// An image that is not there since the list is no trouble; one that goes on to be in
-// lists and not to be there is.
-func TestImageIsNotThere(t *testing.T) {
-	for _, endpoint := range []string{"json", "history"} {
-		e, fake, log := serveAll(t, "api-1.51-graphdriver")
-		fake.Answer("/images/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Id":"a"}]`) })
-		fake.Answer("/images/a/json", func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprint(w, `{"Id":"a","RootFS":{"Type":"layers","Layers":["x"]}}`)
-		})
-		fake.Answer("/images/a/"+endpoint, http.NotFound)
-		takeInventory(e)
-		if log.String() != "" {
-			t.Errorf("%s: the log says at first:\n%s", endpoint, log)
+// What images share of the build cache is unknown from when an image is added or removed until
+// the build cache is listed again. A list that is fast is made by the same scrape.
+func TestBuildCacheIsOlderThanImages(t *testing.T) {
+	run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
+		list := func(ids ...string) {
+			var records []map[string]any
+			for _, id := range ids {
+				records = append(records, map[string]any{"Id": id, "Size": 7})
+				f.addImage(id, 7)
+			}
+			f.reply("/images/json", records)
 		}
-		takeInventory(e)
-		if !strings.Contains(log.String(), "cannot look at the layers of images") {
-			t.Errorf("%s: the log says of an image that is never there:\n%s", endpoint, log)
+		check := func(step string, stale bool) {
+			t.Helper()
+			a := prune.Summarize(f.scrape(), 0)
+			if a.BuildCacheStale != stale || !a.CacheCount.IsKnown() {
+				t.Errorf("%s: stale %v, want %v; records known %v, want them", step, a.BuildCacheStale, stale, a.CacheCount.IsKnown())
+			}
 		}
-	}
-}
+		check("fast", false)
+		list("a", "b")
+		time.Sleep(time.Second)
+		check("fast, other images", false)
 
-// What an engine lists twice is there once; a record of the cache without an ID is none.
-func TestListedTwice(t *testing.T) {
-	e, fake, log := serveAll(t, "api-1.51-graphdriver")
-	reply := func(endpoint, body string) {
-		fake.Answer(endpoint, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
-	}
-	reply("/containers/json", `[{"Id":"c","ImageID":"a","State":"running"},{"Id":"c","ImageID":"a","State":"exited"}]`)
-	reply("/volumes", `{"Volumes":[{"Name":"v"},{"Name":"v"}]}`)
-	reply("/system/df", `{"BuildCache":[{"ID":"r","Size":1},{"ID":"r","Size":2,"InUse":true},{"ID":"s","Size":9223372036854775807},{"ID":"t","Size":-5}]}`)
-	inv := takeInventory(e)
-	containers, _ := inv.Containers.Get()
-	volumes, _ := inv.Volumes.Get()
-	records, _ := inv.BuildCache.Get()
-	if len(containers) != 1 || containers[0].State != model.Running || len(volumes) != 1 || len(records) != 3 || records[0].InUse {
-		t.Errorf("got %+v, %+v, %+v; want the first of each", containers, volumes, records)
-	}
-	for i, want := range []model.Optional[int64]{model.Known[int64](1), {}, {}} {
-		if records[i].Size != want {
-			t.Errorf("record %s has %+v bytes, want %+v", records[i].ID, records[i].Size, want)
+		f.Answer("/system/df", slow(slowList, replyWith(`{"BuildCache":[]}`)))
+		time.Sleep(time.Second)
+		check("the list becomes slow", false)
+		time.Sleep(time.Second)
+		check("slow", false)
+		before := f.requested("type=build-cache")
+		list("a", "c") // as many as before
+		for range 3 {
+			time.Sleep(time.Second)
+			check("slow, other images", true)
 		}
-	}
-	reply("/system/df", `{"BuildCache":[{"ID":"","Size":1}]}`)
-	if _, known := takeInventory(e).BuildCache.Get(); known || !strings.Contains(log.String(), "no ID") {
-		t.Errorf("a record without an ID is known: %v; the log:\n%s", known, log)
-	}
-}
-
-// The size of a container while it ran is not its size since it stopped, whether or not
-// the engine tells when that was.
-func TestSizeWhileItRan(t *testing.T) {
-	e, _, _ := serveAll(t, "api-1.51-graphdriver")
-	at := model.Known(time.Unix(1, 0))
-	for _, test := range []struct {
-		then, now model.Container
-		same      bool
-	}{
-		{model.Container{State: model.Running}, model.Container{State: model.Running}, true},
-		{model.Container{State: model.Running}, model.Container{State: model.Exited}, false},
-		{model.Container{State: model.Exited}, model.Container{State: model.Running}, false},
-		{model.Container{State: model.Exited, StoppedAt: at}, model.Container{State: model.Exited, StoppedAt: at}, true},
-		{model.Container{State: model.Exited, StoppedAt: at}, model.Container{State: model.Exited}, false},
-		{model.Container{State: model.Exited}, model.Container{State: model.Exited, StoppedAt: at}, false},
-	} {
-		e.sizes.look()("", size{bytes: 1, stopped: test.then.State.Stopped(), stoppedAt: test.then.StoppedAt})
-		if _, known := e.lastSize(test.now); known != test.same {
-			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
+		if n := f.requested("type=build-cache"); n != before {
+			t.Errorf("listed %d times within a tenth of the time", n-before)
 		}
-	}
-}
-
-// The list and a look name the images that a container mounts as it was told to.
-func TestTranslateMounted(t *testing.T) {
-	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
-	for name, want := range map[string]string{
-		"app":                     "app:latest",
-		"docker.io/library/app:1": "app:1",
-		"app@" + id:               id,
-		"app:1@" + id:             id,
-		id:                        id,
-		"":                        "",
-	} {
-		mounts := []container.MountPoint{{Type: mount.TypeVolume, Name: "v"}, {Type: mount.TypeBind}, {Type: mount.TypeImage, Name: name}}
-		volumes, images := translateMounts(mounts)
-		if !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
-			t.Errorf("%q: volumes %q, images %q; want %q", name, volumes, images, want)
+		time.Sleep(4 * time.Second)
+		check("when it is listed again", true)
+		time.Sleep(time.Second)
+		check("after it", false)
+		if n := f.requested("type=build-cache"); n != before+1 {
+			t.Errorf("listed %d times, want once", n-before)
 		}
-	}
-}
-
-// A stopped container is not measured before it is known since when: nothing would tell
-// for how long that is true.
-func TestStoppedSinceUnknown(t *testing.T) {
-	e, fake, _ := serveAll(t, "api-1.51-graphdriver")
-	fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"Id":"c","State":"exited"}]`) })
-	finished := ""
-	fake.Answer("/containers/c/json", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"Id":"c","State":{"Status":"exited","FinishedAt":%q},"SizeRw":3}`, finished)
 	})
-	for _, finished = range []string{"", dockertest.FinishedAt} {
-		containers, _ := takeInventory(e).Containers.Get()
-		if size, known := containers[0].Size.Get(); known != (finished != "") || known && size != 3 {
-			t.Errorf("finished at %q: %d bytes, known: %v", finished, size, known)
+}
+
+// Without the events that are wanted, old answers may be outdated: they are reported as stale,
+// unless they are requested for each scrape.
+func TestUsageWithoutEvents(t *testing.T) {
+	config := usageOnly()
+	config.Events = true
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "api-1.51-graphdriver", config)
+		f.Answer("/events", status(403, "Forbidden"))
+		defer f.start()()
+		check := func(step string, stale bool) {
+			t.Helper()
+			s := f.scrape()
+			if v := volumeOf(s, "database"); !v.Size.IsKnown() || v.SizeStale != stale || s.BuildCacheStale != stale || !s.BuildCache.IsKnown() {
+				t.Errorf("%s: %+v, build cache stale: %v; want both stale: %v", step, v, s.BuildCacheStale, stale)
+			}
 		}
-	}
+		check("fast", false)
+		f.Answer("/system/df", slow(slowList, replyWith(`{"BuildCache":[],"Volumes":[{"Name":"database","UsageData":{"Size":7}}]}`)))
+		f.scrapeAfter(time.Second) // finds that it is slow
+		time.Sleep(time.Second)
+		check("slow", true)
+		f.streamEvents()
+		time.Sleep(time.Minute)
+		f.scrape() // requests it after the gap
+		time.Sleep(time.Second)
+		check("slow, with events", false)
+	})
+}
+
+// A prune of the build cache makes what is known of it stale until it is listed again. A list
+// that was requested before the prune does not count.
+func TestBuildCacheIsPruned(t *testing.T) {
+	runSlow(t, usageOnly(), func(e *slowEngine) {
+		e.Answer("/system/df", slow(slowList, replyWith(`{"BuildCache":[{"ID":"a","Type":"regular","Size":7}]}`)))
+		time.Sleep(time.Minute)
+		e.scrape()
+		check := func(step string, stale bool) {
+			t.Helper()
+			if s := e.scrape(); s.BuildCacheStale != stale || !s.BuildCache.IsKnown() {
+				t.Errorf("%s: stale %v, want %v; known %v", step, s.BuildCacheStale, stale, s.BuildCache.IsKnown())
+			}
+		}
+		time.Sleep(time.Second)
+		check("listed", false)
+		e.change(func() {}, "builder prune x")
+		check("pruned", true)
+		e.scrapeAfter(6 * time.Second)     // requests a list
+		time.Sleep(300 * time.Millisecond) // which is in flight
+		e.change(func() {}, "builder prune x")
+		time.Sleep(time.Second)
+		check("pruned during the list", true)
+		e.scrapeAfter(6 * time.Second)
+		time.Sleep(time.Second)
+		check("listed again", false)
+	})
+}
+
+// One change makes the exporter request a slow list once, also if it was scraped during the list.
+func TestUsageIsRequestedOnceForAChange(t *testing.T) {
+	t.Skip("markStaleUsage marks a request as stale that is in flight and will have the change")
+	runSlow(t, usageOnly(), func(e *slowEngine) {
+		e.reply("/volumes", `{"Volumes":[{"Name":"database","Driver":"local"}]}`)
+		e.Answer("/system/df", slow(slowList, replyWith(`{"BuildCache":[{"ID":"a","Size":7}],"Volumes":[{"Name":"database","UsageData":{"Size":7}}]}`)))
+		time.Sleep(time.Minute)
+		e.scrape()
+		for _, change := range []struct{ event, request string }{
+			{"builder prune x", "type=build-cache"},
+			{"volume unmount database", "type=volume"},
+			{"image delete sha256:b", "type=build-cache"},
+		} {
+			time.Sleep(30 * time.Second)
+			before := e.requested(change.request)
+			e.change(func() {
+				if strings.HasPrefix(change.event, "image") {
+					delete(e.images, "sha256:b")
+				}
+			}, change.event)
+			for range 60 {
+				e.scrapeAfter(500 * time.Millisecond)
+			}
+			if n := e.requested(change.request); n != before+1 {
+				t.Errorf("%s: %d requests, want one", change.event, n-before)
+			}
+		}
+	})
+}
+
+// The size of a volume is uncertain once a container has unmounted it, until it is measured
+// again. A measurement that was in progress does not count.
+func TestVolumeIsUnmounted(t *testing.T) {
+	runSlow(t, usageOnly(), func(e *slowEngine) {
+		e.reply("/volumes", `{"Volumes":[{"Name":"database","Driver":"local"},{"Name":"other","Driver":"local"}]}`)
+		e.Answer("/system/df", slow(slowList, replyWith(`{"Volumes":[{"Name":"database","UsageData":{"Size":7}},{"Name":"other","UsageData":{"Size":8}}]}`)))
+		time.Sleep(time.Minute)
+		e.scrape()
+		check := func(step string, stale bool) {
+			t.Helper()
+			s := e.scrape()
+			if v := volumeOf(s, "database"); v.Size != model.Known[int64](7) || v.SizeStale != stale {
+				t.Errorf("%s: %+v, want it stale: %v", step, v, stale)
+			}
+			if v := volumeOf(s, "other"); v.Size != model.Known[int64](8) || v.SizeStale {
+				t.Errorf("%s: the other volume is %+v", step, v)
+			}
+		}
+		time.Sleep(time.Second)
+		check("measured", false)
+		e.change(func() {}, "volume unmount database")
+		check("unmounted", true)
+		e.scrapeAfter(6 * time.Second)
+		time.Sleep(300 * time.Millisecond)
+		e.change(func() {}, "volume unmount database")
+		time.Sleep(time.Second)
+		check("unmounted during the measurement", true)
+		e.scrapeAfter(6 * time.Second)
+		time.Sleep(time.Second)
+		check("measured again", false)
+		if e.requested("%22unmount%22%3Atrue") == 0 || e.requested("%22volume%22%3Atrue") == 0 {
+			t.Error("the event is not requested")
+		}
+	})
+}
+
+// Where the list of volumes is slow it is requested again when a volume is created or removed,
+// but not when one is unmounted.
+func TestVolumeEvents(t *testing.T) {
+	config := usageOnly()
+	config.BuildCache = false
+	config.BusyRatio = listedWhenChanged()
+	runSlow(t, config, func(e *slowEngine) {
+		names := []string{"a"}
+		e.Answer("/volumes", slow(slowList, func(w http.ResponseWriter, r *http.Request) {
+			var list []map[string]any
+			for _, name := range names {
+				list = append(list, map[string]any{"Name": name, "Driver": "local"})
+			}
+			replyWith(map[string]any{"Volumes": list})(w, r)
+		}))
+		e.Answer("/system/df", slow(slowList, func(w http.ResponseWriter, r *http.Request) {
+			var list []map[string]any
+			for _, name := range names {
+				list = append(list, map[string]any{"Name": name, "UsageData": map[string]any{"Size": 7}})
+			}
+			replyWith(map[string]any{"Volumes": list})(w, r)
+		}))
+		refresh := func() (s model.Snapshot) {
+			for range 3 {
+				s = e.scrapeAfter(10 * time.Second)
+			}
+			return s
+		}
+		refresh()
+		lists, sizes := e.requested("/volumes"), e.requested("/system/df")
+		e.change(func() {}, "volume unmount a")
+		refresh()
+		if l, d := e.requested("/volumes"), e.requested("/system/df"); l != lists || d != sizes+1 {
+			t.Errorf("after unmount: listed %d times, measured %d times; want 0 and 1", l-lists, d-sizes)
+		}
+		e.change(func() { names = []string{"a", "b"} }, "volume create b")
+		if s := refresh(); volumeOf(s, "b").Size != model.Known[int64](7) || volumeOf(s, "b").SizeStale {
+			t.Errorf("after create: %+v", s.Volumes)
+		}
+		e.change(func() { names = nil }, "volume destroy a")
+		if s := refresh(); volumeOf(s, "a").Name != "" || !s.Volumes.IsKnown() {
+			t.Errorf("after destroy: %+v", s.Volumes)
+		}
+	})
+}
+
+// A local volume without a size is measured soon, although no event was received for it.
+func TestNewVolumeIsMeasured(t *testing.T) {
+	config := usageOnly()
+	config.BusyRatio = listedWhenChanged()
+	run(t, "api-1.51-graphdriver", config, func(f *fixture) {
+		f.Answer("/system/df", slow(slowList, replyWith(`{"Volumes":[{"Name":"a","UsageData":{"Size":7}}]}`)))
+		f.reply("/volumes", `{"Volumes":[{"Name":"a","Driver":"local"},{"Name":"nfs","Driver":"local","Options":{"type":"nfs"}}]}`)
+		f.scrape()
+		f.scrapeAfter(time.Minute)
+		before := f.requested("type=volume") // 1, see TestUsageIsRequestedOnceForAChange
+		f.reply("/volumes", `{"Volumes":[{"Name":"a","Driver":"local"},{"Name":"b","Driver":"local"}]}`)
+		f.Answer("/system/df", slow(slowList, replyWith(`{"Volumes":[{"Name":"a","UsageData":{"Size":7}},{"Name":"b","UsageData":{"Size":8}}]}`)))
+		f.scrapeAfter(time.Minute)
+		if s := f.scrapeAfter(time.Second); volumeOf(s, "b").Size != model.Known[int64](8) || f.requested("type=volume") == before {
+			t.Errorf("measured %d times: %+v", f.requested("type=volume")-before, s.Volumes)
+		}
+	})
+}
+
+// What an engine lists twice counts once. A record of the build cache without an ID, or an
+// impossible size, is not believed.
+func TestUsageIsListedTwice(t *testing.T) {
+	run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
+		f.reply("/volumes", `{"Volumes":[{"Name":"v"},{"Name":"v"}]}`)
+		f.reply("/system/df", `{"BuildCache":[{"ID":"r","Size":1},{"ID":"r","Size":2,"InUse":true},{"ID":"s","Size":9223372036854775807},{"ID":"t","Size":-5}]}`)
+		s := f.scrape()
+		volumes, _ := s.Volumes.Get()
+		records, _ := s.BuildCache.Get()
+		if len(volumes) != 1 || len(records) != 3 || records[0].InUse {
+			t.Fatalf("got %+v, %+v; want the first of each", volumes, records)
+		}
+		for i, want := range []model.Optional[int64]{model.Known[int64](1), {}, {}} {
+			if records[i].Size != want {
+				t.Errorf("record %s has %+v bytes, want %+v", records[i].ID, records[i].Size, want)
+			}
+		}
+		f.reply("/system/df", `{"BuildCache":[{"ID":"","Size":1}]}`)
+		if s := f.scrapeAfter(time.Second); s.BuildCache.IsKnown() || collectorOf(s, "build_cache").Success {
+			t.Error("a record without an ID is known")
+		}
+		f.logged(1, "cannot list the build cache")
+	})
+}
+
+// An engine may take minutes to measure: that is neither a failure nor waited for again.
+func TestMeasurementTakesLong(t *testing.T) {
+	run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
+		f.Answer("/system/df", slow(5*time.Minute, replyWith(`{"BuildCache":[],"Volumes":[{"Name":"database","UsageData":{"Size":7}}]}`)))
+		s, took := f.scrapeWithin(9500 * time.Millisecond)
+		if !s.Images.IsKnown() || s.BuildCache.IsKnown() || took != 5*time.Second {
+			t.Errorf("the first scrape took %v: images %v", took, s.Images.IsKnown())
+		}
+		for range 19 {
+			time.Sleep(15 * time.Second)
+			if _, took := f.scrapeWithin(9500 * time.Millisecond); took > 0 {
+				t.Errorf("another scrape took %v", took)
+			}
+		}
+		time.Sleep(15 * time.Second)
+		s = f.scrape()
+		if c := collectorOf(s, "volumes"); !c.Success || c.Duration != model.Known(5*time.Minute) || volumeOf(s, "database").Size != model.Known[int64](7) {
+			t.Errorf("after 5 minutes: %+v, %+v", c, s.Volumes)
+		}
+		if n := f.requested("/system/df"); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+		f.logged(0, "\n")
+	})
 }

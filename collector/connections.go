@@ -1,0 +1,55 @@
+package collector
+
+import (
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+)
+
+// MaxConnections returns how many connections of clients the process can afford: all the files
+// that it may open but those that it needs itself.
+func MaxConnections() int {
+	const own, enough = 128, 2048
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > own+enough {
+		return enough
+	}
+	return max(1, int(limit.Cur)-own)
+}
+
+// ConnectionLimit bounds the open connections of a server, so that clients cannot use up the
+// files that the process needs itself. Its ConnState is a hook of http.Server.
+type ConnectionLimit struct {
+	Max int
+
+	mu   sync.Mutex
+	open map[net.Conn]http.ConnState
+}
+
+// ConnState takes the new state of a connection. At the limit a new connection takes the
+// place of an idle one, or is closed if none is idle.
+func (l *ConnectionLimit) ConnState(conn net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state == http.StateClosed || state == http.StateHijacked {
+		delete(l.open, conn)
+		return
+	}
+	if l.open == nil {
+		l.open = make(map[net.Conn]http.ConnState)
+	}
+	l.open[conn] = state
+	if len(l.open) <= l.Max {
+		return
+	}
+	surplus := conn
+	for other, otherState := range l.open {
+		if otherState == http.StateIdle {
+			surplus = other
+			break
+		}
+	}
+	delete(l.open, surplus)
+	surplus.Close()
+}

@@ -1,0 +1,196 @@
+// Package docker is the only importer of the Docker client: it reaches an engine, converts
+// its answers to model values and explains its errors. It only ever sends GET and HEAD
+// requests.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	"github.com/docker/go-connections/sockets"
+)
+
+// Config is how to reach an engine.
+type Config struct {
+	// Host is the address: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. If empty:
+	// DOCKER_HOST, else the local socket, else the rootless one.
+	Host string
+	TLS  TLS
+
+	// Timeout bounds requests that are fast on every engine: ping, info, the inspection of
+	// one object.
+	Timeout time.Duration
+
+	// Repositories says that images need the names of their repositories.
+	Repositories bool
+
+	// Transport replaces the connection to Host if it is not nil.
+	Transport http.RoundTripper
+}
+
+// The range of Engine API versions that this package supports.
+const (
+	OldestAPI = "1.40"
+	NewestAPI = "1.51"
+)
+
+// maxAnswer bounds the size of one answer in bytes. A list of 3,000 images is 0.8 MB. An
+// event stream that reaches it is opened again.
+const maxAnswer = 32 << 20
+
+// Client reaches one engine. It does not change.
+type Client struct {
+	Config
+	scheme string // of HTTP
+	http   http.RoundTripper
+}
+
+// New returns a client. The engine need not be running. An error means that the
+// configuration can never work: an invalid address, or an unreadable certificate.
+func New(config Config) (*Client, error) {
+	candidates, err := findHost(config.Host)
+	if err != nil {
+		return nil, err
+	}
+	config.Host = candidates[0]
+	c := &Client{Config: config, scheme: "http"}
+	proto, addr, err := parseHost(config.Host)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{}
+	if err := sockets.ConfigureTransport(transport, proto, addr); err != nil {
+		return nil, fmt.Errorf("engine address %q: %w", config.Host, err)
+	}
+	if len(candidates) > 1 {
+		transport.DialContext = dialFirst(candidates)
+	}
+	if proto == "tcp" && !strings.HasPrefix(config.Host, "http://") {
+		tlsConfig, err := config.TLS.load()
+		if err != nil {
+			return nil, err
+		}
+		if tlsConfig != nil {
+			c.scheme, transport.TLSClientConfig = "https", tlsConfig
+		}
+	}
+	c.http = readOnly{transport}
+	if config.Transport != nil {
+		c.http = readOnly{config.Transport}
+	}
+	_, err = c.newClient(NewestAPI)
+	return c, err
+}
+
+// IsLocal reports whether the engine is reached by a socket of this machine.
+func (c *Client) IsLocal() bool { return strings.HasPrefix(c.Host, "unix://") }
+
+func (c *Client) newClient(version string) (*client.Client, error) {
+	host := c.Host
+	if rest, ok := strings.CutPrefix(host, "http://"); ok {
+		host = "tcp://" + rest
+	}
+	return client.NewClientWithOpts(
+		client.WithHost(host),
+		client.WithHTTPClient(&http.Client{Transport: c.http, CheckRedirect: client.CheckRedirect}),
+		client.WithScheme(c.scheme),
+		client.WithVersion(version),
+	)
+}
+
+// Ping returns the newest version of the API that the engine supports.
+func (c *Client) Ping(ctx context.Context) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	api, err := c.newClient(NewestAPI)
+	if err != nil {
+		return "", err
+	}
+	answer, err := api.Ping(ctx)
+	if cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
+		err = notDockerError{answer.APIVersion}
+	}
+	return answer.APIVersion, c.explain("/_ping", err)
+}
+
+// isVersion reports whether text is an API version like "1.41". It becomes part of every path.
+func isVersion(text string) bool {
+	major, minor, _ := strings.Cut(text, ".")
+	_, majorErr := strconv.ParseUint(major, 10, 16)
+	_, minorErr := strconv.ParseUint(minor, 10, 16)
+	return majorErr == nil && minorErr == nil
+}
+
+// At returns the API of an engine that supports the given version, at the newest version
+// that both sides support. The negotiation of the Docker client is not used: it only ever
+// lowers the version, so it would not notice an upgrade of the engine.
+func (c *Client) At(engineVersion string) (*API, error) {
+	if versions.LessThan(engineVersion, OldestAPI) {
+		return nil, c.explain("/_ping", tooOldError{engineVersion})
+	}
+	version := NewestAPI
+	if versions.LessThan(engineVersion, version) {
+		version = engineVersion
+	}
+	negotiated, err := c.newClient(version)
+	return &API{client: c, api: negotiated}, err
+}
+
+// dialFirst connects to the first socket that exists. After the first success it stays with
+// that socket: another engine must not take the place of one that is gone.
+func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, error) {
+	var mu sync.Mutex
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		var dialer net.Dialer
+		var firstErr error
+		for _, host := range hosts {
+			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, "unix://"))
+			if err == nil {
+				hosts = []string{host}
+				return conn, nil
+			}
+			if firstErr == nil {
+				firstErr = err
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+		}
+		return nil, firstErr
+	}
+}
+
+// readOnly refuses requests other than GET and HEAD, and bounds answers.
+type readOnly struct{ http.RoundTripper }
+
+func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method != http.MethodGet && request.Method != http.MethodHead {
+		return nil, fmt.Errorf("this program only reads: %s %s is not sent", request.Method, request.URL.Path)
+	}
+	response, err := t.RoundTripper.RoundTrip(request)
+	if err != nil {
+		return nil, transportError{err}
+	}
+	if status, wanted := request.Context().Value(statusKey{}).(*int); wanted {
+		*status = response.StatusCode
+	}
+	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+	return response, nil
+}
+
+// statusKey is the context key of a *int that receives the HTTP status, which the Docker
+// client does not expose.
+type statusKey struct{}

@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImports checks which packages of this module, and which of the Docker client, each
+// package imports.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	const (
+		module = "docker_buildup_exporter"
+		client = "github.com/docker/docker"
+	)
+	in := func(name string) string { return module + "/" + name }
+	allowed := map[string][]string{
+		module: {
+			in("alerts"), in("dashboards"), in("collector"), in("collector/docker"), in("collector/engine"),
+			in("collector/host"), in("collector/model"), in("collector/prune"), in("collector/report"),
+		},
+		in("alerts"):                                    {},
+		in("dashboards"):                                {in("alerts"), in("collector")}, // thresholds, names of metrics
+		in("collector"):                                 {in("collector/model"), in("collector/prune")},
+		in("collector/report"):                          {in("collector/model"), in("collector/prune")},
+		in("collector/prune"):                           {in("collector/model")},
+		in("collector/engine"):                          {in("collector/docker"), in("collector/host"), in("collector/model")},
+		in("collector/docker"):                          {in("collector/model"), client},
+		in("collector/host"):                            {in("collector/model")},
+		in("collector/model"):                           {},
+		in("collector/docker/dockertest"):               {client},
+		in("collector/docker/dockertest/testdata/idle"): {},
+	}
+	pure := []string{in("collector/model"), in("collector/prune")} // standard library only
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...", "./collector/docker/dockertest/testdata/idle")
+	list.Dir = root
+	output, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(output)) {
+		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		arrows, known := allowed[path]
+		if !known {
+			if imports != "" { // a folder of tests alone has none
+				t.Errorf("%s is not in the list of packages", path)
+			}
+			continue
+		}
+		seen++
+		for imported := range strings.SplitSeq(imports, ",") {
+			matters := strings.HasPrefix(imported, module) || strings.HasPrefix(imported, client+"/")
+			isAllowed := slices.ContainsFunc(arrows, func(arrow string) bool {
+				return imported == arrow || arrow == client && strings.HasPrefix(imported, client+"/")
+			})
+			if matters && !isAllowed {
+				t.Errorf("%s imports %s", path, imported)
+			}
+			if slices.Contains(pure, path) && strings.Contains(strings.TrimPrefix(imported, module), ".") {
+				t.Errorf("%s imports %s, which is not of the standard library", path, imported)
+			}
+		}
+	}
+	if seen != len(allowed) {
+		t.Errorf("%d of %d packages were seen", seen, len(allowed))
+	}
+}

@@ -1,0 +1,290 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/model"
+)
+
+// detail is what only an inspection of a container returns.
+type detail struct {
+	changed int // version of the last event
+
+	stoppedAt   model.Optional[time.Time] // until it starts again
+	createdFrom model.Optional[model.Reference]
+	inspection  attempts
+
+	size     model.Optional[measuredSize]
+	sizeFrom model.Container // as it was when it was measured
+	sizing   attempts
+}
+
+type measuredSize = docker.ContainerSize
+
+// attempts are the failures in a row of a request for one object.
+type attempts struct {
+	failures int
+	retryAt  time.Time
+	err      error
+}
+
+func (a *attempts) fail(now time.Time, err error) {
+	a.failures++
+	a.retryAt, a.err = now.Add(backoff(a.failures)), err
+}
+
+func (a *attempts) isDue(now time.Time) bool { return a.failures == 0 || !now.Before(a.retryAt) }
+
+// detailOf returns the details of a container, which need not be known yet.
+func (s *state) detailOf(id string) *detail {
+	d := s.details[id]
+	if d == nil {
+		d = &detail{}
+		s.details[id] = d
+	}
+	return d
+}
+
+// containerChanged takes that something has happened to a container. Of one that is not
+// known there is nothing to discard.
+func (s *state) containerChanged(id string) {
+	if s.details[id] == nil && len(s.containers.get(id)) == 0 {
+		return
+	}
+	d := s.detailOf(id)
+	d.changed = s.version
+	d.stoppedAt, d.size = model.Optional[time.Time]{}, model.Optional[measuredSize]{}
+}
+
+// allContainersChanged takes that anything may have happened to any container.
+func (s *state) allContainersChanged() {
+	for id := range s.details {
+		s.containerChanged(id)
+	}
+}
+
+func (s *state) mergeContainers(r result, now time.Time) {
+	s.health.measure("containers", r.err, r.took, now)
+	s.health.record("containers", "list containers", r.err)
+	if r.err != nil {
+		s.containers.forget()
+		return
+	}
+	s.containers.mergeList(r.value.([]model.Container), r.task.version)
+	s.changed.drop(containers, s.schedules[containers].started)
+	list, _ := s.containers.all()
+	isListed := make(map[string]bool, len(list))
+	for _, c := range list {
+		isListed[c.ID] = true
+		if d := s.details[c.ID]; d != nil && !c.State.Stopped() {
+			d.stoppedAt = model.Optional[time.Time]{}
+		}
+	}
+	for id := range s.details {
+		if !isListed[id] {
+			delete(s.details, id)
+		}
+	}
+	s.recordContainers(inspectContainers)
+	s.recordContainers(measureContainers)
+}
+
+// withDetails returns containers with what inspections have returned.
+func (s *state) withDetails(list []model.Container) []model.Container {
+	list = slices.Clone(list)
+	for i := range list {
+		c := &list[i]
+		d := s.details[c.ID]
+		if d == nil {
+			continue
+		}
+		c.Failed = d.inspection.failures > 0 || d.sizing.failures > 0
+		if d.createdFrom.IsKnown() {
+			c.CreatedFrom = d.createdFrom
+		}
+		if c.State.Stopped() && d.stoppedAt.IsKnown() {
+			c.StoppedAt = d.stoppedAt
+		}
+		if size, known := d.sizeOf(*c).Get(); known {
+			c.Size, c.ImageSize = size.Writable, size.Image
+		}
+	}
+	return list
+}
+
+// sizeOf returns the size of a container if it was measured since the container has been in
+// its state. Files of a stopped container do not change.
+func (d *detail) sizeOf(c model.Container) model.Optional[measuredSize] {
+	then, thenKnown := d.sizeFrom.StoppedAt.Get()
+	now, nowKnown := c.StoppedAt.Get()
+	if d.sizeFrom.State.Stopped() != c.State.Stopped() || thenKnown != nowKnown || !then.Equal(now) {
+		return model.Optional[measuredSize]{}
+	}
+	return d.size
+}
+
+// errNoStopTime is a stopped container whose FinishedAt cannot be parsed.
+var errNoStopTime = errors.New("FinishedAt is not a time")
+
+// uninspected returns the containers whose details are needed and not known: when they
+// stopped and, with the containerd store, what they were created from.
+func (s *state) uninspected(now time.Time) []model.Container {
+	list, _ := s.containers.all()
+	needsReference := s.lastStore == model.Known(model.Containerd)
+	var missing []model.Container
+	for _, c := range s.withDetails(list) {
+		isComplete := (!c.State.Stopped() || c.StoppedAt.IsKnown()) && (!needsReference || c.CreatedFrom.IsKnown())
+		if d := s.details[c.ID]; !isComplete && (d == nil || d.inspection.isDue(now)) {
+			missing = append(missing, c)
+		}
+	}
+	return missing
+}
+
+// inspectedContainer is the value of an inspection.
+type inspectedContainer struct {
+	id        string
+	container model.Container
+	err       error
+}
+
+func (s *state) mergeDetails(r result, now time.Time) {
+	if !r.part {
+		s.recordContainers(inspectContainers)
+		return
+	}
+	inspected := r.value.(inspectedContainer)
+	s.mergeContainer(inspected, r.task.version, now)
+	if inspected.err != nil {
+		s.recordContainers(inspectContainers)
+	}
+}
+
+// mergeContainer takes one inspection that was requested at a version.
+func (s *state) mergeContainer(inspected inspectedContainer, version int, now time.Time) {
+	if docker.IsGone(inspected.err) {
+		s.containers.remove(inspected.id, version)
+		delete(s.details, inspected.id)
+		return
+	}
+	if inspected.err != nil {
+		if len(s.containers.get(inspected.id)) > 0 { // else it was removed meanwhile
+			s.detailOf(inspected.id).inspection.fail(now, inspected.err)
+		}
+		return
+	}
+	d := s.detailOf(inspected.id)
+	c := inspected.container
+	d.createdFrom = c.CreatedFrom
+	if d.changed <= version {
+		d.stoppedAt = c.StoppedAt
+	}
+	d.inspection = attempts{}
+	if c.Failed {
+		d.inspection.fail(now, errNoStopTime)
+	}
+	c.Failed = false
+	if c.State != model.Created {
+		c.StoppedAt = model.Optional[time.Time]{} // it is in the details, until an event
+	}
+	s.containers.update(c.ID, version, c)
+}
+
+const (
+	inspectContainers = "inspect containers"
+	measureContainers = "measure containers"
+)
+
+// recordContainers records whether an operation fails for any container, and names the first.
+func (s *state) recordContainers(operation string) {
+	collector, first, err := "containers", "", error(nil)
+	if operation == measureContainers {
+		collector = "container_sizes"
+	}
+	for id, d := range s.details {
+		failure := d.inspection.err
+		if operation == measureContainers {
+			failure = d.sizing.err
+		}
+		if failure != nil && (err == nil || id < first) {
+			first, err = id, failure
+		}
+	}
+	if err != nil {
+		err = objectError("container", first, err)
+	}
+	s.health.record(collector, operation, err)
+}
+
+// unmeasured returns the containers to measure: those that run, and those that have stopped
+// since they were measured; and whether the size of any of them is unknown. A stopped
+// container is not measured before it is known when it stopped: nothing would say for how
+// long the size is valid. Containers whose last measurement failed are a list of their own,
+// because they may hang again.
+func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Container, isStale bool) {
+	known, _ := s.containers.all()
+	for _, c := range s.withDetails(known) {
+		d := s.details[c.ID]
+		isMeasured := d != nil && d.sizeOf(c).IsKnown()
+		failures := d != nil && d.sizing.failures > 0
+		switch {
+		case c.State.Stopped() && (isMeasured || !c.StoppedAt.IsKnown()):
+		case failures != hasFailed, failures && !d.sizing.isDue(now):
+		default:
+			isStale = isStale || !isMeasured
+			list = append(list, c)
+		}
+	}
+	return list, isStale
+}
+
+// markStaleSizes marks the sizes as stale if that of a container is not known.
+func (s *state) markStaleSizes(now time.Time) {
+	if _, isStale := s.unmeasured(false, now); isStale {
+		s.schedules[containerSizes].stale = true
+	}
+}
+
+// sizedContainer is the value of a measurement.
+type sizedContainer struct {
+	container model.Container
+	size      measuredSize
+	err       error
+}
+
+func (s *state) mergeContainerSizes(r result, now time.Time) {
+	if r.part {
+		sized := r.value.(sizedContainer)
+		if d := s.detailOf(sized.container.ID); docker.IsGone(sized.err) {
+			d.size, d.sizing = model.Optional[measuredSize]{}, attempts{}
+		} else {
+			d.takeSize(sized, r.task.version, now)
+		}
+		if sized.err == nil {
+			return
+		}
+	} else if r.task.kind == containerSizes {
+		s.health.measure("container_sizes", r.err, r.took, now)
+	}
+	s.recordContainers(measureContainers)
+}
+
+// takeSize takes a measurement that was requested at a version, unless the container has
+// changed since.
+func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
+	if sized.err != nil {
+		d.sizing.fail(now, sized.err)
+		d.size = model.Optional[measuredSize]{}
+		return
+	}
+	d.sizing = attempts{}
+	if d.changed <= version {
+		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
+		if sized.size.Writable.IsKnown() {
+			d.size = model.Known(sized.size)
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// request is somebody who wants a snapshot.
+type request struct {
+	notBefore time.Time // when the oldest answer in the snapshot may have been requested
+	reply     chan model.Snapshot
+	now       bool // do not wait
+}
+
+// resyncInterval is how often the engine's own counts are compared with the known objects.
+const resyncInterval = time.Minute
+
+// due returns the requests to make now, and marks them as in flight.
+func (s *state) due(now time.Time) (tasks []task) {
+	if len(s.waiting) > 0 {
+		s.markStaleUsage()
+	}
+	for _, k := range kinds() {
+		if s.schedules[k].inFlight || !s.isDue(k, now) {
+			continue
+		}
+		if t, needed := s.prepare(k, now); needed {
+			s.version++
+			t.kind, t.epoch, t.version, t.api = k, s.epoch, s.version, s.api
+			s.schedules[k].begin(now)
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+// isDue reports whether to make a request of a kind that is not in flight.
+func (s *state) isDue(k kind, now time.Time) bool {
+	switch k {
+	case filesystems:
+		return s.isWanted(k, now)
+	case ping:
+		return s.isWanted(k, now) || s.wantsStream(now) && !s.isFresh(ping)
+	}
+	if s.api == nil {
+		return false
+	}
+	switch k {
+	case info:
+		return s.isInfoDue(now)
+	case events:
+		return s.wantsStream(now) && s.isFresh(ping) && s.isFresh(info) && !s.schedules[info].ended.IsZero()
+	case changes:
+		sched := s.schedules[changes]
+		limit := s.config.BusyRatio.Changed
+		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
+		return len(s.changed.pending) > 0 && isAllowed && now.Sub(s.changed.checked) >= debounce/4
+	case contents, details: // once for each object; what fails has a back-off of its own
+		return s.isWanted(k, now)
+	case sizeRetries:
+		return s.config.ContainerSizes && s.isWanted(k, now)
+	}
+	if !s.isEnabled(k) || !s.isWanted(k, now) {
+		return false
+	}
+	if k == containerSizes {
+		s.markStaleSizes(now)
+	}
+	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
+}
+
+// isWanted reports whether somebody waits for an answer that is newer than the last request,
+// and has all the answers that it depends on.
+func (s *state) isWanted(k kind, now time.Time) bool {
+	if s.isUnusable(k) {
+		return false
+	}
+	started := s.schedules[k].started
+	return slices.ContainsFunc(s.waiting, func(r request) bool {
+		isOlder := started.Before(r.notBefore) || started.IsZero()
+		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
+	})
+}
+
+// isUnusable reports whether a request would have nothing to start from.
+func (s *state) isUnusable(k kind) bool {
+	switch k {
+	case ping, filesystems:
+		return false
+	case contents:
+		return s.images.records == nil
+	case details, containerSizes, sizeRetries:
+		return s.containers.records == nil
+	}
+	return s.schedules[info].ended.IsZero()
+}
+
+// dependencies returns the requests whose answers come first, if they can be had soon: the
+// ping and the engine's info before all others; the images before the build cache, so that
+// both are of the same time; lists before the inspection of their objects.
+func dependencies(k kind) []kind {
+	switch k {
+	case ping, filesystems:
+		return nil
+	case volumeSizes, buildCache, diskUsage, contents:
+		return []kind{ping, info, images}
+	case details:
+		return []kind{ping, info, containers}
+	case containerSizes, sizeRetries:
+		return []kind{ping, info, containers, details}
+	}
+	return []kind{ping, info}
+}
+
+// isFresh reports whether there is an answer from the time since the event stream is to be
+// opened: by then the engine may be another one.
+func (s *state) isFresh(k kind) bool {
+	sched := s.schedules[k]
+	return !sched.started.IsZero() && !sched.inFlight && !sched.started.Before(s.stream.retryAt)
+}
+
+// wantsStream reports whether to open the event stream.
+func (s *state) wantsStream(now time.Time) bool {
+	return s.config.Events && !s.schedules[events].inFlight && !now.Before(s.stream.retryAt)
+}
+
+// isInfoDue reports whether to get the engine's info: first of all, and then from time to
+// time. Unless events are watched, once is enough.
+func (s *state) isInfoDue(now time.Time) bool {
+	sched := s.schedules[info]
+	switch {
+	case sched.ended.IsZero():
+		return true
+	case sched.failures > 0:
+		return now.Sub(sched.ended) >= backoff(sched.failures)
+	}
+	return s.config.Events && now.Sub(sched.started) >= resyncInterval || s.wantsStream(now) && !s.isFresh(info)
+}
+
+// isEnabled reports whether a kind is requested at all.
+func (s *state) isEnabled(k kind) bool {
+	canSplit := s.api.CanSplitDiskUsage()
+	switch k {
+	case volumes:
+		return s.config.Volumes
+	case volumeSizes:
+		return s.config.Volumes && canSplit
+	case buildCache:
+		return s.config.BuildCache && canSplit
+	case diskUsage:
+		return (s.config.Volumes || s.config.BuildCache) && !canSplit
+	case containerSizes:
+		return s.config.ContainerSizes
+	}
+	return true
+}
+
+// prepare returns the task of a kind that is due, unless there is nothing to request.
+func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
+	sched := s.schedules[k]
+	t.timeout = sched.timeout(0)
+	switch k {
+	case images:
+		t.store = s.lastStoreOf()
+	case volumeSizes, buildCache, diskUsage:
+		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
+	case contents:
+		list, _ := s.images.all()
+		t.images = s.contents.uninspected(list, s.schedules[images].started, now)
+		return t, len(t.images) > 0 || sched.ended.IsZero()
+	case details:
+		t.containers = s.uninspected(now)
+		return t, len(t.containers) > 0
+	case containerSizes:
+		t.containers, _ = s.unmeasured(false, now)
+	case sizeRetries:
+		t.containers, _ = s.unmeasured(true, now)
+		return t, len(t.containers) > 0
+	case changes:
+		s.changed.checked = now
+		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
+		t.store = s.lastStoreOf()
+		return t, len(t.changed) > 0
+	case filesystems:
+		t.roots = s.roots
+	case events:
+		if info, known := s.info.Get(); known && s.stream.since == 0 {
+			s.stream.since = firstSince(info)
+		}
+		t.since = formatSince(s.stream.since)
+	}
+	return t, true
+}
+
+// lastStoreOf returns the image store of this engine.
+func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
+	if info, known := s.info.Get(); known {
+		return model.Known(info.ImageStore)
+	}
+	return model.Optional[model.ImageStore]{}
+}
+
+// needs reports whether a request in flight is worth waiting for: its answer is newer than
+// what somebody wants to have at least, and is expected soon.
+func (s *state) needs(r request, k kind, now time.Time) bool {
+	sched := s.schedules[k]
+	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.patience(k)
+}
+
+// patience returns how long a snapshot waits for a request in flight.
+func (s *state) patience(k kind) time.Duration {
+	sched := s.schedules[k]
+	switch k {
+	case ping, filesystems:
+		return time.Hour // their own timeouts are short
+	case events, changes, sizeRetries:
+		return 0
+	case contents, details:
+		return fastRequest
+	}
+	switch {
+	case sched.ended.IsZero(): // no answer yet
+		return s.config.Timeout
+	case sched.took < s.fastLimit(k):
+		return s.fastLimit(k)
+	}
+	return 0
+}
+
+// answer replies to the requests that have nothing to wait for.
+func (s *state) answer(now time.Time) {
+	if len(s.waiting) == 0 || s.schedules[ping].ended.IsZero() { // before the first ping nothing is known
+		return
+	}
+	var snapshot *model.Snapshot
+	s.waiting = slices.DeleteFunc(s.waiting, func(r request) bool {
+		isPending := slices.ContainsFunc(kinds(), func(k kind) bool { return s.needs(r, k, now) })
+		if isPending && !r.now {
+			return false
+		}
+		if snapshot == nil {
+			taken := s.snapshot(now)
+			snapshot = &taken
+		}
+		r.reply <- *snapshot
+		return true
+	})
+}
+
+// request takes a request. One without patience takes the place of the one before.
+func (s *state) request(r request) {
+	if r.now {
+		s.waiting = slices.DeleteFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
+	}
+	s.waiting = append(s.waiting, r)
+}
+
+// wake returns when there is something to do if nothing happens before.
+func (s *state) wake(now time.Time) time.Time {
+	next := now.Add(time.Hour)
+	at := func(t time.Time) {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	if len(s.waiting) > 0 {
+		for _, k := range kinds() {
+			if sched := s.schedules[k]; sched.inFlight {
+				at(sched.started.Add(s.patience(k)))
+			}
+		}
+	}
+	for _, k := range []kind{images, containers} {
+		switch sched := s.schedules[k]; {
+		case s.changed.count(k) == 0:
+		case s.needsInspections(k, now):
+			at(now.Add(debounce / 4))
+		case sched.inFlight:
+			at(sched.started.Add(s.fastLimit(k)))
+		}
+	}
+	if s.config.Events {
+		at(s.stream.retryAt)
+		at(s.schedules[info].started.Add(resyncInterval))
+		if failures := s.schedules[info].failures; failures > 0 {
+			at(s.schedules[info].ended.Add(backoff(failures)))
+		}
+	}
+	return next
+}

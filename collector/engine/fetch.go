@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"docker_buildup_exporter/collector/docker"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// fetch makes the request of a task and sends what it returns. It knows nothing of the state.
+func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
+	started := time.Now()
+	part := func(value any) { send(result{task: t, part: true, value: value}) }
+	var value any
+	var err error
+	took := time.Duration(-1) // all the time unless the fetcher knows better
+	switch t.kind {
+	case ping:
+		value, err = e.ping(ctx)
+	case filesystems:
+		value, err = e.disks.Measure(ctx, t.roots)
+	case contents:
+		took = e.fetchContents(ctx, t, part)
+	case details:
+		fetchDetails(ctx, t, part)
+	case containerSizes, sizeRetries:
+		err = fetchContainerSizes(ctx, t, part)
+	case changes:
+		fetchChanges(ctx, t, part)
+	case events:
+		err = t.api.Events(ctx, t.since, func() { part(streamOpened{}) }, func(e docker.Event) { part(e) })
+	default:
+		value, err = fetchList(ctx, t)
+	}
+	if took < 0 {
+		took = time.Since(started)
+	}
+	send(result{task: t, value: value, err: err, took: took})
+}
+
+func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {
+	version, err := e.client.Ping(ctx)
+	if err != nil {
+		return pingAnswer{}, err
+	}
+	api, err := e.client.At(version)
+	return pingAnswer{version, api, err}, nil
+}
+
+// fetchList makes a single request.
+func fetchList(ctx context.Context, t task) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	switch t.kind {
+	case info:
+		return t.api.Info(ctx)
+	case images:
+		return t.api.Images(ctx, t.store)
+	case containers:
+		return t.api.Containers(ctx)
+	case volumes:
+		return t.api.Volumes(ctx)
+	case volumeSizes:
+		sizes, err := t.api.VolumeSizes(ctx)
+		return diskUsageAnswer{docker.DiskUsage{VolumeSizes: sizes}, t.asOf}, err
+	case buildCache:
+		records, err := t.api.BuildCache(ctx)
+		return diskUsageAnswer{docker.DiskUsage{BuildCache: records}, t.asOf}, err
+	default:
+		usage, err := t.api.DiskUsage(ctx)
+		return diskUsageAnswer{usage, t.asOf}, err
+	}
+}
+
+// fetchContents inspects images one by one, and returns for how long the engine was busy.
+// Once that is not fast any more, it pauses between two images, so that the engine is not
+// busy for more than the configured ratio.
+func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (busy time.Duration) {
+	limit := e.config.BusyRatio.Changed
+	for _, image := range t.images {
+		started := time.Now()
+		content, err := t.api.Content(ctx, image.ID)
+		took := time.Since(started)
+		part(imageContent{image, content, err})
+		if errors.Is(err, context.DeadlineExceeded) { // it says nothing of how busy the engine was
+			continue
+		}
+		busy += took
+		if busy >= fastRequest && limit < 1 && !sleep(ctx, time.Duration(float64(took)/limit)) {
+			return busy
+		}
+	}
+	return busy
+}
+
+// parallelInspections is how many containers are inspected at the same time. An inspection
+// is fast on every engine, but there are many at the start, and one can hang.
+const parallelInspections = 4
+
+func fetchDetails(ctx context.Context, t task, part func(any)) {
+	var group errgroup.Group
+	group.SetLimit(parallelInspections)
+	for _, c := range t.containers {
+		group.Go(func() error {
+			inspected, err := t.api.Container(ctx, c.ID)
+			part(inspectedContainer{c.ID, inspected, err})
+			return nil
+		})
+	}
+	group.Wait()
+}
+
+// fetchContainerSizes measures containers one by one, and returns the first failure. One that
+// takes longer than the timeout is left out.
+func fetchContainerSizes(ctx context.Context, t task, part func(any)) (failure error) {
+	for _, c := range t.containers {
+		bounded, cancel := context.WithTimeout(ctx, t.timeout)
+		size, err := t.api.ContainerSize(bounded, c.ID)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		part(sizedContainer{c, size, err})
+		if failure == nil && !docker.IsGone(err) {
+			failure = err
+		}
+	}
+	return failure
+}
+
+// fetchChanges inspects objects that events have named.
+func fetchChanges(ctx context.Context, t task, part func(any)) {
+	for _, key := range t.changed {
+		if key.kind == images {
+			image, err := t.api.Image(ctx, key.id, t.store)
+			part(inspectedImage{key.id, image, err})
+		} else {
+			container, err := t.api.Container(ctx, key.id)
+			part(inspectedContainer{key.id, container, err})
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// sleep waits, and reports false if ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

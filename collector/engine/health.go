@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// health records how the requests of each collector went, and writes a log line when that
+// changes: an engine that is away for a night is one line, not one for each scrape.
+type health struct {
+	collectors map[string]model.Collector
+	failing    map[string]failing // by operation
+	log        []logLine          // not yet written
+}
+
+type failing struct{ collector, reason string }
+
+type logLine struct {
+	level   slog.Level
+	message string
+	args    []any
+}
+
+func newHealth() *health {
+	return &health{collectors: make(map[string]model.Collector), failing: make(map[string]failing)}
+}
+
+// record takes the outcome of an operation, like "list images", of a collector ("" if it
+// has none).
+func (h *health) record(collector, operation string, err error) {
+	before, failedBefore := h.failing[operation]
+	if err == nil {
+		if failedBefore {
+			h.log = append(h.log, logLine{slog.LevelInfo, "recovered", []any{"operation", operation}})
+			delete(h.failing, operation)
+			h.setSuccess(collector, true) // report still says false while another operation fails
+		}
+		return
+	}
+	failure := new(model.Failure)
+	if !errors.As(err, &failure) {
+		failure = &model.Failure{Reason: err.Error()}
+	}
+	if failedBefore && failure.Reason == before.reason {
+		return
+	}
+	h.failing[operation] = failing{collector, failure.Reason}
+	h.setSuccess(collector, false)
+	args := []any{"err", failure.Reason, "hint", failure.Hint}
+	h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
+}
+
+func (h *health) setSuccess(collector string, success bool) {
+	if collector != "" {
+		c := h.collectors[collector]
+		c.Name, c.Success = collector, success
+		h.collectors[collector] = c
+	}
+}
+
+// measure takes the duration of a collector's main request, or that it failed.
+func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
+	c := h.collectors[collector]
+	c.Name, c.Success = collector, err == nil
+	if err == nil {
+		c.Duration, c.LastSuccess = model.Known(took), model.Known(now)
+	}
+	h.collectors[collector] = c
+}
+
+// reset says that no answer is valid any more, for a reason that was recorded elsewhere.
+func (h *health) reset() {
+	for name, c := range h.collectors {
+		c.Success = false
+		h.collectors[name] = c
+	}
+}
+
+// report returns the state of each collector that has made a request.
+func (h *health) report() []model.Collector {
+	var collectors []model.Collector
+	for _, name := range slices.Sorted(maps.Keys(h.collectors)) {
+		c := h.collectors[name]
+		c.Success = c.Success && !h.isFailing(name)
+		collectors = append(collectors, c)
+	}
+	return collectors
+}
+
+func (h *health) isFailing(collector string) bool {
+	for _, f := range h.failing {
+		if f.collector == collector {
+			return true
+		}
+	}
+	return false
+}
+
+// takeLog returns the lines to write.
+func (h *health) takeLog() []logLine {
+	lines := h.log
+	h.log = nil
+	return lines
+}

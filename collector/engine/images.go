@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"maps"
+	"time"
+
+	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/model"
+)
+
+func (s *state) mergeImages(r result, now time.Time) {
+	s.health.measure("images", r.err, r.took, now)
+	s.health.record("images", "list images", r.err)
+	if r.err != nil {
+		s.images.forget()
+		return
+	}
+	list := r.value.([]model.Image)
+	s.images.mergeList(list, r.task.version)
+	s.listedImages = list
+	s.changed.drop(images, s.schedules[images].started)
+	isListed, isWanted := s.wantedContents()
+	s.contents.keep(isListed, isWanted)
+	s.health.record("layers", inspectImages, s.contents.firstFailure())
+}
+
+// wantedContents returns the IDs of the images that are listed, and of all whose layers
+// matter: also those that a container was made from or mounts, which may have been removed
+// by force.
+func (s *state) wantedContents() (listed, wanted map[string]bool) {
+	listed = make(map[string]bool)
+	known, _ := s.images.all()
+	for _, list := range [][]model.Image{known, s.listedImages} {
+		for _, image := range list {
+			listed[image.ID] = true
+		}
+	}
+	wanted = maps.Clone(listed)
+	list, _ := s.containers.all()
+	for _, c := range list {
+		wanted[c.ImageID] = true
+		for _, mounted := range c.MountedImages {
+			wanted[mounted] = true
+		}
+	}
+	return listed, wanted
+}
+
+// contentCache holds the layers and history of images. They never change for an image ID, so
+// each image is inspected once; with the containerd store that takes two requests that each
+// search all images, minutes for thousands.
+type contentCache struct {
+	known    map[string]inspectedContent // by image ID
+	failures map[string]*attempts        // by image ID
+	missing  map[string]time.Time        // images that the engine has listed and denies, by when the list was requested
+	view     map[string]model.Content    // of known, never changed; nil: to be made
+}
+
+// inspectedContent is the result of inspecting an image.
+type inspectedContent struct {
+	model.Content
+	unpacked model.Optional[int64] // according to the image list before it
+}
+
+func newContentCache() contentCache {
+	return contentCache{
+		known:    make(map[string]inspectedContent),
+		failures: make(map[string]*attempts),
+		missing:  make(map[string]time.Time),
+	}
+}
+
+// isStale reports whether an image was unpacked after its inspection: before, the containerd
+// store has no sizes for its layers. If an inspection does not explain what the list has, a
+// second one would not either.
+func (c inspectedContent) isStale(image model.Image) bool {
+	unpacked, known := image.Unpacked.Get()
+	for _, step := range c.History {
+		unpacked -= step.Size
+	}
+	return known && unpacked != 0 && c.unpacked != image.Unpacked
+}
+
+// all returns all contents. The map must not be changed.
+func (c *contentCache) all() map[string]model.Content {
+	if c.view == nil {
+		c.view = make(map[string]model.Content, len(c.known))
+		for id, content := range c.known {
+			c.view[id] = content.Content
+		}
+	}
+	return c.view
+}
+
+// failed returns the IDs of images whose inspection failed.
+func (c *contentCache) failed() map[string]bool {
+	failed := make(map[string]bool, len(c.failures))
+	for id := range c.failures {
+		failed[id] = true
+	}
+	return failed
+}
+
+// keep drops the contents of all images but the wanted ones, and the failures of all but the
+// listed ones, which are the ones to inspect.
+func (c *contentCache) keep(isListed, isWanted map[string]bool) {
+	for id := range c.known {
+		if !isWanted[id] {
+			delete(c.known, id)
+			c.view = nil
+		}
+	}
+	for id := range c.failures {
+		if !isListed[id] {
+			delete(c.failures, id)
+		}
+	}
+	for id := range c.missing {
+		if !isListed[id] {
+			delete(c.missing, id)
+		}
+	}
+}
+
+func (c *contentCache) clearFailures() {
+	clear(c.failures)
+	clear(c.missing)
+}
+
+// uninspected returns the images to inspect, those that have failed last. An image that is
+// gone since it was listed is not inspected again before there is another list.
+func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []model.Image {
+	var fresh, failed []model.Image
+	for i, image := range list {
+		if i > 0 && list[i-1].ID == image.ID {
+			continue // another record of the same image
+		}
+		content, known := c.known[image.ID]
+		switch failure := c.failures[image.ID]; {
+		case known && !content.isStale(image):
+		case failure != nil && failure.isDue(now):
+			failed = append(failed, image)
+		case failure != nil:
+		case c.missing[image.ID].IsZero() || listed.After(c.missing[image.ID]):
+			fresh = append(fresh, image)
+		}
+	}
+	return append(fresh, failed...)
+}
+
+// imageContent is the value of an inspection.
+type imageContent struct {
+	image   model.Image
+	content model.Content
+	err     error
+}
+
+// merge takes an inspection; listed is when the list was requested that has the image.
+func (c *contentCache) merge(inspected imageContent, listed, now time.Time) {
+	id := inspected.image.ID
+	before, wasMissing := c.missing[id]
+	delete(c.missing, id)
+	switch {
+	case inspected.err == nil:
+		c.known[id] = inspectedContent{inspected.content, inspected.image.Unpacked}
+		c.view = nil
+		delete(c.failures, id)
+	case docker.IsGone(inspected.err) && c.failures[id] == nil && !(wasMissing && listed.After(before)):
+		c.missing[id] = listed // removed since the list
+	default:
+		if c.failures[id] == nil {
+			c.failures[id] = &attempts{}
+		}
+		c.failures[id].fail(now, inspected.err)
+	}
+}
+
+// firstFailure returns the failure of the image with the smallest ID, or nil.
+func (c *contentCache) firstFailure() (err error) {
+	first := ""
+	for id, failure := range c.failures {
+		if err == nil || id < first {
+			first, err = id, failure.err
+		}
+	}
+	if err != nil {
+		err = objectError("image", first, err)
+	}
+	return err
+}
+
+const inspectImages = "inspect images"
+
+func (s *state) mergeContents(r result, now time.Time) {
+	if r.part {
+		s.contents.merge(r.value.(imageContent), s.schedules[images].started, now)
+	} else {
+		s.health.measure("layers", s.contents.firstFailure(), r.took, now)
+	}
+	s.health.record("layers", inspectImages, s.contents.firstFailure())
+}

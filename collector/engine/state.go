@@ -1,0 +1,344 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/host"
+	"docker_buildup_exporter/collector/model"
+)
+
+// kind is one kind of request. There is never more than one of a kind in flight.
+type kind string
+
+const (
+	ping           kind = "ping"
+	info           kind = "info"
+	images         kind = "images"
+	containers     kind = "containers"
+	volumes        kind = "volumes"
+	volumeSizes    kind = "volume sizes"
+	buildCache     kind = "build cache"
+	diskUsage      kind = "disk usage" // volume sizes and build cache before API 1.42
+	contents       kind = "contents"   // of images, one by one
+	details        kind = "details"    // of containers, one by one
+	containerSizes kind = "container sizes"
+	sizeRetries    kind = "container size retries"
+	changes        kind = "changes" // objects that events have named, one by one
+	filesystems    kind = "file systems"
+	events         kind = "events"
+)
+
+// kinds returns all kinds in the order in which they are started.
+func kinds() []kind {
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, changes, events}
+}
+
+// task is a request to be made.
+type task struct {
+	kind    kind
+	epoch   int
+	version int // of the state when the request is sent
+	timeout time.Duration
+	api     *docker.API
+
+	store      model.Optional[model.ImageStore] // for images
+	images     []model.Image                    // for contents
+	containers []model.Container                // for details and containerSizes
+	changed    []objectKey                      // for changes
+	roots      host.Roots                       // for filesystems
+	asOf       cacheVersion                     // for buildCache and diskUsage
+	since      string                           // for events
+}
+
+// objectKey names an image or a container.
+type objectKey struct {
+	kind kind // images or containers
+	id   string
+}
+
+// result is what a request has returned. A request for several objects returns one result
+// for each, as part, and a last one.
+type result struct {
+	task  task
+	part  bool
+	value any
+	err   error
+	took  time.Duration
+}
+
+// state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
+// not wait; time is an argument.
+type state struct {
+	config  Config
+	epoch   int // grows when nothing that is known holds any more
+	version int // grows with each event and each request: a logical clock
+
+	schedules map[kind]*schedule
+	health    *health
+	waiting   []request
+
+	up            bool
+	engineVersion string      // of the API, as the engine reports it
+	api           *docker.API // nil: none can be used
+	info          model.Optional[docker.Info]
+	lastStore     model.Optional[model.ImageStore] // survives a reset
+	roots         host.Roots                       // survive a reset
+
+	images       *objects[model.Image]
+	listedImages []model.Image // the last list
+	contents     contentCache  // survives a reset
+
+	containers *objects[model.Container]
+	details    map[string]*detail // by container ID
+
+	usage   usage
+	changed changeQueue
+	stream  stream
+	prunes  pruneCounts
+
+	filesystems host.Usage
+}
+
+func newState(config Config) *state {
+	s := &state{
+		config:    config,
+		schedules: make(map[kind]*schedule),
+		health:    newHealth(),
+		contents:  newContentCache(),
+		prunes:    newPruneCounts(),
+	}
+	for _, k := range kinds() {
+		s.schedules[k] = &schedule{}
+	}
+	s.reset()
+	s.version = 1
+	return s
+}
+
+// reset forgets what holds for one run of one engine. It is called when the engine is
+// unreachable or was replaced by another one.
+func (s *state) reset() {
+	s.epoch++
+	for k := range s.schedules {
+		if k != ping && k != filesystems {
+			s.schedules[k] = &schedule{}
+		}
+	}
+	s.health.reset()
+	s.info = model.Optional[docker.Info]{}
+	s.api, s.engineVersion = nil, ""
+	s.images = newObjects(func(i model.Image) string { return i.ID })
+	s.containers = newObjects(func(c model.Container) string { return c.ID })
+	s.details = make(map[string]*detail)
+	s.listedImages = nil
+	s.contents.clearFailures()
+	s.usage = usage{changedVolumes: make(map[string]int)}
+	s.changed = changeQueue{}
+	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
+}
+
+// pingAnswer is the value of a successful ping.
+type pingAnswer struct {
+	version string // of the API
+	api     *docker.API
+	err     error // there is no API version that both sides support
+}
+
+// merge takes a result.
+func (s *state) merge(r result, now time.Time) {
+	if r.task.epoch != s.epoch && r.task.kind != filesystems && r.task.kind != ping {
+		return // of an engine that is gone
+	}
+	if !r.part {
+		s.schedules[r.task.kind].end(now, r.took, r.err != nil, errors.Is(r.err, context.DeadlineExceeded))
+	}
+	switch r.task.kind {
+	case ping:
+		s.mergePing(r, now)
+	case info:
+		s.mergeInfo(r, now)
+	case images:
+		s.mergeImages(r, now)
+	case containers:
+		s.mergeContainers(r, now)
+	case volumes, volumeSizes, buildCache, diskUsage:
+		s.mergeUsage(r, now)
+	case contents:
+		s.mergeContents(r, now)
+	case details:
+		s.mergeDetails(r, now)
+	case containerSizes, sizeRetries:
+		s.mergeContainerSizes(r, now)
+	case changes:
+		s.mergeChanges(r, now)
+	case filesystems:
+		s.mergeFilesystems(r, now)
+	case events:
+		s.mergeEvents(r, now)
+	}
+}
+
+func (s *state) mergePing(r result, now time.Time) {
+	s.health.record("", "reach the engine", r.err)
+	if r.err != nil {
+		s.up = false
+		s.reset()
+		s.delayStream(now)
+		return
+	}
+	if !s.up {
+		s.stream.backoff = 0
+	}
+	s.up = true
+	answer := r.value.(pingAnswer)
+	s.health.record("", "negotiate the API version", answer.err)
+	if s.engineVersion != "" && s.engineVersion != answer.version {
+		s.reset()
+	}
+	s.engineVersion, s.api = answer.version, answer.api
+}
+
+func (s *state) mergeInfo(r result, now time.Time) {
+	s.health.record("", "get engine info", r.err)
+	if r.err != nil {
+		return
+	}
+	answer := r.value.(docker.Info)
+	before, wasKnown := s.info.Get()
+	if wasKnown && isAnotherEngine(before, answer) {
+		version, api := s.engineVersion, s.api
+		s.reset()
+		s.engineVersion, s.api = version, api
+		s.schedules[info].end(now, r.took, false, false)
+	}
+	if !wasKnown && s.schedules[images].known {
+		s.schedules[images].stale = true // what a digest reference means was not known
+	}
+	s.info = model.Known(answer)
+	s.lastStore = model.Known(answer.ImageStore)
+	s.setRoots(host.Roots{
+		Docker:        answer.RootDir,
+		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
+		ImageStore:    answer.ImageStore,
+		KernelVersion: answer.KernelVersion,
+	})
+	s.checkCounts(answer, now)
+}
+
+// setRoots takes where the engine's data is. If that is news, the file systems are measured
+// again for the snapshots that are waited for.
+func (s *state) setRoots(roots host.Roots) {
+	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
+		sched.started, sched.answered = time.Time{}, time.Time{}
+	}
+	s.roots = roots
+}
+
+func isAnotherEngine(before, now docker.Info) bool {
+	return before.Version != now.Version || before.RootDir != now.RootDir || before.ImageStore != now.ImageStore
+}
+
+// checkCounts compares the engine's counts with the known objects: some changes have no
+// event, like a BuildKit build on Engine 20.10 or changes in containerd itself. Without
+// events it also discards when containers stopped, because they may have run again.
+func (s *state) checkCounts(answer docker.Info, now time.Time) {
+	if s.config.Events && !s.stream.connected {
+		for _, d := range s.details {
+			d.stoppedAt = model.Optional[time.Time]{}
+		}
+	}
+	if len(s.changed.pending) > 0 {
+		return
+	}
+	if !s.schedules[images].inFlight && s.images.hasDrifted(answer.Images) {
+		s.schedules[images].stale = true
+	}
+	if !s.schedules[containers].inFlight && s.containers.hasDrifted(answer.Containers) {
+		s.schedules[containers].stale = true
+	}
+}
+
+func (s *state) mergeFilesystems(r result, now time.Time) {
+	if r.task.roots != s.roots { // they have become known since
+		s.schedules[filesystems].started, s.schedules[filesystems].answered = time.Time{}, time.Time{}
+		return
+	}
+	usage, _ := r.value.(host.Usage)
+	before := s.filesystems.Failures
+	s.filesystems = usage
+	s.health.record("filesystems", "find the engine's file systems", r.err)
+	failure := r.err
+	for path := range before {
+		if usage.Failures[path] == nil {
+			s.health.record("filesystems", measureFilesystem(path), nil)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(usage.Failures)) {
+		failure = usage.Failures[path]
+		s.health.record("filesystems", measureFilesystem(path), failure)
+	}
+	if failure != nil || len(usage.Filesystems) > 0 { // else there is nothing to measure here
+		s.health.measure("filesystems", failure, r.took, now)
+	}
+}
+
+func measureFilesystem(path string) string { return "measure the file system " + path }
+
+// snapshot returns what is known.
+func (s *state) snapshot(now time.Time) model.Snapshot {
+	snapshot := model.Snapshot{
+		At: now, Up: s.up,
+		Collectors:  s.health.report(),
+		Prunes:      s.prunes.report(s.lastStore),
+		Filesystems: s.filesystems.Filesystems,
+		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
+	}
+	if s.api == nil {
+		return snapshot
+	}
+	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes} {
+		if first := s.schedules[k]; first.inFlight && first.ended.IsZero() {
+			snapshot.Pending = append(snapshot.Pending, string(k))
+		}
+	}
+	if info, known := s.info.Get(); known {
+		snapshot.Engine = model.Known(info.Engine)
+	}
+	if list, known := s.images.all(); known {
+		snapshot.Images = model.Known(list)
+		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
+		if s.lastStore == model.Known(model.Containerd) {
+			snapshot.ListedImages = s.listedImages
+		}
+	}
+	if list, known := s.containers.all(); known {
+		snapshot.Containers = model.Known(s.withDetails(list))
+	}
+	s.fillUsage(&snapshot)
+	return snapshot
+}
+
+// fastLimit returns the duration below which a request is repeated for every snapshot.
+func (s *state) fastLimit(k kind) time.Duration {
+	if k == containers && s.lastStore == model.Known(model.Containerd) {
+		return fastContainerList
+	}
+	return fastRequest
+}
+
+// objectError names the object that a failure is about.
+func objectError(what, id string, err error) error {
+	failure := new(model.Failure)
+	if !errors.As(err, &failure) {
+		return fmt.Errorf("%s %s: %w", what, id, err)
+	}
+	named := *failure
+	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
+	return &named
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package host
+
+import "errors"
+
+// On other systems the engine runs in a virtual machine, whose disk is not visible.
+
+func statfs(string) (statfsResult, error) { return statfsResult{}, errors.ErrUnsupported }
+
+func kernelRelease() string { return "" }
