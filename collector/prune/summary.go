@@ -37,7 +37,7 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 	}
 	layers := layersOf(s)
 	if imagesKnown && layers != nil {
-		sum.LayerCount = layers.Count(images)
+		sum.LayerCount = layers.count(images)
 		sum.Uninspected = model.Known(layers.uninspected(images))
 	}
 	if volumes, known := s.Volumes.Get(); known && containersKnown {
@@ -53,9 +53,9 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 }
 
 // layersOf returns the layers of all inspected images, or nil if contents are not collected.
-func layersOf(s model.Snapshot) *Layers {
+func layersOf(s model.Snapshot) *layerTree {
 	if s.Contents == nil {
 		return nil
 	}
-	return LayOut(s.Contents, s.ListedImages)
+	return buildLayerTree(s.Contents, s.ListedImages, s.FailedImages)
 }

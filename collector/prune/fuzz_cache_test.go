@@ -18,12 +18,13 @@ func FuzzShared(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		host := arbitraryCachedHost(raw)
 		frees := reclaimable(host.Snapshot)
-		for command, c := range cleanups("1.51") {
+		for _, spec := range specs("1.51") {
+			command := spec.command
 			got, known := frees[command]
 			if !known {
 				t.Errorf("%s: nothing is known", command)
 			}
-			want := host.total() - host.after(c).total()
+			want := host.total() - host.after(spec).total()
 			if got.Bytes > want || got.Exact && got.Bytes != want {
 				t.Errorf("%s frees %+v, the simulated prune %d", command, got, want)
 			}
@@ -35,7 +36,7 @@ func FuzzShared(f *testing.F) {
 type cachedHost struct {
 	model.Snapshot
 	contents map[string]model.Content // with the true histories
-	layers   *Layers                  // of these
+	layers   *layerTree               // of these
 	layerOf  map[string]int32         // of each record of the cache
 	imageOf  map[string]string        // that each container mounts by a name, which may have moved on
 }
@@ -68,9 +69,9 @@ func arbitraryCachedHost(raw []byte) cachedHost {
 		if len(raw) > 0 {
 			at = int(raw[(7*i+3)%len(raw)]) ^ i
 		}
-		under := layers[i].under
+		under := layers[i].parent
 		parent, there := recordOf[under]
-		if at%3 == 0 || !there && under != bottom { // a record keeps those it was made from
+		if at%3 == 0 || !there && under != noLayer { // a record keeps those it was made from
 			continue
 		}
 		record := model.CacheRecord{ID: fmt.Sprint("record ", i), Type: "regular", Size: layers[i].size, InUse: at%11 == 0, ExcludesSnapshot: at%7 == 0}
@@ -103,7 +104,7 @@ func arbitraryCachedHost(raw []byte) cachedHost {
 // share says of each record whether an image has its layer.
 func (h cachedHost) share(cache []model.CacheRecord) []model.CacheRecord {
 	images, _ := h.Images.Get()
-	isListed, _ := layersOf(h.Snapshot).mark(images)
+	isListed := layersOf(h.Snapshot).mark(images)
 	shared := slices.Clone(cache)
 	for i, record := range shared {
 		shared[i].Shared = isListed[h.layerOf[record.ID]]
@@ -112,11 +113,11 @@ func (h cachedHost) share(cache []model.CacheRecord) []model.CacheRecord {
 }
 
 // after removes the images, and then what the builder prune finds.
-func (h cachedHost) after(c cleanup) cachedHost {
+func (h cachedHost) after(spec pruneSpec) cachedHost {
 	cache, _ := h.BuildCache.Get()
-	h.Snapshot = simulate(h.Snapshot, cleanup{c.containers, c.volumes, c.images, nothing})
+	h.Snapshot = simulate(h.Snapshot, pruneSpec{containers: spec.containers, volumes: spec.volumes, images: spec.images})
 	records := h.share(cache)
-	goes := removable(records, c.cache)
+	goes := removedRecords(records, spec.cache)
 	h.BuildCache = model.Known(slices.DeleteFunc(records, func(record model.CacheRecord) bool { return goes[record.ID] }))
 	return h
 }
@@ -127,10 +128,10 @@ func (h cachedHost) total() int64 {
 	cache, _ := h.BuildCache.Get()
 	images, _ := h.Images.Get()
 	containers, _ := h.Containers.Get()
-	marks, _ := h.layers.mark(images)
+	marks := h.layers.mark(images)
 	markAll := func(imageID string) {
-		if top, looked := h.layers.top(imageID); looked {
-			h.layers.markDown(marks, top)
+		if top, inspected := h.layers.topLayer(imageID); inspected {
+			h.layers.markAncestors(marks, top)
 		}
 	}
 	for _, container := range containers {
@@ -141,7 +142,7 @@ func (h cachedHost) total() int64 {
 		markAll(h.imageOf[container.ID])
 	}
 	for _, record := range cache {
-		h.layers.markDown(marks, h.layerOf[record.ID]) // a layer lies on others
+		h.layers.markAncestors(marks, h.layerOf[record.ID]) // a layer lies on others
 	}
 	ofAll := h.layers.sum(marks).Bytes
 	h.BuildCache = model.Known([]model.CacheRecord{})

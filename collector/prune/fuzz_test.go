@@ -139,13 +139,14 @@ func FuzzReclaim(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		host := arbitraryHost(raw)
 		frees := reclaimable(host)
-		for command, c := range cleanups("1.51") {
+		for _, spec := range specs("1.51") {
+			command := spec.command
 			// Everything is known and no layer is cached, so every figure is exact.
 			got, known := frees[command]
 			if !known || !got.Exact || got.Bytes < 0 {
 				t.Fatalf("%s: %+v, known: %v; want an exact figure", command, got, known)
 			}
-			left := simulate(host, c)
+			left := simulate(host, spec)
 			if want := total(host) - total(left); got.Bytes != want {
 				t.Errorf("%s frees %d, the simulated prune %d", command, got.Bytes, want)
 			}
@@ -153,8 +154,8 @@ func FuzzReclaim(f *testing.F) {
 			// on is spared the first time by default.
 			again := reclaimable(left)[command]
 			for range 10 { // a chain of them
-				if c.images == some && again.Bytes > 0 {
-					left = simulate(left, c)
+				if spec.images == removeDefault && again.Bytes > 0 {
+					left = simulate(left, spec)
 					again = reclaimable(left)[command]
 				}
 			}
@@ -299,25 +300,15 @@ func arbitraryHost(raw []byte) model.Snapshot {
 func total(host model.Snapshot) (bytes int64) {
 	images, _ := host.Images.Get()
 	containers, _ := host.Containers.Get()
-	layers := make(map[string]int64)
-	add := func(id string) {
-		top, _ := layersOf(host).top(id)
-		for at := top; at != bottom; at = layersOf(host).layers[at].under {
-			size, _ := layersOf(host).layers[at].size.Get()
-			layers[fmt.Sprint(at)] = size
-		}
-	}
-	for _, image := range images {
-		add(image.ID)
-	}
+	tree := layersOf(host)
+	marks := tree.mark(images)
 	for _, container := range containers {
-		add(container.ImageID)
+		top, _ := tree.topLayer(container.ImageID)
+		tree.markAncestors(marks, top)
 		size, _ := container.Size.Get()
 		bytes += size
 	}
-	for _, size := range layers {
-		bytes += size
-	}
+	bytes += tree.sum(marks).Bytes
 	volumes, _ := host.Volumes.Get()
 	for _, volume := range volumes {
 		size, _ := volume.Size.Get()
@@ -352,7 +343,7 @@ func withoutUnused(host model.Snapshot, repository string) model.Snapshot {
 		removed = removed[1:]
 		i := slices.IndexFunc(left, func(image model.Image) bool { return image.ID == parent })
 		hasChild := slices.ContainsFunc(left, func(image model.Image) bool { return image.Parent == parent })
-		if i >= 0 && !hasChild && isNameless(left[i]) && !isUsed(left[i]) {
+		if i >= 0 && !hasChild && hasNoReference(left[i]) && !isUsed(left[i]) {
 			removed, left = append(removed, left[i]), slices.Delete(left, i, i+1)
 		}
 	}
@@ -361,12 +352,12 @@ func withoutUnused(host model.Snapshot, repository string) model.Snapshot {
 }
 
 // simulate removes what a command removes, one thing at a time.
-func simulate(host model.Snapshot, c cleanup) model.Snapshot {
+func simulate(host model.Snapshot, spec pruneSpec) model.Snapshot {
 	containers, _ := host.Containers.Get()
 	images, _ := host.Images.Get()
 	volumes, _ := host.Volumes.Get()
 	cache, _ := host.BuildCache.Get()
-	if c.containers != nothing {
+	if spec.containers != removeNone {
 		containers = slices.DeleteFunc(slices.Clone(containers), func(c model.Container) bool {
 			return c.State == model.Created || c.State == model.Exited || c.State == model.Dead
 		})
@@ -377,13 +368,13 @@ func simulate(host model.Snapshot, c cleanup) model.Snapshot {
 	hasChild := func(image model.Image) bool {
 		return slices.ContainsFunc(images, func(i model.Image) bool { return i.Parent == image.ID })
 	}
-	if c.volumes != nothing {
+	if spec.volumes != removeNone {
 		volumes = slices.DeleteFunc(slices.Clone(volumes), func(v model.Volume) bool {
 			isUsed := slices.ContainsFunc(containers, func(c model.Container) bool { return slices.Contains(c.Volumes, v.Name) })
-			return !isUsed && (v.Anonymous || c.volumes == all)
+			return !isUsed && (v.Anonymous || spec.volumes == removeAll)
 		})
 	}
-	if c.images != nothing {
+	if spec.images != removeNone {
 		images = slices.Clone(images)
 		var remove func(image model.Image)
 		remove = func(image model.Image) {
@@ -397,14 +388,14 @@ func simulate(host model.Snapshot, c cleanup) model.Snapshot {
 		}
 		var heads []model.Image // as they are when the command begins
 		for _, image := range images {
-			if c.images == some && !hasChild(image) && len(image.Tags) == 0 && !isUsed(image) {
+			if spec.images == removeDefault && !hasChild(image) && len(image.Tags) == 0 && !isUsed(image) {
 				heads = append(heads, image)
 			}
 		}
 		for _, head := range heads {
 			remove(head)
 		}
-		for again := c.images == all; again; {
+		for again := spec.images == removeAll; again; {
 			again = false
 			for _, image := range slices.Clone(images) {
 				if !isUsed(image) && !hasChild(image) {
@@ -415,12 +406,12 @@ func simulate(host model.Snapshot, c cleanup) model.Snapshot {
 			}
 		}
 	}
-	for again := c.cache != nothing; again; {
+	for again := spec.cache != removeNone; again; {
 		again = false
 		for i, record := range cache {
 			hasChild := slices.ContainsFunc(cache, func(r model.CacheRecord) bool { return slices.Contains(r.Parents, record.ID) })
 			isOwn := record.Type == "internal" || record.Type == "frontend"
-			if !record.InUse && !hasChild && (c.cache == all || !isOwn) {
+			if !record.InUse && !hasChild && (spec.cache == removeAll || !isOwn) {
 				cache = slices.Delete(slices.Clone(cache), i, i+1)
 				again = true
 				break
