@@ -7,7 +7,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// A mount holds the layers of an image as long as its container is there.
+// A mount holds the layers of an image until its container is removed.
 func TestMountedImages(t *testing.T) {
 	for _, store := range []model.ImageStore{model.GraphDriver, model.Containerd} {
 		fixtureWith := func(state model.State, mounted ...string) *fixture {
@@ -27,12 +27,12 @@ func TestMountedImages(t *testing.T) {
 			mounted   []string
 			want      int64
 			exact     bool
-			afterward Reclaimable // system prune, when the containers have gone
+			afterward Reclaimable // of a system prune that removes the containers
 		}{
 			{nil, 1230, true, Reclaimable{1230, true}},
 			{[]string{"sha256:a"}, 230, true, Reclaimable{1230, true}},
 			{[]string{"sha256:b", "sha256:b"}, 30, true, Reclaimable{1230, true}},
-			{[]string{"c:1"}, 30, false, Reclaimable{1230, false}}, // it may have been b then
+			{[]string{"c:1"}, 30, false, Reclaimable{1230, false}}, // the tag may have pointed to b
 			{[]string{"a:1", "c:1"}, 0, false, Reclaimable{1230, false}},
 			{[]string{"sha256:b", "c:1"}, 0, false, Reclaimable{1230, false}},
 			{[]string{"gone:1"}, 30, false, Reclaimable{1230, false}},
@@ -40,7 +40,7 @@ func TestMountedImages(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(store, test.mounted), func(t *testing.T) {
 				got, known := fixtureWith(model.Running, test.mounted...).reclaim()[ImagePruneAll]
-				exact := test.exact && store == model.GraphDriver // of blobs nothing is told here
+				exact := test.exact && store == model.GraphDriver // the sizes of blobs are unknown
 				if !known || got.Bytes != test.want || got.Exact != exact {
 					t.Errorf("image prune: %+v, known: %v; want %d, %v", got, known, test.want, exact)
 				}
@@ -53,9 +53,9 @@ func TestMountedImages(t *testing.T) {
 	}
 }
 
-// By a name a container can hold records of the build cache whose image has gone: at
-// most those of one layer and what it lies on.
-func TestMountedImageHasGone(t *testing.T) {
+// A mount by name may hold the layers of build cache records whose image is removed: at most
+// one layer and the layers below it.
+func TestMountOfRemovedImage(t *testing.T) {
 	for _, test := range []struct {
 		mounted []string
 		want    Reclaimable

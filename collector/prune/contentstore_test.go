@@ -1,0 +1,73 @@
+package prune
+
+import (
+	"fmt"
+	"testing"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// The sizes of an image list determine the sizes of groups of blobs.
+func TestInferBlobSizes(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("base", "", tag("base:1"), "1000")
+	f.image("a", "", tag("a:1"), "1000", "200", "30")
+	f.image("b", "", tag("b:1"), "1000", "200", "40")
+	blobSizes := map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8} // by diff ID
+	const manifest = 1
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
+	images, _ := f.snapshot.Images.Get()
+	for i := range images {
+		var size, shared, unpacked int64
+		for _, diff := range f.contents[images[i].ID].DiffIDs {
+			var bytes int64
+			fmt.Sscan(diff, &bytes)
+			unpacked += bytes
+			size += bytes + blobSizes[diff]
+			if diff == "1000" || diff == "200" {
+				shared += bytes + blobSizes[diff]
+			}
+		}
+		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(size+manifest), model.Known(shared), model.Known(unpacked)
+	}
+	expect := func(want map[Command]Reclaimable) {
+		t.Helper()
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+		got := reclaimable(f.snapshot)
+		for command, frees := range want {
+			if got[command] != frees {
+				t.Errorf("%s: %+v, want %+v", command, got[command], frees)
+			}
+		}
+	}
+	all := Reclaimable{1000 + 200 + 30 + 40 + 500 + 60 + 7 + 8 + 3*manifest, true}
+	expect(map[Command]Reclaimable{ImagePrune: {0, true}, ImagePruneAll: all, SystemPruneAll: all})
+	if got := Summarize(f.snapshot, 0).DiskUsage[model.Images]; got != all.Bytes {
+		t.Errorf("images take %d, want %d", got, all.Bytes)
+	}
+
+	// The sizes of blobs determine the layers of records that were taken from images: 1000
+	// and 200. Layers 1000 and 40 would fit without them.
+	f.record(model.CacheRecord{ID: "base", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](500)})
+	f.record(model.CacheRecord{ID: "on it", Parents: tag("base"), ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](60)})
+	expect(map[Command]Reclaimable{ImagePruneAll: {all.Bytes - 1000 - 200 - 500 - 60, false}})
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{})
+
+	// A container protects the name of its image. The other images are removed without the
+	// layers and blobs that they share with it.
+	f.container("a", model.Running, 0)
+	containers, _ := f.snapshot.Containers.Get()
+	containers[0].CreatedFrom = model.Known(model.Reference{Tag: "a:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 8 + 2*manifest, true}})
+	// A container whose image has lost the name holds the unpacked layers, but not the blobs.
+	containers[0].CreatedFrom = model.Known(model.Reference{Tag: "other:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 500 + 60 + 7 + 8 + 3*manifest, true}})
+
+	// Before Engine 29.5, SharedSize excludes blobs: their sizes are unknown.
+	for i := range images {
+		shared, _ := images[i].SharedSize.Get()
+		images[i].SharedSize = model.Known(shared - min(shared, 500))
+	}
+	images[1].SharedSize, images[2].SharedSize, images[0].SharedSize = model.Known[int64](1200), model.Known[int64](1200), model.Known[int64](1000)
+	expect(map[Command]Reclaimable{ImagePruneAll: {40, false}})
+}
