@@ -117,6 +117,18 @@ func TestRecordTakenFromImage(t *testing.T) {
 	f.expectMinimum(t, SystemPruneAll, 1320)
 }
 
+// A record that was taken from an image has the size of a blob, which can hardly be larger
+// than the layer.
+func TestRecordLargerThanLayer(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("small", "", nil, "1000")
+	f.image("large", "", tag("large:1"), "9000")
+	f.record(model.CacheRecord{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3048)})
+	f.expectMinimum(t, ImagePrune, 0) // it may be of either
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3049)}})
+	f.expectMinimum(t, ImagePrune, 1000)
+}
+
 // A record that was taken from an image that is removed now holds the snapshots of the
 // image, which other images may share.
 func TestRecordTakenFromRemovedImage(t *testing.T) {

@@ -21,7 +21,7 @@ type layerMatcher struct {
 // matchLayers returns the layers that each record may be of, by record ID. A record that an
 // image shares is of a layer of an image. Any other record is of a layer that only
 // containers have, or of none. If the inspection of an image failed, a shared record may
-// also be of a layer of that image.
+// instead be of a layer of that image, and lessFailed accounts for it.
 //
 // Example: image A = layers 10+20, image B = layers 10+30. A shared record of 20 bytes with
 // a parent of 10 bytes is of the layer 20 of A.
@@ -79,7 +79,7 @@ func (m *layerMatcher) visit(record model.CacheRecord, candidates []int32, path 
 		}
 		m.visit(child, m.layersOn(child, candidates), longer)
 	}
-	if record.Shared && !m.hasFailed {
+	if record.Shared {
 		m.found[record.ID] = m.filterByChildren(record)
 	}
 }

@@ -64,6 +64,27 @@ func TestAssignSizes(t *testing.T) {
 	}
 }
 
+// A layer that one image determines may determine a layer of another image.
+func TestResolveAll(t *testing.T) {
+	contents := map[string]model.Content{
+		"a": {DiffIDs: []string{"x", "y"}, History: []model.Step{{}, {Size: 5}, {}}}, // alone: y is 5 or 0
+		"b": {DiffIDs: []string{"x", "u", "v"}, History: []model.Step{{}, {}, {Size: 3}, {Size: 4}}},
+	}
+	tree := buildLayerTree(contents, nil, nil)
+	for _, image := range []string{"a", "b"} {
+		for at, _ := tree.topLayer(image); at != noLayer; at = tree.layers[at].parent {
+			if tree.layers[at].isAmbiguous {
+				t.Errorf("%s: a layer of %v bytes is ambiguous", image, tree.layers[at].size)
+			}
+		}
+	}
+	delete(contents, "b")
+	tree = buildLayerTree(contents, nil, nil)
+	if top, _ := tree.topLayer("a"); !tree.layers[top].isAmbiguous {
+		t.Error("without the other image, the layer is not ambiguous")
+	}
+}
+
 // The history does not always determine which step of size 0 made a layer. The sizes of the
 // layers between such steps are ambiguous then, and so are the chains of records on them.
 func TestAmbiguousSizes(t *testing.T) {

@@ -36,22 +36,23 @@ func (e *estimator) planFor(spec pruneSpec) plan {
 	p.hasUninspected = p.hasUninspected || !e.digestsKnown
 	if n := e.unknownReferences(spec); n > 0 {
 		p.hasUninspected = true
-		p.failedBytes = addSizes(p.failedBytes, e.largestImages(removed, n))
+		p.failedBytes = addSizes(p.failedBytes, e.largestTagged(removed, n))
 	}
 	return p
 }
 
-// largestImages returns the sum of the n largest sizes of some images.
-func (e *estimator) largestImages(images []bool, n int) model.Optional[int64] {
+// largestTagged returns the n largest sizes of the tagged ones of some images, added up.
+func (e *estimator) largestTagged(images []bool, n int) model.Optional[int64] {
 	var sizes []int64
 	for i, image := range e.images {
+		if !images[i] || len(image.Tags) == 0 {
+			continue
+		}
 		size, known := image.Size.Get()
-		if images[i] && !known {
+		if !known {
 			return model.Optional[int64]{}
 		}
-		if images[i] {
-			sizes = append(sizes, size)
-		}
+		sizes = append(sizes, size+image.IndexSize)
 	}
 	return model.Known(sumLargest(sizes, n))
 }
@@ -129,7 +130,6 @@ func (e *estimator) markImages(p *plan, spec pruneSpec) {
 			p.hasUninspected = true
 			p.removedFailedBytes = addSizes(p.removedFailedBytes, image.Size)
 		case e.failed[i]:
-			p.hasUninspected = p.hasUninspected || p.removed[i]
 			p.failedBytes = addSizes(p.failedBytes, image.Size)
 		case p.removed[i]:
 			e.layers.markAncestors(p.freedLayers, e.tops[i])
