@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,13 +65,7 @@ func specs(apiVersion string) []pruneSpec {
 		{command: SystemPruneAll, containers: removeAll, images: removeAll, cache: removeAll},
 		{command: SystemPruneAllVolumes, containers: removeAll, volumes: anonymous, images: removeAll, cache: removeAll},
 	}
-	var available []pruneSpec
-	for _, spec := range all {
-		if spec.command != VolumePruneAll || hasVolumePruneAll {
-			available = append(available, spec)
-		}
-	}
-	return available
+	return slices.DeleteFunc(all, func(spec pruneSpec) bool { return spec.command == VolumePruneAll && !hasVolumePruneAll })
 }
 
 // apiMinor returns the minor version of an Engine API version 1.x, or -1.

@@ -283,7 +283,7 @@ func (c *contentStore) freed(t *layerTree, images []model.Image, isRemoved []boo
 			kept = append(kept, image)
 		}
 	}
-	gone, stays := t.diffs(removed), t.diffs(kept)
+	isRemovedDiff, isKeptDiff := t.diffs(removed), t.diffs(kept)
 	freed := Reclaimable{Exact: true}
 	counted := make([]bool, t.diffCount)
 	count := func(group blobGroup) {
@@ -294,19 +294,19 @@ func (c *contentStore) freed(t *layerTree, images []model.Image, isRemoved []boo
 	}
 	for _, image := range removed {
 		group, known := c.exclusive[image.ID]
-		if known && !slices.ContainsFunc(group.diffs, func(diff int32) bool { return stays[diff] }) {
+		if known && !slices.ContainsFunc(group.diffs, func(diff int32) bool { return isKeptDiff[diff] }) {
 			count(group)
 		} else {
 			freed.Exact = false // the image, or another one that has its blobs, is newer than the list
 		}
 	}
 	for _, group := range c.shared {
-		if !slices.ContainsFunc(group.diffs, func(diff int32) bool { return !gone[diff] || stays[diff] || counted[diff] }) {
+		if !slices.ContainsFunc(group.diffs, func(diff int32) bool { return !isRemovedDiff[diff] || isKeptDiff[diff] || counted[diff] }) {
 			count(group)
 		}
 	}
-	for diff := range gone {
-		freed.Exact = freed.Exact && (counted[diff] || stays[diff] || !gone[diff])
+	for diff := range isRemovedDiff {
+		freed.Exact = freed.Exact && (counted[diff] || isKeptDiff[diff] || !isRemovedDiff[diff])
 	}
 	return freed
 }

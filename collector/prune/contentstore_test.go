@@ -8,29 +8,33 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
+// setBlobs sets the sizes of images from those of blobs by diff ID. The first two layers of
+// each image are shared.
+func (f *fixture) setBlobs(images []model.Image, manifest int64, blobs map[string]int64) {
+	for i := range images {
+		var size, shared, unpacked int64
+		for depth, diff := range f.contents[images[i].ID].DiffIDs {
+			var bytes int64
+			fmt.Sscan(diff, &bytes)
+			unpacked += bytes
+			size += bytes + blobs[diff]
+			if depth < 2 {
+				shared += bytes + blobs[diff]
+			}
+		}
+		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(size+manifest), model.Known(shared), model.Known(unpacked)
+	}
+}
+
 // The sizes of an image list determine the sizes of groups of blobs.
 func TestInferBlobSizes(t *testing.T) {
 	f := newFixture(model.Containerd, "1.51")
 	f.image("base", "", tag("base:1"), "1000")
 	f.image("a", "", tag("a:1"), "1000", "200", "30")
 	f.image("b", "", tag("b:1"), "1000", "200", "40")
-	blobSizes := map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8} // by diff ID
 	const manifest = 1
-	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
 	images, _ := f.snapshot.Images.Get()
-	for i := range images {
-		var size, shared, unpacked int64
-		for _, diff := range f.contents[images[i].ID].DiffIDs {
-			var bytes int64
-			fmt.Sscan(diff, &bytes)
-			unpacked += bytes
-			size += bytes + blobSizes[diff]
-			if diff == "1000" || diff == "200" {
-				shared += bytes + blobSizes[diff]
-			}
-		}
-		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(size+manifest), model.Known(shared), model.Known(unpacked)
-	}
+	f.setBlobs(images, manifest, map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8})
 	expect := func(want map[Command]Reclaimable) {
 		t.Helper()
 		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
@@ -65,10 +69,6 @@ func TestInferBlobSizes(t *testing.T) {
 	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 500 + 60 + 7 + 8 + 3*manifest, true}})
 
 	// Before Engine 29.5, SharedSize excludes blobs: their sizes are unknown.
-	for i := range images {
-		shared, _ := images[i].SharedSize.Get()
-		images[i].SharedSize = model.Known(shared - min(shared, 500))
-	}
 	images[1].SharedSize, images[2].SharedSize, images[0].SharedSize = model.Known[int64](1200), model.Known[int64](1200), model.Known[int64](1000)
 	expect(map[Command]Reclaimable{ImagePruneAll: {40, false}})
 }

@@ -31,10 +31,7 @@ func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[
 			sum = sum.addSize(size)
 		}
 	}
-	if !sum.Exact {
-		return model.Optional[int64]{}
-	}
-	return model.Known(sum.Bytes)
+	return sum.exactBytes()
 }
 
 // imageUsage returns the sizes of all layers, each once, and with the containerd store of

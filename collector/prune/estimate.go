@@ -35,13 +35,17 @@ func (r Reclaimable) lessUncertain(bytes int64) Reclaimable {
 	return Reclaimable{Bytes: max(0, r.Bytes-bytes)}
 }
 
-// addSizes returns the sum of two sizes. It is unknown if one of them is.
-func addSizes(a, b model.Optional[int64]) model.Optional[int64] {
-	sum := Reclaimable{Exact: true}.addSize(a).addSize(b)
-	if !sum.Exact {
+// exactBytes returns the bytes if they are exact.
+func (r Reclaimable) exactBytes() model.Optional[int64] {
+	if !r.Exact {
 		return model.Optional[int64]{}
 	}
-	return model.Known(sum.Bytes)
+	return model.Known(r.Bytes)
+}
+
+// addSizes returns the sum of two sizes. It is unknown if one of them is.
+func addSizes(a, b model.Optional[int64]) model.Optional[int64] {
+	return Reclaimable{Exact: true}.addSize(a).addSize(b).exactBytes()
 }
 
 // reclaim returns what each command frees if it is run alone and now. Commands overlap. A
@@ -194,18 +198,13 @@ func (e *estimator) writableLayersFreed(spec pruneSpec) model.Optional[Reclaimab
 			sizes = append(sizes, container.Size)
 		}
 	}
-	sum, known := sumKnown(sizes).Get()
-	if !known {
-		return model.Optional[Reclaimable]{}
-	}
-	sum.Exact = sum.Exact && complete
-	return model.Known(sum)
+	return sumKnown(sizes, complete)
 }
 
-// sumKnown returns the sum of the known sizes. It is unknown if there are sizes and none
-// of them is known.
-func sumKnown(sizes []model.Optional[int64]) model.Optional[Reclaimable] {
-	sum, bounded := Reclaimable{Exact: true}, len(sizes) == 0
+// sumKnown returns the sum of the known sizes. It is exact if the sizes are complete and
+// known. It is unknown if there are sizes and none of them is known.
+func sumKnown(sizes []model.Optional[int64], complete bool) model.Optional[Reclaimable] {
+	sum, bounded := Reclaimable{Exact: complete}, len(sizes) == 0
 	for _, size := range sizes {
 		bounded = bounded || size.IsKnown()
 		sum = sum.addSize(size)
@@ -234,7 +233,7 @@ func (e *estimator) volumesFreed(spec pruneSpec) model.Optional[Reclaimable] {
 		}
 		sizes = append(sizes, size)
 	}
-	return sumKnown(sizes)
+	return sumKnown(sizes, true)
 }
 
 // layersFreed returns the sizes of the freed layers and, with the containerd store, of

@@ -28,8 +28,8 @@ func FuzzLaws(f *testing.F) {
 			t.Errorf("tagged %d + untagged %d, but %d images", count.Tagged, count.Untagged, len(ids))
 		}
 		// Dangling and intermediate images are untagged ones, and no image is both.
-		dangling, danglingKnown := count.Dangling.Get()
-		intermediate, intermediateKnown := count.Intermediate.Get()
+		dangling, _ := count.Dangling.Get()
+		intermediate, _ := count.Intermediate.Get()
 		if dangling < 0 || intermediate < 0 || dangling+intermediate > count.Untagged {
 			t.Errorf("dangling %d + intermediate %d of %d untagged", dangling, intermediate, count.Untagged)
 		}
@@ -52,40 +52,42 @@ func FuzzLaws(f *testing.F) {
 			t.Errorf("states %v of %d containers", states, len(containers))
 		}
 
-		// A count is unknown if what it needs is.
-		sizesKnown, digestsKnown := true, true
-		for _, image := range images {
-			_, known := image.Size.Get()
-			sizesKnown = sizesKnown && known
-			_, known = image.HasDigest.Get()
-			digestsKnown = digestsKnown && known
-		}
-		virtualSize, known := count.VirtualSize.Get()
-		if known != sizesKnown || virtualSize < 0 {
-			t.Errorf("virtual size %d, known: %v; all sizes known: %v", virtualSize, known, sizesKnown)
-		}
-		if digestsKnown && (!danglingKnown || !intermediateKnown) {
-			t.Errorf("dangling or intermediate is unknown although every digest reference is known")
-		}
-
-		// Neither the order nor the number of records of one ID matters.
-		random := rand.New(rand.NewPCG(uint64(len(raw)), 1))
-		shuffled := slices.Concat(images, images)
-		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		shuffledContainers := slices.Concat(containers, containers)
-		random.Shuffle(len(shuffledContainers), func(i, j int) {
-			shuffledContainers[i], shuffledContainers[j] = shuffledContainers[j], shuffledContainers[i]
-		})
-		if got := model.CountImages(model.Distinct(shuffled)); got != count {
-			t.Errorf("shuffled and doubled: %+v, before: %+v", got, count)
-		}
-		if got := model.CountUse(model.Distinct(shuffled), shuffledContainers); !reflect.DeepEqual(got, use) {
-			t.Errorf("shuffled and doubled: %v, before: %v", got, use)
-		}
-		if got := model.CountContainers(shuffledContainers); !reflect.DeepEqual(got, states) {
-			t.Errorf("shuffled and doubled: %v, before: %v", got, states)
-		}
+		checkUnknownCounts(t, images, count)
+		checkShuffledCounts(t, images, containers)
 	})
+}
+
+// checkUnknownCounts checks that a count is unknown if what it needs is.
+func checkUnknownCounts(t *testing.T, images []model.Image, count model.ImageCount) {
+	sizesKnown, digestsKnown := true, true
+	for _, image := range images {
+		sizesKnown = sizesKnown && image.Size.IsKnown()
+		digestsKnown = digestsKnown && image.HasDigest.IsKnown()
+	}
+	virtualSize, known := count.VirtualSize.Get()
+	if known != sizesKnown || virtualSize < 0 {
+		t.Errorf("virtual size %d, known: %v; all sizes known: %v", virtualSize, known, sizesKnown)
+	}
+	if digestsKnown && !(count.Dangling.IsKnown() && count.Intermediate.IsKnown()) {
+		t.Errorf("dangling or intermediate is unknown although every digest reference is known")
+	}
+}
+
+// checkShuffledCounts checks that neither the order nor the number of records of one ID
+// matters.
+func checkShuffledCounts(t *testing.T, images []model.Image, containers []model.Container) {
+	random := rand.New(rand.NewPCG(uint64(len(images)), 1))
+	shuffled := shuffle(random, slices.Concat(images, images))
+	shuffledContainers := shuffle(random, slices.Concat(containers, containers))
+	if got, want := model.CountImages(model.Distinct(shuffled)), model.CountImages(model.Distinct(images)); got != want {
+		t.Errorf("shuffled and doubled: %+v, before: %+v", got, want)
+	}
+	if got, want := model.CountUse(model.Distinct(shuffled), shuffledContainers), model.CountUse(model.Distinct(images), containers); !reflect.DeepEqual(got, want) {
+		t.Errorf("shuffled and doubled: %v, before: %v", got, want)
+	}
+	if got, want := model.CountContainers(shuffledContainers), model.CountContainers(containers); !reflect.DeepEqual(got, want) {
+		t.Errorf("shuffled and doubled: %v, before: %v", got, want)
+	}
 }
 
 // arbitrary derives images and containers from bytes: few IDs, so that some are equal,

@@ -69,13 +69,13 @@ func TestImagePruneOfContainerd(t *testing.T) {
 	removed := func(images amount) string {
 		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
 		e := newEstimator(f.snapshot, layersOf(f.snapshot), model.Containerd)
-		goes, known := e.removedImages(pruneSpec{images: images})
+		isRemoved, known := e.removedImages(pruneSpec{images: images})
 		if !known {
 			return "unknown"
 		}
 		names := ""
 		for i, image := range e.images {
-			if goes[i] {
+			if isRemoved[i] {
 				names += image.ID + " "
 			}
 		}
