@@ -553,7 +553,7 @@ func FuzzAnswers(f *testing.F) {
 					if count, known := a.ContainerCount.Get(); known && len(containers) > 0 && count[containers[0].State] == 0 {
 						t.Errorf("no container is %q, but %+v", containers[0].State, containers[0])
 					}
-					time.Sleep(time.Minute)
+					time.Sleep(2 * time.Second)
 				}
 			})
 		}

@@ -667,6 +667,8 @@ func TestCountsDrift(t *testing.T) {
 	runSlow(t, config, func(e *slowEngine) {
 		images, containers := 5, 2 // an engine may count images in its own way
 		e.Answer("/info", func(w http.ResponseWriter, _ *http.Request) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
 			fmt.Fprintf(w, `{"Images":%d,"Containers":%d,"ServerVersion":"28.5.2","DockerRootDir":"/var/lib/docker","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}`, images, containers)
 		})
 		check := func(step string, imageLists, containerLists int) {
@@ -686,15 +688,13 @@ func TestCountsDrift(t *testing.T) {
 		check("no change", e.lists("/images/json"), e.lists("/containers/json"))
 		i, c := e.lists("/images/json"), e.lists("/containers/json")
 		check("no change", i, c)
-		images++
+		e.change(func() { images++ })
 		check("one image more", i+1, c)
-		containers++
+		e.change(func() { containers++ })
 		check("one container more", i+1, c+1)
-		containers--
-		images--
+		e.change(func() { images, containers = images-1, containers-1 })
 		check("back again", i+2, c+2)
-		e.change(func() { e.images["sha256:c"] = []string{"c:1"} }, "image load sha256:c")
-		images++
+		e.change(func() { images, e.images["sha256:c"] = images+1, []string{"c:1"} }, "image load sha256:c")
 		check("a change with an event", i+2, c+2)
 	})
 }
