@@ -324,7 +324,7 @@ func TestFieldImagesFail(t *testing.T) {
 					if len(s.Contents) != 37 || !slices.Equal(failed, failing) || collectorOf(s, "layers").Success {
 						t.Errorf("after %v: %d images are inspected, failed are %q, %+v", elapsed, len(s.Contents), failed, collectorOf(s, "layers"))
 					}
-					if n, known := prune.Summarize(s, 0).Uninspected.Get(); !known || n != 3 {
+					if n, known := prune.Summarize(s, 0).Counts.Images.Uninspected.Get(); !known || n != 3 {
 						t.Errorf("after %v: %d images are uninspected", elapsed, n)
 					}
 				})
