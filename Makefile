@@ -27,7 +27,7 @@ image: ## build the image, and prove that it works
 
 update: ## what is generated: alert rules, dashboards, golden pages, the README's tables
 	go test ./alerts -run Template -update
-	go run . dashboards dashboards
+	go -C dashboards/generate run . ..
 	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
 .PHONY: build test demo bench exact simulate bench-rules image update

@@ -310,7 +310,7 @@ func shutdown(server *http.Server, cancelRequests func()) {
 }
 
 func (p *program) printStatus() error {
-	if err := p.status.levels.Check(); err != nil {
+	if err := p.status.levels.Validate(); err != nil {
 		return commandError{"Bad --warn or --crit", err}
 	}
 	running, stop := context.WithCancel(context.Background())
@@ -325,8 +325,8 @@ func (p *program) printStatus() error {
 	}()
 	ctx, cancel := context.WithTimeout(running, p.status.timeout)
 	defer cancel()
-	r := report.New(report.Await(ctx, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) }), p.status.levels)
-	p.exitCode = r.Verdict.ExitCode()
+	r := report.New(report.Poll(ctx, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) }), p.status.levels)
+	p.exitCode = r.Status.ExitCode()
 	return r.Write(p.stdout, p.status.output)
 }
 
@@ -346,7 +346,7 @@ func (p *program) writeRules() error {
 }
 
 func (p *program) writeDashboards() error {
-	files, err := dashboards.Files(alerts.Defaults())
+	files, err := dashboards.Files()
 	if err == nil && p.dashboards != "" {
 		err = writeFiles(p.dashboards, files)
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// everything is an inventory of which every row of the table has something to tell.
-func everything() model.Snapshot {
+// complete returns a snapshot in which every metric has a value.
+func complete() model.Snapshot {
 	files := model.Known(int64(8))
 	return model.Snapshot{
 		At:     time.Unix(1700000000, 0),
@@ -42,9 +42,9 @@ func everything() model.Snapshot {
 	}
 }
 
-// Each row describes what it emits, and the page is what a linter likes.
-func TestEveryRowTells(t *testing.T) {
-	c := newCollector(everything(), 1)
+// Every metric is exposed, with the labels that it declares, and passes promlint.
+func TestMetrics(t *testing.T) {
+	c := newCollector(complete(), 1)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	families, err := registry.Gather()
@@ -52,14 +52,14 @@ func TestEveryRowTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(families) != len(Metrics()) {
-		t.Errorf("%d of the table's %d metrics are on the page", len(families), len(Metrics()))
+		t.Errorf("%d of %d metrics are exposed", len(families), len(Metrics()))
 	}
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP docker_scrape_collector_last_success_timestamp_seconds When a question of this kind was last answered in full: how old its figures are. Unix time.
+# HELP docker_scrape_collector_last_success_timestamp_seconds Unix timestamp of the last successful request of this collector.
 # TYPE docker_scrape_collector_last_success_timestamp_seconds gauge
 docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.7000000005e+09
 `), "docker_scrape_collector_last_success_timestamp_seconds"); err != nil {
@@ -67,11 +67,11 @@ docker_scrape_collector_last_success_timestamp_seconds{collector="images"} 1.700
 	}
 }
 
-// What is unknown is absent. Only that the engine is down is always told.
+// Unknown values are absent. Only docker_up is always present.
 func TestUnknownIsAbsent(t *testing.T) {
 	c := newCollector(model.Snapshot{}, 0)
 	if err := testutil.CollectAndCompare(c, strings.NewReader(`
-# HELP docker_up 1 if the engine answered when last asked, else 0. Asked anew at every scrape (Engine API: /_ping).
+# HELP docker_up Whether the Docker engine responded to a ping (1) or not (0). Checked on every scrape (Engine API: /_ping).
 # TYPE docker_up gauge
 docker_up 0
 `)); err != nil {

@@ -1,26 +1,24 @@
-// Package dashboards makes the Grafana dashboards: one of a fleet, one of a host.
+// Package dashboards contains the Grafana dashboards: one of a fleet, one of a host.
+// The program in generate writes them.
 package dashboards
 
-import (
-	"bytes"
-	"encoding/json"
+import "embed"
 
-	"docker_buildup_exporter/alerts"
-)
+//go:embed *.json
+var embedded embed.FS
 
-// Files makes all dashboards as Grafana provisions and imports them, by the names of
-// their files. Lines and colors are where the rules have these thresholds.
-func Files(t alerts.Thresholds) (map[string][]byte, error) {
+// Files returns the JSON of each dashboard by file name, as Grafana provisions and
+// imports it.
+func Files() (map[string][]byte, error) {
+	entries, err := embedded.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
 	files := make(map[string][]byte)
-	for _, d := range []dashboard{fleet(t), host(t)} {
-		var content bytes.Buffer
-		encoder := json.NewEncoder(&content)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(d); err != nil {
+	for _, entry := range entries {
+		if files[entry.Name()], err = embedded.ReadFile(entry.Name()); err != nil {
 			return nil, err
 		}
-		files[d.UID+".json"] = content.Bytes()
 	}
 	return files, nil
 }

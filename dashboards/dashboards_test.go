@@ -101,36 +101,25 @@ var (
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
 
-func TestFilesAreWhatIsGenerated(t *testing.T) {
-	files := generated(t, alerts.Defaults())
+func TestFilesAreThoseOfTheDirectory(t *testing.T) {
+	files := files(t)
 	for name, content := range files {
 		committed, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(committed, content) {
-			t.Errorf(`%s is not what is generated: run "make update"`, name)
+			t.Errorf("the embedded %s differs from the file", name)
 		}
 	}
 	names := slices.Sorted(maps.Keys(files))
 	if found, err := filepath.Glob("*.json"); err != nil || !slices.Equal(found, names) {
-		t.Errorf("there are %q (%v), want %q", found, err, names)
+		t.Errorf("the directory has %q (%v), the program has %q", found, err, names)
 	}
 }
 
-func TestEachGenerationIsTheSame(t *testing.T) {
-	first := generated(t, alerts.Defaults())
-	for range 10 {
-		for name, content := range generated(t, alerts.Defaults()) {
-			if !bytes.Equal(content, first[name]) {
-				t.Fatalf("%s has changed", name)
-			}
-		}
-	}
-}
-
-// A metric that is renamed leaves a panel that asks for nothing, and a new one is
-// shown nowhere: neither passes. What the rules record exists, too.
+// Renaming a metric leaves an empty panel, and adding one leaves it without a panel. Both
+// fail here. Panels can also use the series that the rules record.
 func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 	exists := make(map[string][]string)
 	for _, metric := range collector.Metrics() {
@@ -148,7 +137,7 @@ func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 					labels, known = []string{"alertname", "alertstate"}, true
 				}
 				if !known {
-					t.Errorf("%s: %s asks for %s, which the exporter does not have", d.UID, where, s[1])
+					t.Errorf("%s: %s queries %s, which the exporter does not expose", d.UID, where, s[1])
 				}
 				shown[s[1]] = shown[s[1]] || !strings.HasPrefix(where, "variable")
 				for _, m := range matcher.FindAllStringSubmatch(s[2], -1) {
@@ -173,7 +162,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s has the uid of another", name)
 		}
 		uids[d.UID] = true
-		// A dashboard that is provisioned from a file must not carry an id, and its address must not change.
+		// A provisioned dashboard must not have an ID, and its URL must not change.
 		if d.ID != nil || d.UID+".json" != name || len(d.UID) > 40 || d.Title == "" || !slices.Contains(d.Tags, "docker-buildup") {
 			t.Errorf("%s: id %v, uid %q, title %q, tags %q", name, d.ID, d.UID, d.Title, d.Tags)
 		}
@@ -181,10 +170,10 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: schema %d, editable %t, refresh %q, from %q", name, d.SchemaVersion, d.Editable, d.Refresh, d.Time.From)
 		}
 	}
-	for name, content := range generated(t, alerts.Defaults()) {
+	for name, content := range files(t) {
 		for _, forbidden := range []string{"__inputs", "__requires", "${DS_"} {
 			if bytes.Contains(content, []byte(forbidden)) {
-				t.Errorf("%s has %s: nobody is asked when a file is provisioned", name, forbidden)
+				t.Errorf("%s has %s: provisioning does not fill in inputs", name, forbidden)
 			}
 		}
 	}
@@ -210,9 +199,9 @@ func TestVariables(t *testing.T) {
 				t.Fatal(err)
 			}
 			if own := regexp.MustCompile(`^label_values\(docker_up.*, ` + v.Name + `\)$`); !own.MatchString(query.Query) {
-				t.Errorf("%s: variable %s asks for %s", d.UID, v.Name, query.Query)
+				t.Errorf("%s: variable %s queries %s", d.UID, v.Name, query.Query)
 			}
-			// refresh 2: hosts that came or went since the page was opened.
+			// refresh 2: hosts that appeared or disappeared since the page was opened.
 			several := d.UID == "docker-buildup-fleet"
 			if v.Type != "query" || v.Datasource.UID != "$datasource" || v.Refresh != 2 ||
 				v.Multi != several || v.IncludeAll != several || (v.AllValue == ".+") != several {
@@ -225,8 +214,8 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// Grafana escapes the value of a variable for a regular expression if and only if
-// there can be several: host.example must not also be host-example.
+// Grafana escapes the value of a variable for a regular expression only if the variable
+// can have several values. Otherwise host.example would also match host-example.
 func TestQueriesFollowTheVariables(t *testing.T) {
 	for _, d := range all(t) {
 		operator := "="
@@ -236,7 +225,7 @@ func TestQueriesFollowTheVariables(t *testing.T) {
 		for where, expr := range d.expressions() {
 			selectors := selector.FindAllStringSubmatch(expr, -1)
 			if len(selectors) == 0 {
-				t.Errorf("%s: %s asks for no metric of this exporter: %s", d.UID, where, expr)
+				t.Errorf("%s: %s queries no metric of this exporter: %s", d.UID, where, expr)
 			}
 			for _, s := range selectors {
 				for _, name := range []string{"job", "instance"} {
@@ -256,7 +245,7 @@ func TestQueriesFollowTheVariables(t *testing.T) {
 	}
 }
 
-func TestPanels(t *testing.T) {
+func TestLayout(t *testing.T) {
 	for _, d := range all(t) {
 		ids, titles := make(map[int]string), make(map[string]bool)
 		for i, p := range d.Panels {
@@ -266,7 +255,7 @@ func TestPanels(t *testing.T) {
 			ids[p.ID] = p.Title
 			for _, other := range d.Panels[:i] {
 				if p.GridPos.overlaps(other.GridPos) {
-					t.Errorf("%s: %q lies on %q", d.UID, p.Title, other.Title)
+					t.Errorf("%s: %q overlaps %q", d.UID, p.Title, other.Title)
 				}
 			}
 			if g := p.GridPos; g.W < 1 || g.H < 1 || g.X < 0 || g.Y < 0 || g.X+g.W > 24 {
@@ -275,49 +264,61 @@ func TestPanels(t *testing.T) {
 			if p.Title == "" {
 				t.Errorf("%s: panel %d has no title", d.UID, p.ID)
 			}
+			if p.Type != "row" && titles[p.Title] {
+				t.Errorf("%s: two panels have the title %q", d.UID, p.Title)
+			}
+			titles[p.Title] = titles[p.Title] || p.Type != "row"
+		}
+	}
+}
+
+func TestPanels(t *testing.T) {
+	for _, d := range all(t) {
+		for _, p := range d.Panels {
 			if p.Type == "row" {
 				continue
 			}
-			if titles[p.Title] {
-				t.Errorf("%s: two panels are called %q", d.UID, p.Title)
-			}
-			titles[p.Title] = true
 			if !slices.Contains([]string{"stat", "timeseries", "state-timeline", "table"}, p.Type) {
-				t.Errorf("%s: %q is a %q", d.UID, p.Title, p.Type)
+				t.Errorf("%s: %q has type %q", d.UID, p.Title, p.Type)
 			}
 			if p.Description == "" {
 				t.Errorf("%s: %q has no description", d.UID, p.Title)
 			}
 			checkUnit(t, d.UID+": "+p.Title, p.FieldConfig.Defaults.Unit)
 			if p.FieldConfig.Defaults.NoValue == "" {
-				t.Errorf("%s: %q does not say what nothing means", d.UID, p.Title)
+				t.Errorf("%s: %q has no text for an empty result", d.UID, p.Title)
 			}
 			if p.Datasource != (source{"prometheus", "$datasource"}) {
 				t.Errorf("%s: %q has data source %q", d.UID, p.Title, p.Datasource)
 			}
-			if len(p.Targets) == 0 {
-				t.Errorf("%s: %q asks for nothing", d.UID, p.Title)
-			}
-			refs := make(map[string]bool)
-			for _, target := range p.Targets {
-				if refs[target.RefID] || target.RefID == "" {
-					t.Errorf("%s: %q has refId %q twice", d.UID, p.Title, target.RefID)
-				}
-				refs[target.RefID] = true
-				if target.Datasource != (source{"prometheus", "$datasource"}) {
-					t.Errorf("%s: %q asks data source %q", d.UID, p.Title, target.Datasource)
-				}
-				overTime := p.Type == "timeseries" || p.Type == "state-timeline"
-				if target.Range != overTime || target.Instant == overTime || (target.Format == "table") != (p.Type == "table") {
-					t.Errorf("%s: %q is a %s of instant %t, range %t, format %s", d.UID, p.Title, p.Type, target.Instant, target.Range, target.Format)
-				}
-			}
+			checkTargets(t, d.UID, p)
 		}
 	}
 }
 
-// A column is named in three places of a table: where its values come from, how it
-// is called, and how it looks.
+func checkTargets(t *testing.T, uid string, p panel) {
+	t.Helper()
+	if len(p.Targets) == 0 {
+		t.Errorf("%s: %q has no query", uid, p.Title)
+	}
+	refs := make(map[string]bool)
+	for _, target := range p.Targets {
+		if refs[target.RefID] || target.RefID == "" {
+			t.Errorf("%s: %q has refId %q twice", uid, p.Title, target.RefID)
+		}
+		refs[target.RefID] = true
+		if target.Datasource != (source{"prometheus", "$datasource"}) {
+			t.Errorf("%s: %q queries data source %q", uid, p.Title, target.Datasource)
+		}
+		overTime := p.Type == "timeseries" || p.Type == "state-timeline"
+		if target.Range != overTime || target.Instant == overTime || (target.Format == "table") != (p.Type == "table") {
+			t.Errorf("%s: %q is a %s of instant %t, range %t, format %s", uid, p.Title, p.Type, target.Instant, target.Range, target.Format)
+		}
+	}
+}
+
+// A table names each of its columns in three places: the query, the transformation that
+// renames it, and the override of its format.
 func TestTables(t *testing.T) {
 	for _, d := range all(t) {
 		for _, p := range d.Panels {
@@ -370,45 +371,13 @@ func TestTables(t *testing.T) {
 	}
 }
 
-func TestLinksLeadToADashboardOrThereAreNone(t *testing.T) {
+// Each dashboard can be reached by a link, and each link leads to a dashboard.
+func TestLinks(t *testing.T) {
 	dashboards := all(t)
-	address := regexp.MustCompile(`^/d/([a-z-]+)/([a-z-]+)\?(.*)$`)
-	fields := regexp.MustCompile(`\$\{__data\.fields\["([^"]+)"\]:percentencode\}`)
 	linked := make(map[string]bool)
-	check := func(where string, l link, columns []string) {
-		if l.Type == "dashboards" {
-			for _, tag := range l.Tags {
-				for _, d := range dashboards {
-					if !slices.Contains(d.Tags, tag) {
-						t.Errorf("%s: %s has no tag %s", where, d.UID, tag)
-					}
-				}
-			}
-			return
-		}
-		parts := address.FindStringSubmatch(l.URL)
-		if parts == nil {
-			t.Fatalf("%s leads to %q", where, l.URL)
-		}
-		to, exists := dashboards[parts[1]+".json"]
-		if !exists || parts[2] != to.UID || !strings.Contains(parts[3], "${datasource:queryparam}") {
-			t.Errorf("%s leads to %q", where, l.URL)
-		}
-		linked[to.UID] = true
-		for _, v := range regexp.MustCompile(`var-([a-z]+)=`).FindAllStringSubmatch(parts[3], -1) {
-			if !slices.ContainsFunc(to.Templating.List, func(known variable) bool { return known.Name == v[1] }) {
-				t.Errorf("%s: %s has no variable %s", where, to.UID, v[1])
-			}
-		}
-		for _, f := range fields.FindAllStringSubmatch(l.URL, -1) {
-			if !slices.Contains(columns, f[1]) {
-				t.Errorf("%s: there is no column %s", where, f[1])
-			}
-		}
-	}
 	for _, d := range dashboards {
 		for _, l := range d.Links {
-			check(d.UID, l, nil)
+			linked[checkLink(t, dashboards, d.UID, l, nil)] = true
 		}
 		for _, p := range d.Panels {
 			for _, o := range p.FieldConfig.Overrides {
@@ -420,9 +389,9 @@ func TestLinksLeadToADashboardOrThereAreNone(t *testing.T) {
 					if err := json.Unmarshal(property.Value, &links); err != nil {
 						t.Fatal(err)
 					}
-					names := slices.Collect(maps.Values(p.Transformations[len(p.Transformations)-1].Options.RenameByName))
+					columns := slices.Collect(maps.Values(p.Transformations[len(p.Transformations)-1].Options.RenameByName))
 					for _, l := range links {
-						check(d.UID+": "+p.Title, l, names)
+						linked[checkLink(t, dashboards, d.UID+": "+p.Title, l, columns)] = true
 					}
 				}
 			}
@@ -435,24 +404,59 @@ func TestLinksLeadToADashboardOrThereAreNone(t *testing.T) {
 	}
 }
 
-func TestQueriesAreHonest(t *testing.T) {
+// checkLink returns the UID of the dashboard that a link leads to. A link can use the
+// columns of its row. A link by tags leads to no single dashboard.
+func checkLink(t *testing.T, dashboards map[string]dashboard, where string, l link, columns []string) string {
+	t.Helper()
+	if l.Type == "dashboards" {
+		for _, tag := range l.Tags {
+			for _, d := range dashboards {
+				if !slices.Contains(d.Tags, tag) {
+					t.Errorf("%s: %s has no tag %s", where, d.UID, tag)
+				}
+			}
+		}
+		return ""
+	}
+	parts := regexp.MustCompile(`^/d/([a-z-]+)/([a-z-]+)\?(.*)$`).FindStringSubmatch(l.URL)
+	if parts == nil {
+		t.Fatalf("%s leads to %q", where, l.URL)
+	}
+	to, exists := dashboards[parts[1]+".json"]
+	if !exists || parts[2] != to.UID || !strings.Contains(parts[3], "${datasource:queryparam}") {
+		t.Errorf("%s leads to %q", where, l.URL)
+	}
+	for _, v := range regexp.MustCompile(`var-([a-z]+)=`).FindAllStringSubmatch(parts[3], -1) {
+		if !slices.ContainsFunc(to.Templating.List, func(known variable) bool { return known.Name == v[1] }) {
+			t.Errorf("%s: %s has no variable %s", where, to.UID, v[1])
+		}
+	}
+	for _, f := range regexp.MustCompile(`\$\{__data\.fields\["([^"]+)"\]:percentencode\}`).FindAllStringSubmatch(l.URL, -1) {
+		if !slices.Contains(columns, f[1]) {
+			t.Errorf("%s: there is no column %s", where, f[1])
+		}
+	}
+	return to.UID
+}
+
+func TestQueriesHandleUnknownValuesCommandsAndCounters(t *testing.T) {
 	window := regexp.MustCompile(`(\w+)\([^()\[\]]*\[([^\]]+)\]`)
 	for _, d := range all(t) {
 		for where, expr := range d.expressions() {
 			if strings.Contains(expr, "vector(") {
-				t.Errorf("%s: %s shows a number for what is unknown: %s", d.UID, where, expr)
+				t.Errorf("%s: %s shows a number for an unknown value: %s", d.UID, where, expr)
 			}
 			if regexp.MustCompile(`\b(sum|avg)\b`).MatchString(expr) {
 				for _, s := range selector.FindAllStringSubmatch(expr, -1) {
 					if s[1] == "docker_reclaimable_bytes" && !regexp.MustCompile(`command="[^"]+"`).MatchString(s[2]) {
-						t.Errorf("%s: %s adds up commands: %s", d.UID, where, expr)
+						t.Errorf("%s: %s sums commands: %s", d.UID, where, expr)
 					}
 					if strings.HasPrefix(s[1], "docker_repository_") {
-						t.Errorf("%s: %s adds up repositories: %s", d.UID, where, expr)
+						t.Errorf("%s: %s sums repositories: %s", d.UID, where, expr)
 					}
 				}
 			}
-			// Forecasts have the windows of the rules; what counts has those of the page.
+			// Forecasts use the windows of the rules, counters those of the page.
 			for _, w := range window.FindAllStringSubmatch(expr, -1) {
 				isForecast := slices.Contains([]string{"deriv", "predict_linear"}, w[1])
 				if ofPage := strings.HasPrefix(w[2], "$__"); ofPage == isForecast || isForecast && w[2] != "6h" {
@@ -461,36 +465,28 @@ func TestQueriesAreHonest(t *testing.T) {
 			}
 			for _, s := range selector.FindAllStringSubmatch(expr, -1) {
 				if strings.HasSuffix(s[1], "_total") && !strings.Contains(expr, "increase("+s[0]+"[$__") {
-					t.Errorf("%s: %s shows a counter as it is: %s", d.UID, where, expr)
+					t.Errorf("%s: %s shows a counter without increase(): %s", d.UID, where, expr)
 				}
 			}
 		}
 	}
 }
 
-// Each threshold of the rules is drawn, and nothing else is.
+// Panels draw the thresholds of the rules and no others.
 func TestThresholdsAreThoseOfTheRules(t *testing.T) {
-	own := alerts.Defaults()
-	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
-	own.FillingWithin, own.PageWithin = alerts.Span(33*time.Hour), alerts.Span(7*time.Hour)
-	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: all of the allowed age
+	rules := alerts.Defaults()
+	want := []float64{
+		float64(rules.Full), float64(rules.AlmostFull), float64(rules.PageBelow), float64(rules.FillingBelow),
+		1, // the maximum age of metrics
+		time.Duration(rules.PageWithin).Seconds(), time.Duration(rules.FillingWithin).Seconds(),
+	}
 	var drawn []float64
-	for _, content := range generated(t, own) {
-		d := parse(t, content)
+	for _, d := range all(t) {
 		for _, p := range d.Panels {
-			all := []thresholds{p.FieldConfig.Defaults.Thresholds}
-			for _, o := range p.FieldConfig.Overrides {
-				for _, property := range o.Properties {
-					var th thresholds
-					if property.ID == "thresholds" {
-						if err := json.Unmarshal(property.Value, &th); err != nil {
-							t.Fatal(err)
-						}
-						all = append(all, th)
-					}
-				}
+			if p.Type == "row" {
+				continue
 			}
-			for _, th := range all {
+			for _, th := range p.thresholds(t) {
 				for i, step := range th.Steps {
 					if (step.Value == nil) != (i == 0) || i > 1 && *step.Value <= *th.Steps[i-1].Value {
 						t.Errorf("%s: %q: the steps do not rise", d.UID, p.Title)
@@ -504,11 +500,30 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 	}
 	slices.Sort(drawn)
 	if drawn = slices.Compact(drawn); !slices.Equal(drawn, want) {
-		t.Errorf("drawn are %v, want %v", drawn, want)
+		t.Errorf("panels draw %v, want %v", drawn, want)
 	}
 }
 
-// What stands in the rules without a threshold is the same here.
+// thresholds returns the thresholds of a panel and of its overrides.
+func (p panel) thresholds(t *testing.T) []thresholds {
+	t.Helper()
+	all := []thresholds{p.FieldConfig.Defaults.Thresholds}
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if property.ID != "thresholds" {
+				continue
+			}
+			var th thresholds
+			if err := json.Unmarshal(property.Value, &th); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, th)
+		}
+	}
+	return all
+}
+
+// Panels use the constants of the rules that are not thresholds.
 func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 	rules := rules(t)
 	var shown strings.Builder
@@ -521,7 +536,7 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 	for _, expr := range []string{
 		`900 + 200 * docker_scrape_collector_duration_seconds`,
 		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
-		`[6h]`, // how far a forecast looks back
+		`[6h]`, // the window of forecasts
 		`259200`,
 	} {
 		if !strings.Contains(rules, expr) || !strings.Contains(withoutBraces, expr) {
@@ -530,19 +545,19 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 	}
 }
 
-// A text that sends somebody to an alert names one that there is.
+// Texts name only alerts that exist.
 func TestTextsNameAlertsThatExist(t *testing.T) {
 	rules := rules(t)
-	for name, content := range generated(t, alerts.Defaults()) {
+	for name, content := range files(t) {
 		for _, alert := range regexp.MustCompile(`\bDocker[A-Z]\w+`).FindAllString(string(content), -1) {
 			if !strings.Contains(rules, "- alert: "+alert+"\n") {
-				t.Errorf("%s names %s, which is no alert", name, alert)
+				t.Errorf("%s names the alert %s, which does not exist", name, alert)
 			}
 		}
 	}
 }
 
-// Prometheus can read each expression, once Grafana has filled it in.
+// Prometheus parses each expression after Grafana has replaced the variables.
 func TestExpressionsParse(t *testing.T) {
 	type rule struct {
 		Record string `json:"record"`
@@ -556,7 +571,7 @@ func TestExpressionsParse(t *testing.T) {
 			}
 			filled := fill(expr)
 			if strings.Contains(filled, "$") {
-				t.Errorf("%s: %s: nothing is known of a variable in %s", d.UID, where, filled)
+				t.Errorf("%s: %s: unknown variable in %s", d.UID, where, filled)
 			}
 			rules = append(rules, rule{Record: fmt.Sprintf("rule:%d", len(rules)), Expr: filled})
 		}
@@ -564,8 +579,8 @@ func TestExpressionsParse(t *testing.T) {
 	promtool(t, map[string]any{"groups": []any{map[string]any{"name": "dashboards", "rules": rules}}}, "check", "rules")
 }
 
-// What is reckoned tells the truth of disks that are known.
-func TestExpressionsTell(t *testing.T) {
+// Expressions have the expected values for known series.
+func TestExpressionValues(t *testing.T) {
 	fleet := all(t)["docker-buildup-fleet.json"].expressions()
 	type series struct {
 		Series string `json:"series"`
@@ -611,7 +626,7 @@ func TestExpressionsTell(t *testing.T) {
 				{`{job="docker", instance="steady"}`, 365 * 24 * 3600},
 				{`{job="docker", instance="elsewhere"}`, 365 * 24 * 3600},
 			}},
-			{fill(fleet[`"Least free" A`]), "12h", []sample{
+			{fill(fleet[`"Fullest disk" A`]), "12h", []sample{
 				{`{job="docker", instance="filling", path="/a"}`, 0.14},
 			}},
 		},
@@ -623,8 +638,8 @@ func fill(expr string) string {
 	return strings.NewReplacer("$job", ".+", "$instance", ".+", "$__rate_interval", "5m", "$__range", "7d").Replace(expr)
 }
 
-// promtool runs promtool on a file. Without it the test is skipped, or fails if tests
-// are to be real.
+// promtool runs promtool on a file. If promtool is not installed, the test is skipped, or
+// fails if DOCKER_BUILDUP_REAL is set.
 func promtool(t *testing.T, file any, args ...string) {
 	t.Helper()
 	program, err := exec.LookPath("promtool")
@@ -647,7 +662,7 @@ func promtool(t *testing.T, file any, args ...string) {
 	}
 }
 
-// expressions are all that a dashboard asks for, by where.
+// expressions returns the expressions of a dashboard by their position.
 func (d dashboard) expressions() map[string]string {
 	expressions := make(map[string]string)
 	for _, v := range d.Templating.List {
@@ -666,7 +681,7 @@ func (d dashboard) expressions() map[string]string {
 	return expressions
 }
 
-// rules are the alert rules.
+// rules returns the alert rules.
 func rules(t *testing.T) string {
 	t.Helper()
 	var rules strings.Builder
@@ -676,7 +691,7 @@ func rules(t *testing.T) string {
 	return rules.String()
 }
 
-// checkUnit holds a unit to those that Grafana knows and this exporter has.
+// checkUnit fails for a unit that Grafana does not know or this exporter does not use.
 func checkUnit(t *testing.T, where, unit string) {
 	t.Helper()
 	if !slices.Contains([]string{"short", "decbytes", "percentunit", "s", "string"}, unit) {
@@ -684,20 +699,20 @@ func checkUnit(t *testing.T, where, unit string) {
 	}
 }
 
-func generated(t *testing.T, thresholds alerts.Thresholds) map[string][]byte {
+func files(t *testing.T) map[string][]byte {
 	t.Helper()
-	files, err := dashboards.Files(thresholds)
+	files, err := dashboards.Files()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return files
 }
 
-// all are the dashboards by the names of their files.
+// all returns the dashboards by file name.
 func all(t *testing.T) map[string]dashboard {
 	t.Helper()
 	all := make(map[string]dashboard)
-	for name, content := range generated(t, alerts.Defaults()) {
+	for name, content := range files(t) {
 		all[name] = parse(t, content)
 	}
 	return all

@@ -20,7 +20,7 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// A dashboard is what a Grafana would ask a Prometheus for.
+// A dashboard contains the queries that Grafana sends to Prometheus.
 type dashboard struct {
 	Title      string
 	Templating struct {
@@ -40,7 +40,7 @@ type dashboard struct {
 	}
 }
 
-// Who has only the program has the dashboards of the repository.
+// The program writes the dashboards of the repository.
 func TestDashboardsCommand(t *testing.T) {
 	t.Parallel()
 	names := "docker-buildup-fleet.json\ndocker-buildup-host.json\n"
@@ -58,16 +58,16 @@ func TestDashboardsCommand(t *testing.T) {
 	for path := range strings.Lines(string(output)) {
 		path = strings.TrimSpace(path)
 		if readFile(t, path) != readFile(t, filepath.Join(root, "dashboards", filepath.Base(path))) {
-			t.Errorf("%s is not that of the repository", path)
+			t.Errorf("%s differs from that of the repository", path)
 		}
 	}
 	if _, err := exec.Command(binaryPath(), "dashboards", "main_test.go").Output(); err == nil {
-		t.Error("a file was taken for a folder")
+		t.Error("a file was accepted as a folder")
 	}
 }
 
-// Each panel, variable and annotation has something to show of a host with buildup on
-// it: the program writes the dashboards, and Prometheus is asked what Grafana would ask.
+// No panel, variable or annotation is empty for a host with buildup. The test writes the
+// dashboards and sends their queries to Prometheus, as Grafana does.
 func TestDashboards(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) { dashboardsOf(t, kind) })
@@ -78,7 +78,7 @@ func dashboardsOf(t *testing.T, kind dockertest.Kind) {
 	p, engine := real(t, kind, "--collector.repositories=5")
 	buildUp(engine)
 	prometheus := startPrometheus(t, strings.TrimPrefix(p.URL, "http://"))
-	// An increase needs to have been seen from before.
+	// increase() needs a sample from before the prune.
 	prometheus.eventuallyHas(`docker_prunes_total{resource="containers"} == 0`)
 	engine.Docker("container", "prune", "--force")
 	engine.Docker("run", "--network=none", "app:2", "0")
@@ -96,20 +96,20 @@ func dashboardsOf(t *testing.T, kind dockertest.Kind) {
 		if err := json.Unmarshal([]byte(readFile(t, path)), &d); err != nil {
 			t.Fatal(err)
 		}
-		empty := map[string]bool{"not asked": true}
+		empty := map[string]bool{"not queried": true}
 		defer func() {
 			if t.Failed() {
-				t.Logf("%s: still empty are %q", d.Title, slices.Sorted(maps.Keys(empty)))
+				t.Logf("%s: still empty: %q", d.Title, slices.Sorted(maps.Keys(empty)))
 			}
 		}()
-		eventuallyWithin(t, 2*time.Minute, d.Title+" with something to show everywhere", func() bool {
+		eventuallyWithin(t, 2*time.Minute, d.Title+" without empty panels", func() bool {
 			empty = prometheus.empty(d)
 			return len(empty) == 0
 		})
 	}
 }
 
-// buildUp leaves behind on an engine what deploys do.
+// buildUp leaves on an engine what deployments leave behind.
 func buildUp(engine *dockertest.Real) {
 	engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1")
 	engine.Build("FROM app:1\nLABEL step=1\nLABEL version=1\n", "-t", "app:2")
@@ -126,8 +126,8 @@ type prometheus struct {
 	url string
 }
 
-// startPrometheus starts a Prometheus with the program's rules, and with one more that
-// fires. It ends with the test.
+// startPrometheus starts a Prometheus with the program's rules and one more, which always
+// fires. It stops at the end of the test.
 func startPrometheus(t *testing.T, exporter string) prometheus {
 	t.Helper()
 	program := dockertest.Need(t, "prometheus")
@@ -175,17 +175,17 @@ groups: [{name: test, rules: [{alert: DockerIsThere, expr: docker_up == 1, label
 	return p
 }
 
-// empty is what has nothing to show in a dashboard: variables, of which the first
-// value is taken as Grafana does, then all that depends on them.
+// empty returns the variables, annotations and panels of a dashboard without data. If a
+// variable is empty, it does not query the others.
 func (p prometheus) empty(d dashboard) map[string]bool {
+	p.t.Helper()
 	empty := make(map[string]bool)
-	now := time.Now()
 	values := map[string]string{"__range": "60s", "__rate_interval": "10s"}
 	fill := func(expr string) string {
 		return os.Expand(expr, func(name string) string {
 			value, known := values[name]
 			if !known {
-				p.t.Errorf("%s: %s asks for a variable %q", d.Title, expr, name)
+				p.t.Errorf("%s: %s has an unknown variable %q", d.Title, expr, name)
 			}
 			return value
 		})
@@ -201,68 +201,73 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 		}
 		parts := labelValues.FindStringSubmatch(query.Query)
 		if parts == nil {
-			p.t.Fatalf("%s: variable %s asks for %s", d.Title, v.Name, query.Query)
+			p.t.Fatalf("%s: variable %s queries %s", d.Title, v.Name, query.Query)
 		}
 		var found []string
-		p.ask("label/"+parts[2]+"/values", url.Values{"match[]": {fill(parts[1])}}, &found)
+		p.get("label/"+parts[2]+"/values", url.Values{"match[]": {fill(parts[1])}}, &found)
 		if len(found) == 0 {
-			empty["variable "+v.Name] = true
-			continue
+			return map[string]bool{"variable " + v.Name: true}
 		}
-		values[v.Name] = found[0]
-		if v.Multi { // and to a string in a string
+		values[v.Name] = found[0] // the default that Grafana selects
+		if v.Multi {              // Grafana escapes it for a regular expression in a string
 			values[v.Name] = strings.ReplaceAll(regexp.QuoteMeta(found[0]), `\`, `\\`)
 		}
 	}
-	if len(empty) > 0 {
-		return empty
-	}
-	check := func(where, expr string, overTime bool) {
-		endpoint, query := "query", url.Values{"query": {fill(expr)}}
-		if overTime {
-			endpoint = "query_range"
-			query.Set("start", strconv.FormatInt(now.Add(-time.Minute).Unix(), 10))
-			query.Set("end", strconv.FormatInt(now.Unix(), 10))
-			query.Set("step", "1")
-		}
-		var found struct {
-			Result []struct {
-				Value  [2]any
-				Values [][2]any
-			}
-		}
-		p.ask(endpoint, query, &found)
-		for _, series := range found.Result {
-			for _, sample := range append(series.Values, series.Value) {
-				if number, ok := sample[1].(string); ok && number != "NaN" {
-					return
-				}
-			}
-		}
-		empty[where] = true
-	}
 	for _, a := range d.Annotations.List {
-		check("annotation "+a.Name, a.Expr, true)
+		if !p.hasData(fill(a.Expr), true) {
+			empty["annotation "+a.Name] = true
+		}
 	}
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {
-			check(fmt.Sprintf("%s %s: %s", panel.Title, target.RefID, target.Expr), target.Expr, target.Range)
+			if !p.hasData(fill(target.Expr), target.Range) {
+				empty[fmt.Sprintf("%s %s: %s", panel.Title, target.RefID, target.Expr)] = true
+			}
 		}
 	}
 	return empty
+}
+
+// hasData reports whether an expression has a value other than NaN, now or within the
+// last minute.
+func (p prometheus) hasData(expr string, overTime bool) bool {
+	p.t.Helper()
+	endpoint, query := "query", url.Values{"query": {expr}}
+	if overTime {
+		now := time.Now()
+		endpoint = "query_range"
+		query.Set("start", strconv.FormatInt(now.Add(-time.Minute).Unix(), 10))
+		query.Set("end", strconv.FormatInt(now.Unix(), 10))
+		query.Set("step", "1")
+	}
+	var found struct {
+		Result []struct {
+			Value  [2]any
+			Values [][2]any
+		}
+	}
+	p.get(endpoint, query, &found)
+	for _, series := range found.Result {
+		for _, sample := range append(series.Values, series.Value) {
+			if number, ok := sample[1].(string); ok && number != "NaN" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p prometheus) eventuallyHas(expr string) {
 	p.t.Helper()
 	eventually(p.t, expr, func() bool {
 		var found struct{ Result []any }
-		p.ask("query", url.Values{"query": {expr}}, &found)
+		p.get("query", url.Values{"query": {expr}}, &found)
 		return len(found.Result) > 0
 	})
 }
 
-// ask asks the API of Prometheus for data. It fails the test unless there is an answer.
-func (p prometheus) ask(endpoint string, query url.Values, data any) {
+// get decodes a response of the Prometheus API into data. It fails the test on any error.
+func (p prometheus) get(endpoint string, query url.Values, data any) {
 	p.t.Helper()
 	response, err := http.Get(p.url + "/api/v1/" + endpoint + "?" + query.Encode())
 	if err != nil {
@@ -273,11 +278,11 @@ func (p prometheus) ask(endpoint string, query url.Values, data any) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	answer := struct {
+	result := struct {
 		Status string
 		Data   any
 	}{Data: data}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.Status != "success" {
+	if err := json.Unmarshal(body, &result); err != nil || result.Status != "success" {
 		p.t.Fatalf("%s %v: %v: %s", endpoint, query, err, body)
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -171,11 +170,13 @@ func (s *state) mergeContainer(inspected inspectedContainer, version int, now ti
 		delete(s.details, inspected.id)
 		return
 	}
-	d := s.detailOf(inspected.id)
 	if inspected.err != nil {
-		d.inspection.fail(now, inspected.err)
+		if len(s.containers.get(inspected.id)) > 0 { // else it was removed meanwhile
+			s.detailOf(inspected.id).inspection.fail(now, inspected.err)
+		}
 		return
 	}
+	d := s.detailOf(inspected.id)
 	c := inspected.container
 	d.createdFrom = c.CreatedFrom
 	if d.changed <= version {
@@ -186,6 +187,9 @@ func (s *state) mergeContainer(inspected inspectedContainer, version int, now ti
 		d.inspection.fail(now, errNoStopTime)
 	}
 	c.Failed = false
+	if c.State != model.Created {
+		c.StoppedAt = model.Optional[time.Time]{} // it is in the details, until an event
+	}
 	s.containers.update(c.ID, version, c)
 }
 
@@ -216,31 +220,30 @@ func (s *state) recordContainers(operation string) {
 }
 
 // unmeasured returns the containers to measure: those that run, and those that have stopped
-// since they were measured. Those that failed come last, because one can hang. A stopped
+// since they were measured; and whether the size of any of them is unknown. A stopped
 // container is not measured before it is known when it stopped: nothing would say for how
-// long the size is valid.
-func (s *state) unmeasured(now time.Time) (list []model.Container, isStale bool) {
+// long the size is valid. Containers whose last measurement failed are a list of their own,
+// because they may hang again.
+func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Container, isStale bool) {
 	known, _ := s.containers.all()
-	failures := make(map[string]int)
 	for _, c := range s.withDetails(known) {
 		d := s.details[c.ID]
 		isMeasured := d != nil && d.sizeOf(c).IsKnown()
-		if c.State.Stopped() && (isMeasured || !c.StoppedAt.IsKnown()) || d != nil && !d.sizing.isDue(now) {
-			continue
+		failures := d != nil && d.sizing.failures > 0
+		switch {
+		case c.State.Stopped() && (isMeasured || !c.StoppedAt.IsKnown()):
+		case failures != hasFailed, failures && !d.sizing.isDue(now):
+		default:
+			isStale = isStale || !isMeasured
+			list = append(list, c)
 		}
-		if d != nil {
-			failures[c.ID] = d.sizing.failures
-		}
-		isStale = isStale || !isMeasured
-		list = append(list, c)
 	}
-	slices.SortStableFunc(list, func(a, b model.Container) int { return cmp.Compare(failures[a.ID], failures[b.ID]) })
 	return list, isStale
 }
 
 // markStaleSizes marks the sizes as stale if that of a container is not known.
 func (s *state) markStaleSizes(now time.Time) {
-	if _, isStale := s.unmeasured(now); isStale {
+	if _, isStale := s.unmeasured(false, now); isStale {
 		s.schedules[containerSizes].stale = true
 	}
 }
@@ -263,7 +266,7 @@ func (s *state) mergeContainerSizes(r result, now time.Time) {
 		if sized.err == nil {
 			return
 		}
-	} else {
+	} else if r.task.kind == containerSizes {
 		s.health.measure("container_sizes", r.err, r.took, now)
 	}
 	s.recordContainers(measureContainers)
@@ -279,6 +282,9 @@ func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
 	}
 	d.sizing = attempts{}
 	if d.changed <= version {
-		d.size, d.sizeFrom = model.Known(sized.size), sized.container
+		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
+		if sized.size.Writable.IsKnown() {
+			d.size = model.Known(sized.size)
+		}
 	}
 }

@@ -40,9 +40,9 @@ func (s *state) due(now time.Time) (tasks []task) {
 func (s *state) isDue(k kind, now time.Time) bool {
 	switch k {
 	case filesystems:
-		return s.isWanted(k)
+		return s.isWanted(k, now)
 	case ping:
-		return s.isWanted(k) || s.wantsStream(now) && !s.isPinged()
+		return s.isWanted(k, now) || s.wantsStream(now) && !s.isFresh(ping)
 	}
 	if s.api == nil {
 		return false
@@ -51,34 +51,73 @@ func (s *state) isDue(k kind, now time.Time) bool {
 	case info:
 		return s.isInfoDue(now)
 	case events:
-		return s.wantsStream(now) && s.isPinged() && !s.schedules[info].ended.IsZero()
+		return s.wantsStream(now) && s.isFresh(ping) && s.isFresh(info) && !s.schedules[info].ended.IsZero()
 	case changes:
 		sched := s.schedules[changes]
 		limit := s.config.BusyRatio.Changed
 		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
 		return len(s.changed.pending) > 0 && isAllowed && now.Sub(s.changed.checked) >= debounce/4
 	case contents, details: // once for each object; what fails has a back-off of its own
-		return s.isWanted(k) && s.isReady(k, now)
-	case containerSizes:
-		if !s.isReady(k, now) {
-			return false
-		}
+		return s.isWanted(k, now)
+	case sizeRetries:
+		return s.config.ContainerSizes && s.isWanted(k, now)
+	}
+	if !s.isEnabled(k) || !s.isWanted(k, now) {
+		return false
+	}
+	if k == containerSizes {
 		s.markStaleSizes(now)
 	}
-	return s.isEnabled(k) && s.isWanted(k) && s.isReady(k, now) && s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
+	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
 }
 
-// isWanted reports whether somebody waits for an answer that is newer than the last one.
-func (s *state) isWanted(k kind) bool {
+// isWanted reports whether somebody waits for an answer that is newer than the last request,
+// and has all the answers that it depends on.
+func (s *state) isWanted(k kind, now time.Time) bool {
+	if s.isUnusable(k) {
+		return false
+	}
 	started := s.schedules[k].started
-	isOlder := func(r request) bool { return started.Before(r.notBefore) || started.IsZero() }
-	return slices.ContainsFunc(s.waiting, isOlder)
+	return slices.ContainsFunc(s.waiting, func(r request) bool {
+		isOlder := started.Before(r.notBefore) || started.IsZero()
+		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
+	})
 }
 
-// isPinged reports whether the engine was pinged since the event stream is to be opened: what
-// answers may be another engine.
-func (s *state) isPinged() bool {
-	sched := s.schedules[ping]
+// isUnusable reports whether a request would have nothing to start from.
+func (s *state) isUnusable(k kind) bool {
+	switch k {
+	case ping, filesystems:
+		return false
+	case contents:
+		return s.images.records == nil
+	case details, containerSizes, sizeRetries:
+		return s.containers.records == nil
+	}
+	return s.schedules[info].ended.IsZero()
+}
+
+// dependencies returns the requests whose answers come first, if they can be had soon: the
+// ping and the engine's info before all others; the images before the build cache, so that
+// both are of the same time; lists before the inspection of their objects.
+func dependencies(k kind) []kind {
+	switch k {
+	case ping, filesystems:
+		return nil
+	case volumeSizes, buildCache, diskUsage, contents:
+		return []kind{ping, info, images}
+	case details:
+		return []kind{ping, info, containers}
+	case containerSizes, sizeRetries:
+		return []kind{ping, info, containers, details}
+	}
+	return []kind{ping, info}
+}
+
+// isFresh reports whether there is an answer from the time since the event stream is to be
+// opened: by then the engine may be another one.
+func (s *state) isFresh(k kind) bool {
+	sched := s.schedules[k]
 	return !sched.started.IsZero() && !sched.inFlight && !sched.started.Before(s.stream.retryAt)
 }
 
@@ -97,7 +136,7 @@ func (s *state) isInfoDue(now time.Time) bool {
 	case sched.failures > 0:
 		return now.Sub(sched.ended) >= backoff(sched.failures)
 	}
-	return s.config.Events && now.Sub(sched.started) >= resyncInterval
+	return s.config.Events && now.Sub(sched.started) >= resyncInterval || s.wantsStream(now) && !s.isFresh(info)
 }
 
 // isEnabled reports whether a kind is requested at all.
@@ -114,26 +153,6 @@ func (s *state) isEnabled(k kind) bool {
 		return (s.config.Volumes || s.config.BuildCache) && !canSplit
 	case containerSizes:
 		return s.config.ContainerSizes
-	}
-	return true
-}
-
-// isReady reports whether what a request depends on is there, or not worth waiting for: the
-// ping and the engine's info before everything; the images before the build cache, so that
-// both are of the same time; lists before the inspection of their objects.
-func (s *state) isReady(k kind, now time.Time) bool {
-	if s.isPending(ping, now) || s.schedules[info].ended.IsZero() {
-		return false
-	}
-	switch k {
-	case volumeSizes, buildCache, diskUsage:
-		return !s.isPending(images, now)
-	case contents:
-		return s.images.records != nil && !s.isPending(images, now)
-	case details:
-		return s.containers.records != nil && !s.isPending(containers, now)
-	case containerSizes:
-		return s.containers.records != nil && !s.isPending(containers, now) && !s.isPending(details, now)
 	}
 	return true
 }
@@ -155,7 +174,10 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.containers = s.uninspected(now)
 		return t, len(t.containers) > 0
 	case containerSizes:
-		t.containers, _ = s.unmeasured(now)
+		t.containers, _ = s.unmeasured(false, now)
+	case sizeRetries:
+		t.containers, _ = s.unmeasured(true, now)
+		return t, len(t.containers) > 0
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
@@ -180,11 +202,11 @@ func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
 	return model.Optional[model.ImageStore]{}
 }
 
-// isPending reports whether a request is in flight and young enough to be worth waiting for:
-// if it is expected to be fast, or if there has been no answer yet.
-func (s *state) isPending(k kind, now time.Time) bool {
+// needs reports whether a request in flight is worth waiting for: its answer is newer than
+// what somebody wants to have at least, and is expected soon.
+func (s *state) needs(r request, k kind, now time.Time) bool {
 	sched := s.schedules[k]
-	return sched.inFlight && now.Sub(sched.started) < s.patience(k)
+	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.patience(k)
 }
 
 // patience returns how long a snapshot waits for a request in flight.
@@ -193,7 +215,7 @@ func (s *state) patience(k kind) time.Duration {
 	switch k {
 	case ping, filesystems:
 		return time.Hour // their own timeouts are short
-	case events, changes:
+	case events, changes, sizeRetries:
 		return 0
 	case contents, details:
 		return fastRequest
@@ -201,7 +223,7 @@ func (s *state) patience(k kind) time.Duration {
 	switch {
 	case sched.ended.IsZero(): // no answer yet
 		return s.config.Timeout
-	case sched.isFast(s.fastLimit(k)):
+	case sched.took < s.fastLimit(k):
 		return s.fastLimit(k)
 	}
 	return 0
@@ -212,9 +234,9 @@ func (s *state) answer(now time.Time) {
 	if len(s.waiting) == 0 || s.schedules[ping].ended.IsZero() { // before the first ping nothing is known
 		return
 	}
-	isPending := slices.ContainsFunc(kinds(), func(k kind) bool { return s.isPending(k, now) })
 	var snapshot *model.Snapshot
 	s.waiting = slices.DeleteFunc(s.waiting, func(r request) bool {
+		isPending := slices.ContainsFunc(kinds(), func(k kind) bool { return s.needs(r, k, now) })
 		if isPending && !r.now {
 			return false
 		}

@@ -15,8 +15,8 @@ import (
 // stream is the state of the event stream.
 type stream struct {
 	connected bool
-	opened    bool      // at least once
 	openedAt  time.Time // the last time
+	hasGap    bool      // there may have been events since the last stream, or since the start
 	heard     bool      // an event since then
 	backoff   time.Duration
 	retryAt   time.Time
@@ -53,9 +53,11 @@ func (s *state) mergeEvents(r result, now time.Time) {
 // openStream takes that the engine sends its events from now on. After a gap anything may
 // have changed; the engine remembers only its last events, and none from before it started.
 func (s *state) openStream(now time.Time) {
-	s.health.record("", watchEvents, nil)
+	if s.stream.backoff < maxStreamBackoff {
+		s.health.record("", watchEvents, nil)
+	}
 	s.prunes.known = true
-	if s.stream.opened || s.stream.since == 0 {
+	if s.stream.hasGap || s.stream.since == 0 {
 		for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage} {
 			s.schedules[k].retryNow()
 		}
@@ -63,7 +65,7 @@ func (s *state) openStream(now time.Time) {
 		s.allVolumesChanged()
 		s.usage.cacheChanges++
 	}
-	s.stream.connected, s.stream.opened, s.stream.openedAt, s.stream.heard = true, true, now, false
+	s.stream.connected, s.stream.openedAt, s.stream.hasGap = true, now, true
 }
 
 func (s *state) allVolumesChanged() {
@@ -78,10 +80,11 @@ const watchEvents = "watch events"
 // endStream schedules the next stream. That a stream ends is normal, unless each one ends as
 // soon as it begins.
 func (s *state) endStream(r result, now time.Time) {
-	if s.stream.heard || s.stream.connected && now.Sub(s.stream.openedAt) > shortStream {
+	if s.stream.connected && (s.stream.heard || now.Sub(s.stream.openedAt) > shortStream) {
 		s.stream.backoff = 0
+		s.health.record("", watchEvents, nil)
 	}
-	s.stream.connected = false
+	s.stream.connected, s.stream.heard, s.stream.hasGap = false, false, true
 	err := r.err
 	if docker.IsStreamEnd(err) {
 		err = nil
@@ -133,8 +136,9 @@ func formatSince(nanos int64) string {
 // event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
-	s.stream.heard = true
-	s.stream.since = max(s.stream.since, e.TimeNano)
+	if e.TimeNano > s.stream.since { // else it is repeated after a reconnection
+		s.stream.heard, s.stream.since = true, e.TimeNano
+	}
 	switch e.Type {
 	case docker.VolumeEvent:
 		if e.Action != docker.UnmountAction {

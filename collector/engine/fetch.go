@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
@@ -25,7 +26,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		took = e.fetchContents(ctx, t, part)
 	case details:
 		fetchDetails(ctx, t, part)
-	case containerSizes:
+	case containerSizes, sizeRetries:
 		err = fetchContainerSizes(ctx, t, part)
 	case changes:
 		fetchChanges(ctx, t, part)
@@ -83,8 +84,11 @@ func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (bus
 		started := time.Now()
 		content, err := t.api.Content(ctx, image.ID)
 		took := time.Since(started)
-		busy += took
 		part(imageContent{image, content, err})
+		if errors.Is(err, context.DeadlineExceeded) { // it says nothing of how busy the engine was
+			continue
+		}
+		busy += took
 		if busy >= fastRequest && limit < 1 && !sleep(ctx, time.Duration(float64(took)/limit)) {
 			return busy
 		}

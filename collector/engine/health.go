@@ -46,7 +46,7 @@ func (h *health) record(collector, operation string, err error) {
 	if !errors.As(err, &failure) {
 		failure = &model.Failure{Reason: err.Error()}
 	}
-	if failure.Reason == before.reason {
+	if failedBefore && failure.Reason == before.reason {
 		return
 	}
 	h.failing[operation] = failing{collector, failure.Reason}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
@@ -18,20 +19,23 @@ func (s *state) mergeImages(r result, now time.Time) {
 	s.images.mergeList(list, r.task.version)
 	s.listedImages = list
 	s.changed.drop(images, s.schedules[images].started)
-	s.contents.keep(s.wantedContents())
+	isListed, isWanted := s.wantedContents()
+	s.contents.keep(isListed, isWanted)
 	s.health.record("layers", inspectImages, s.contents.firstFailure())
 }
 
-// wantedContents returns the IDs of all images whose layers matter: those that are listed,
-// and those that a container was made from or mounts, which may have been removed by force.
-func (s *state) wantedContents() map[string]bool {
-	wanted := make(map[string]bool)
+// wantedContents returns the IDs of the images that are listed, and of all whose layers
+// matter: also those that a container was made from or mounts, which may have been removed
+// by force.
+func (s *state) wantedContents() (listed, wanted map[string]bool) {
+	listed = make(map[string]bool)
 	known, _ := s.images.all()
 	for _, list := range [][]model.Image{known, s.listedImages} {
 		for _, image := range list {
-			wanted[image.ID] = true
+			listed[image.ID] = true
 		}
 	}
+	wanted = maps.Clone(listed)
 	list, _ := s.containers.all()
 	for _, c := range list {
 		wanted[c.ImageID] = true
@@ -39,7 +43,7 @@ func (s *state) wantedContents() map[string]bool {
 			wanted[mounted] = true
 		}
 	}
-	return wanted
+	return listed, wanted
 }
 
 // contentCache holds the layers and history of images. They never change for an image ID, so
@@ -97,8 +101,9 @@ func (c *contentCache) failed() map[string]bool {
 	return failed
 }
 
-// keep drops all images but the wanted ones.
-func (c *contentCache) keep(isWanted map[string]bool) {
+// keep drops the contents of all images but the wanted ones, and the failures of all but the
+// listed ones, which are the ones to inspect.
+func (c *contentCache) keep(isListed, isWanted map[string]bool) {
 	for id := range c.known {
 		if !isWanted[id] {
 			delete(c.known, id)
@@ -106,12 +111,12 @@ func (c *contentCache) keep(isWanted map[string]bool) {
 		}
 	}
 	for id := range c.failures {
-		if !isWanted[id] {
+		if !isListed[id] {
 			delete(c.failures, id)
 		}
 	}
 	for id := range c.missing {
-		if !isWanted[id] {
+		if !isListed[id] {
 			delete(c.missing, id)
 		}
 	}
@@ -160,7 +165,7 @@ func (c *contentCache) merge(inspected imageContent, listed, now time.Time) {
 		c.known[id] = inspectedContent{inspected.content, inspected.image.Unpacked}
 		c.view = nil
 		delete(c.failures, id)
-	case docker.IsGone(inspected.err) && !(wasMissing && listed.After(before)):
+	case docker.IsGone(inspected.err) && c.failures[id] == nil && !(wasMissing && listed.After(before)):
 		c.missing[id] = listed // removed since the list
 	default:
 		if c.failures[id] == nil {

@@ -14,6 +14,7 @@ type objects[T any] struct {
 	id         func(T) string
 	records    map[string]object[T] // nil: unknown
 	removed    map[string]int       // version by ID, while a list is in flight
+	listed     int                  // version of the last list
 	generation int                  // grows whenever an ID is added or removed
 	sorted     []T                  // all records; nil: to be made
 	offset     *int                 // the engine's count minus ours at the first comparison since the list
@@ -46,7 +47,7 @@ func (o *objects[T]) mergeList(list []T, version int) {
 	if o.records == nil || !hasSameKeys(o.records, merged) {
 		o.generation++
 	}
-	o.records, o.sorted, o.offset = merged, nil, nil
+	o.records, o.sorted, o.offset, o.listed = merged, nil, nil, version
 	clear(o.removed)
 }
 
@@ -65,7 +66,7 @@ func hasSameKeys[T any](a, b map[string]T) bool {
 // update takes the record of one ID that was requested at a version.
 func (o *objects[T]) update(id string, version int, record T) {
 	before, there := o.records[id]
-	if o.records == nil || before.version > version || o.removed[id] > version {
+	if o.records == nil || version < max(before.version, o.removed[id], o.listed) {
 		return
 	}
 	o.records[id] = object[T]{[]T{record}, version}
@@ -77,7 +78,7 @@ func (o *objects[T]) update(id string, version int, record T) {
 
 // remove takes that at a version there was no object of an ID.
 func (o *objects[T]) remove(id string, version int) {
-	o.removed[id] = version
+	o.removed[id] = max(version, o.removed[id])
 	if before, there := o.records[id]; there && before.version <= version {
 		delete(o.records, id)
 		o.sorted = nil

@@ -30,6 +30,7 @@ type schedule struct {
 	inFlight bool
 	started  time.Time     // of the request in flight, else of the last one
 	ended    time.Time     // of the last one; zero: none since the last reset
+	answered time.Time     // when the last one that has ended was started
 	known    bool          // there was a success since the last reset
 	took     time.Duration // of the last success
 	failures int           // since the last success
@@ -79,7 +80,7 @@ func (s *schedule) begin(now time.Time) {
 
 // end takes the outcome of the request in flight.
 func (s *schedule) end(now time.Time, took time.Duration, failed, timedOut bool) {
-	s.inFlight, s.ended = false, now
+	s.inFlight, s.ended, s.answered = false, now, s.started
 	switch {
 	case !failed:
 		s.known, s.took, s.failures, s.timeouts = true, took, 0, 0

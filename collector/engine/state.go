@@ -28,6 +28,7 @@ const (
 	contents       kind = "contents"   // of images, one by one
 	details        kind = "details"    // of containers, one by one
 	containerSizes kind = "container sizes"
+	sizeRetries    kind = "container size retries"
 	changes        kind = "changes" // objects that events have named, one by one
 	filesystems    kind = "file systems"
 	events         kind = "events"
@@ -35,7 +36,7 @@ const (
 
 // kinds returns all kinds in the order in which they are started.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, changes, events}
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, changes, events}
 }
 
 // task is a request to be made.
@@ -139,7 +140,7 @@ func (s *state) reset() {
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
-	s.stream = stream{backoff: s.stream.backoff}
+	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
 // pingAnswer is the value of a successful ping.
@@ -172,7 +173,7 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeContents(r, now)
 	case details:
 		s.mergeDetails(r, now)
-	case containerSizes:
+	case containerSizes, sizeRetries:
 		s.mergeContainerSizes(r, now)
 	case changes:
 		s.mergeChanges(r, now)
@@ -190,6 +191,9 @@ func (s *state) mergePing(r result, now time.Time) {
 		s.reset()
 		s.delayStream(now)
 		return
+	}
+	if !s.up {
+		s.stream.backoff = 0
 	}
 	s.up = true
 	answer := r.value.(pingAnswer)
@@ -218,13 +222,22 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	}
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
-	s.roots = host.Roots{
+	s.setRoots(host.Roots{
 		Docker:        answer.RootDir,
 		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
 		ImageStore:    answer.ImageStore,
 		KernelVersion: answer.KernelVersion,
-	}
+	})
 	s.checkCounts(answer, now)
+}
+
+// setRoots takes where the engine's data is. If that is news, the file systems are measured
+// again for the snapshots that are waited for.
+func (s *state) setRoots(roots host.Roots) {
+	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
+		sched.started, sched.answered = time.Time{}, time.Time{}
+	}
+	s.roots = roots
 }
 
 func isAnotherEngine(before, now docker.Info) bool {
@@ -252,6 +265,10 @@ func (s *state) checkCounts(answer docker.Info, now time.Time) {
 }
 
 func (s *state) mergeFilesystems(r result, now time.Time) {
+	if r.task.roots != s.roots { // they have become known since
+		s.schedules[filesystems].started, s.schedules[filesystems].answered = time.Time{}, time.Time{}
+		return
+	}
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
@@ -284,6 +301,11 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	}
 	if s.api == nil {
 		return snapshot
+	}
+	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes} {
+		if first := s.schedules[k]; first.inFlight && first.ended.IsZero() {
+			snapshot.Pending = append(snapshot.Pending, string(k))
+		}
 	}
 	if info, known := s.info.Get(); known {
 		snapshot.Engine = model.Known(info.Engine)

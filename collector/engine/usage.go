@@ -120,14 +120,15 @@ func (s *state) fillUsage(snapshot *model.Snapshot) {
 
 // markStaleUsage marks requests whose answers are known to be outdated or incomplete.
 func (s *state) markStaleUsage() {
-	if s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion() {
-		s.schedules[s.usageKind(buildCache)].stale = true
+	if sched := s.schedules[s.usageKind(buildCache)]; s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion() && !sched.inFlight {
+		sched.stale = true
 	}
 	list, _ := s.usage.volumes.Get()
 	sizes, _ := s.usage.sizes.Get()
+	sched := s.schedules[s.usageKind(volumeSizes)]
 	for _, v := range list {
-		if _, known := sizes[v.Name]; v.Local && !known {
-			s.schedules[s.usageKind(volumeSizes)].stale = true
+		if _, known := sizes[v.Name]; v.Local && !known && !sched.inFlight {
+			sched.stale = true
 		}
 	}
 }

@@ -1,96 +1,198 @@
 package model
 
-import "time"
-
-// CountContainers counts containers by state: every known state, and those that
-// only this engine has.
-func CountContainers(records []Container) map[State]int {
-	count := make(map[State]int)
-	for _, state := range States() {
-		count[state] = 0
-	}
-	seen := make(map[string]bool, len(records))
-	for _, container := range records {
-		if !seen[container.ID] {
-			seen[container.ID] = true
-			count[container.State]++
-		}
-	}
-	return count
-}
-
-// A StoppedFor is a span of time since a container stopped. It names its bounds,
-// the lower one included.
-type StoppedFor string
-
-// The bounds are those at which cleanups usually draw the line.
-const (
-	UnderHour  StoppedFor = "0-1h"
-	UnderDay   StoppedFor = "1h-1d"
-	UnderWeek  StoppedFor = "1d-7d"
-	UnderMonth StoppedFor = "7d-30d"
-	OverMonth  StoppedFor = "30d+"
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
 )
 
-func stoppedFor(d time.Duration) StoppedFor {
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Hour: // also where the engine's clock is ahead of ours
-		return UnderHour
-	case d < day:
-		return UnderDay
-	case d < 7*day:
-		return UnderWeek
-	case d < 30*day:
-		return UnderMonth
-	default:
-		return OverMonth
-	}
+// ObjectCounts are the numbers of objects on one engine. A number is unknown as soon as
+// one of the objects or properties that it depends on is.
+type ObjectCounts struct {
+	Images     ImageCounts     `json:"images"`
+	Containers ContainerCounts `json:"containers"`
+	Volumes    Counts          `json:"volumes"`             // InUse by any container, whatever its state, or Unused
+	BuildCache Counts          `json:"build_cache_records"` // InUse by a running build, or Unused
 }
 
-// CountStopped counts stopped containers by how long they have been so at a time.
-// It is unknown if for one of them that is.
-func CountStopped(records []Container, at time.Time) Optional[map[StoppedFor]int] {
-	count := map[StoppedFor]int{UnderHour: 0, UnderDay: 0, UnderWeek: 0, UnderMonth: 0, OverMonth: 0}
-	seen := make(map[string]bool, len(records))
-	for _, container := range records {
-		if !container.State.Stopped() || seen[container.ID] {
-			continue
+// ContainerCounts are the numbers of containers, and of stopped ones by the time since
+// they stopped.
+type ContainerCounts struct {
+	State      Counts `json:"state"`       // the documented states, then those that only this engine has
+	StoppedFor Counts `json:"stopped_for"` // in ranges that include their lower bound
+}
+
+// Names of Volumes and BuildCache.
+const (
+	InUse  = "in_use"
+	Unused = "unused"
+)
+
+// CountObjects counts the objects of a snapshot. Images.Layers stays unknown, because it
+// depends on the layer tree.
+func CountObjects(s Snapshot) ObjectCounts {
+	var c ObjectCounts
+	records, imagesKnown := s.Images.Get()
+	images := Distinct(records)
+	containers, containersKnown := s.Containers.Get()
+	if imagesKnown {
+		c.Images = countImages(images)
+		if s.Contents != nil {
+			c.Images.Uninspected = Known(countIf(images, func(i Image) bool { _, ok := s.Contents[i.ID]; return !ok }))
 		}
-		seen[container.ID] = true
+	}
+	if containersKnown {
+		containers = firstOfEach(containers)
+		c.Containers = ContainerCounts{State: countStates(containers), StoppedFor: countStopped(containers, s.At)}
+	}
+	if imagesKnown && containersKnown {
+		c.Images.Use = countUse(images, containers)
+	}
+	if volumes, known := s.Volumes.Get(); known && containersKnown {
+		used := UsedVolumes(containers, func(Container) bool { return false })
+		c.Volumes = countInUse(volumes, func(v Volume) bool { return used[v.Name] })
+	}
+	if cache, known := s.BuildCache.Get(); known {
+		c.BuildCache = countInUse(cache, func(r CacheRecord) bool { return r.InUse })
+	}
+	return c
+}
+
+// Count is a number of objects that have something in common, and its name.
+type Count struct {
+	Name string
+	N    int
+}
+
+// Counts are numbers of objects in the order in which they are shown. Nil is unknown.
+type Counts []Count
+
+// MarshalJSON implements json.Marshaler. It returns an object in the same order, or null.
+func (c Counts) MarshalJSON() ([]byte, error) {
+	if c == nil {
+		return []byte("null"), nil
+	}
+	var object bytes.Buffer
+	separator := byte('{')
+	for _, count := range c {
+		name, err := json.Marshal(count.Name)
+		if err != nil {
+			return nil, err
+		}
+		object.WriteByte(separator)
+		fmt.Fprintf(&object, "%s:%d", name, count.N)
+		separator = ','
+	}
+	if len(c) == 0 {
+		object.WriteByte('{')
+	}
+	object.WriteByte('}')
+	return object.Bytes(), nil
+}
+
+// countBy counts objects by name. The given names come first, in their order and also if
+// there is no object; other names follow in alphabetical order.
+func countBy[T any, K ~string](objects []T, names []K, name func(T) K) Counts {
+	numbers := make(map[K]int)
+	for _, object := range objects {
+		numbers[name(object)]++
+	}
+	counts := Counts{}
+	for _, name := range names {
+		counts = append(counts, Count{string(name), numbers[name]})
+		delete(numbers, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		counts = append(counts, Count{string(name), numbers[name]})
+	}
+	return counts
+}
+
+func countInUse[T any](objects []T, inUse func(T) bool) Counts {
+	return countBy(objects, []string{InUse, Unused}, func(object T) string {
+		if inUse(object) {
+			return InUse
+		}
+		return Unused
+	})
+}
+
+func countIf[T any](objects []T, matches func(T) bool) (n int) {
+	for _, object := range objects {
+		if matches(object) {
+			n++
+		}
+	}
+	return n
+}
+
+func firstOfEach(containers []Container) []Container {
+	seen := make(map[string]bool, len(containers))
+	return slices.DeleteFunc(slices.Clone(containers), func(c Container) bool {
+		isRepeated := seen[c.ID]
+		seen[c.ID] = true
+		return isRepeated
+	})
+}
+
+func countStates(containers []Container) Counts {
+	return countBy(containers, States(), func(c Container) State { return c.State })
+}
+
+// countStopped counts stopped containers by the time since they stopped. It leaves out
+// those of which a request failed. It is unknown while one has not been inspected yet.
+func countStopped(containers []Container, now time.Time) Counts {
+	var ages []time.Duration
+	for _, container := range containers {
 		stoppedAt, known := container.StoppedAt.Get()
-		if !known {
-			return Optional[map[StoppedFor]int]{}
+		switch {
+		case !container.State.Stopped():
+		case known:
+			ages = append(ages, now.Sub(stoppedAt))
+		case !container.Failed:
+			return nil
 		}
-		count[stoppedFor(at.Sub(stoppedAt))]++
 	}
-	return Known(count)
+	return countAges(ages, stoppedForRanges())
 }
 
-// CountVolumes counts volumes by whether a container has them, in whatever state.
-func CountVolumes(volumes []Volume, containers []Container) map[bool]int {
-	used := UsedVolumes(containers, func(Container) bool { return false })
-	count := map[bool]int{false: 0, true: 0}
-	for _, volume := range volumes {
-		count[used[volume.Name]]++
-	}
-	return count
+// ageRange is a named range of ages that starts at the bound of the range before it. The
+// first range also has negative ages, because clocks differ. The last one has no bound.
+type ageRange struct {
+	name  string
+	below time.Duration
 }
 
-// CountCache counts records of the build cache by whether a build uses them now.
-func CountCache(cache []CacheRecord) map[bool]int {
-	count := map[bool]int{false: 0, true: 0}
-	for _, record := range cache {
-		count[record.InUse]++
-	}
-	return count
+// stoppedForRanges have common values of the until filter of prunes as bounds.
+func stoppedForRanges() []ageRange {
+	const day = 24 * time.Hour
+	return []ageRange{{"0-1h", time.Hour}, {"1h-1d", day}, {"1d-7d", 7 * day}, {"7d-30d", 30 * day}, {name: "30d+"}}
 }
 
-// UsedVolumes names the volumes of all containers but those that go.
-func UsedVolumes(containers []Container, isGone func(Container) bool) map[string]bool {
+func countAges(ages []time.Duration, ranges []ageRange) Counts {
+	counts := make(Counts, len(ranges))
+	for i, r := range ranges {
+		counts[i].Name = r.name
+	}
+	for _, age := range ages {
+		i := 0
+		for i < len(ranges)-1 && age >= ranges[i].below {
+			i++
+		}
+		counts[i].N++
+	}
+	return counts
+}
+
+// UsedVolumes returns the names of the volumes that containers reference. It ignores
+// containers for which isRemoved returns true.
+func UsedVolumes(containers []Container, isRemoved func(Container) bool) map[string]bool {
 	used := make(map[string]bool)
 	for _, container := range containers {
-		if isGone(container) {
+		if isRemoved(container) {
 			continue
 		}
 		for _, name := range container.Volumes {

@@ -1,117 +1,115 @@
 package model
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
 
-// An ImageCount is how many images there are of each kind.
+// ImageCounts are the numbers of images, and what goes with them.
 //
 // Every image is either tagged or untagged. An untagged image is one of three:
-// intermediate (a step of a classic build: the parent of another image),
-// digest-only (a digest reference, repo@sha256:…, points to it) or dangling (all the rest: what
-// "docker images" calls "<none> <none>").
+// digest-only (a digest reference, repo@sha256:…, points to it), intermediate (it has no
+// digest reference and is the parent of another image: a step of a classic build) or
+// dangling (any other: "docker images" shows it as "<none> <none>").
 //
-// This is not the engine's "dangling" filter, which means another set in each
-// image store and parts the images cleanly in neither.
-type ImageCount struct {
-	Tagged, Untagged int
-	Tags             int // on all images
+// Dangling differs from the engine's "dangling" filter, whose meaning depends on the
+// image store.
+type ImageCounts struct {
+	Tagged   Optional[int] `json:"tagged"`
+	Untagged Optional[int] `json:"untagged"`
 
-	// Unknown where it is not known whether an untagged image was pulled by digest.
-	Dangling, Intermediate Optional[int]
+	// Unknown if it is unknown whether an untagged image has a digest reference.
+	Dangling     Optional[int] `json:"dangling"`
+	Intermediate Optional[int] `json:"intermediate"`
+	DigestOnly   Optional[int] `json:"digest_only"`
 
-	// VirtualSize adds up the sizes of all images in bytes: a layer counts once
-	// for every image that has it. Unknown if the size of any image is.
-	VirtualSize Optional[int64]
+	Tags        Optional[int] `json:"tags"`        // of all images
+	Use         Counts        `json:"use"`         // running, stopped, none; every image is in one of them
+	Layers      Optional[int] `json:"layers"`      // distinct ones of all images
+	Uninspected Optional[int] `json:"uninspected"` // images whose layers are unknown
+
+	// VirtualSize is the sum of the sizes of all images in bytes. A layer counts once for
+	// every image that has it. Unknown if the size of any image is.
+	VirtualSize Optional[int64] `json:"virtual_size_bytes"`
 }
 
-// CountImages counts distinct images by kind.
-func CountImages(images []Image) ImageCount {
+// countImages counts distinct images by kind.
+func countImages(images []Image) ImageCounts {
 	isParent := make(map[string]bool)
 	for _, image := range images {
 		if image.Parent != "" {
 			isParent[image.Parent] = true
 		}
 	}
-
-	var count ImageCount
-	var dangling, intermediate, digestUnknown int
-	var virtualSize int64
-	sizesKnown := true
+	var tagged, tags, dangling, intermediate, digestOnly, undecided int
 	for _, image := range images {
-		size, known := image.Size.Get()
-		sizesKnown = sizesKnown && known && size <= math.MaxInt64-virtualSize
-		virtualSize += size
-
-		count.Tags += len(image.Tags)
-		if len(image.Tags) > 0 {
-			count.Tagged++
-			continue
-		}
-		count.Untagged++
-		digested, known := image.HasDigest.Get()
+		hasDigest, known := image.HasDigest.Get()
+		tags += len(image.Tags)
 		switch {
+		case len(image.Tags) > 0:
+			tagged++
 		case !known:
-			digestUnknown++
-		case digested:
+			undecided++
+		case hasDigest:
+			digestOnly++
 		case isParent[image.ID]:
 			intermediate++
 		default:
 			dangling++
 		}
 	}
-	if digestUnknown == 0 {
-		count.Dangling, count.Intermediate = Known(dangling), Known(intermediate)
+	counts := ImageCounts{
+		Tagged: Known(tagged), Untagged: Known(len(images) - tagged), Tags: Known(tags), VirtualSize: virtualSize(images),
 	}
-	if sizesKnown {
-		count.VirtualSize = Known(virtualSize)
+	if undecided == 0 {
+		counts.Dangling, counts.Intermediate, counts.DigestOnly = Known(dangling), Known(intermediate), Known(digestOnly)
 	}
-	return count
+	return counts
 }
 
-// A Use tells what keeps an image from being removed.
-type Use string
+// virtualSize adds up the sizes of images. A sum that overflows is unknown.
+func virtualSize(images []Image) Optional[int64] {
+	var sum int64
+	for _, image := range images {
+		size, known := image.Size.Get()
+		if !known || size > math.MaxInt64-sum {
+			return Optional[int64]{}
+		}
+		sum += size
+	}
+	return Known(sum)
+}
 
+// Names of ImageCounts.Use.
 const (
-	UsedRunning Use = "running" // a container made from it is running, paused or restarting
-	UsedStopped Use = "stopped" // only containers in other states were made from it
-	Unused      Use = "none"    // no container was made from it
+	UseRunning = "running" // a container made from it is running, paused or restarting
+	UseStopped = "stopped" // only containers in other states were made from it
+	UseNone    = "none"    // no container was made from it
 )
 
-// Uses are all of them: every image is in exactly one.
-func Uses() []Use {
-	return []Use{UsedRunning, UsedStopped, Unused}
-}
-
-// CountUse counts distinct images by what uses them. The join is by ID and never by name,
-// because a container's image name may have moved on to another image.
-func CountUse(images []Image, containers []Container) map[Use]int {
-	use := make(map[string]Use, len(containers))
+// countUse counts distinct images by what uses them. It joins by image ID, because the
+// image name of a container may point to another image by now.
+func countUse(images []Image, containers []Container) Counts {
+	use := make(map[string]string, len(containers))
 	for _, container := range containers {
 		switch {
 		case container.State.Active():
-			use[container.ImageID] = UsedRunning
+			use[container.ImageID] = UseRunning
 		case use[container.ImageID] == "":
-			use[container.ImageID] = UsedStopped
+			use[container.ImageID] = UseStopped
 		}
 	}
-	count := map[Use]int{UsedRunning: 0, UsedStopped: 0, Unused: 0}
-	for _, image := range images {
-		if used, ok := use[image.ID]; ok {
-			count[used]++
-		} else {
-			count[Unused]++
-		}
-	}
-	return count
+	return countBy(images, []string{UseRunning, UseStopped, UseNone}, func(i Image) string {
+		return cmp.Or(use[i.ID], UseNone)
+	})
 }
 
-// Distinct merges the records of one image ID: all their tags, and the largest
-// size, since records differ in size only where each is one platform of the image.
+// Distinct merges the records of each image ID. The result has all their tags and the
+// largest size, because records of one ID differ in size only if each is one platform.
 func Distinct(records []Image) []Image {
-	// Records in the order of their IDs show at a glance that each has its own, and
-	// every scrape pays for this.
+	// Records in ascending order of their IDs are distinct. Checking this first makes the
+	// usual case fast; every scrape calls this function.
 	if isAscending(records) {
 		return records
 	}
@@ -157,7 +155,7 @@ func merge(a, b Image) Image {
 	return a
 }
 
-// union adds to a what only b has.
+// union returns a and the names that only b has.
 func union(a, b []string) []string {
 	for _, name := range b {
 		if !slices.Contains(a, name) {

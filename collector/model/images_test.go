@@ -15,16 +15,16 @@ func TestCountImages(t *testing.T) {
 	tests := []struct {
 		name   string
 		images []Image
-		want   ImageCount
+		want   ImageCounts
 	}{
 		{
-			name: "nothing is a known zero",
-			want: ImageCount{Dangling: Known(0), Intermediate: Known(0), VirtualSize: Known(int64(0))},
+			name: "no images: all counts are 0",
+			want: ImageCounts{Tagged: Known(0), Untagged: Known(0), Dangling: Known(0), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0), VirtualSize: Known(int64(0))},
 		},
 		{
 			name:   "three tags on one image are one image",
 			images: []Image{{ID: "a", Tags: []string{"x:1", "x:2", "y:1"}, HasDigest: no, Size: Known(int64(7))}},
-			want:   ImageCount{Tagged: 1, Tags: 3, Dangling: Known(0), Intermediate: Known(0), VirtualSize: Known(int64(7))},
+			want:   ImageCounts{Tagged: Known(1), Untagged: Known(0), Dangling: Known(0), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(3), VirtualSize: Known(int64(7))},
 		},
 		{
 			name: "an untagged image is dangling, digest-only or intermediate",
@@ -34,7 +34,7 @@ func TestCountImages(t *testing.T) {
 				{ID: "intermediate", HasDigest: no, Size: Known(int64(1))},
 				{ID: "child", Parent: "intermediate", Tags: []string{"x:1"}, HasDigest: no, Size: Known(int64(1))},
 			},
-			want: ImageCount{Tagged: 1, Untagged: 3, Tags: 1, Dangling: Known(1), Intermediate: Known(1), VirtualSize: Known(int64(4))},
+			want: ImageCounts{Tagged: Known(1), Untagged: Known(3), Dangling: Known(1), Intermediate: Known(1), DigestOnly: Known(1), Tags: Known(1), VirtualSize: Known(int64(4))},
 		},
 		{
 			name: "a parent that has a tag or a digest reference is not intermediate",
@@ -44,12 +44,12 @@ func TestCountImages(t *testing.T) {
 				{ID: "child", Parent: "tagged", HasDigest: no, Size: Known(int64(1))},
 				{ID: "other child", Parent: "digest-only", HasDigest: no, Size: Known(int64(1))},
 			},
-			want: ImageCount{Tagged: 1, Untagged: 3, Tags: 1, Dangling: Known(2), Intermediate: Known(0), VirtualSize: Known(int64(4))},
+			want: ImageCounts{Tagged: Known(1), Untagged: Known(3), Dangling: Known(2), Intermediate: Known(0), DigestOnly: Known(1), Tags: Known(1), VirtualSize: Known(int64(4))},
 		},
 		{
-			name:   "a parent may be gone",
+			name:   "the parent was removed",
 			images: []Image{{ID: "a", Parent: "gone", HasDigest: no, Size: Known(int64(1))}},
-			want:   ImageCount{Untagged: 1, Dangling: Known(1), Intermediate: Known(0), VirtualSize: Known(int64(1))},
+			want:   ImageCounts{Tagged: Known(0), Untagged: Known(1), Dangling: Known(1), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0), VirtualSize: Known(int64(1))},
 		},
 		{
 			name: "records of one ID are one image with all their tags",
@@ -58,15 +58,15 @@ func TestCountImages(t *testing.T) {
 				{ID: "a", Tags: []string{"x:1", "y:1"}, HasDigest: no, Size: Known(int64(9))},
 				{ID: "a", HasDigest: yes, Size: Known(int64(5))},
 			},
-			want: ImageCount{Tagged: 1, Tags: 2, Dangling: Known(0), Intermediate: Known(0), VirtualSize: Known(int64(9))},
+			want: ImageCounts{Tagged: Known(1), Untagged: Known(0), Dangling: Known(0), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(2), VirtualSize: Known(int64(9))},
 		},
 		{
-			name: "what cannot be told apart is unknown, the rest is not",
+			name: "an unknown digest reference makes only the parts of untagged unknown",
 			images: []Image{
 				{ID: "a", HasDigest: unknown, Size: Known(int64(1))},
 				{ID: "b", Tags: []string{"x:1"}, HasDigest: unknown, Size: Known(int64(1))},
 			},
-			want: ImageCount{Tagged: 1, Untagged: 1, Tags: 1, VirtualSize: Known(int64(2))},
+			want: ImageCounts{Tagged: Known(1), Untagged: Known(1), Tags: Known(1), VirtualSize: Known(int64(2))},
 		},
 		{
 			name: "one unknown size makes the sum unknown",
@@ -74,20 +74,20 @@ func TestCountImages(t *testing.T) {
 				{ID: "a", HasDigest: no, Size: Known(int64(1))},
 				{ID: "b", HasDigest: no},
 			},
-			want: ImageCount{Untagged: 2, Dangling: Known(2), Intermediate: Known(0)},
+			want: ImageCounts{Tagged: Known(0), Untagged: Known(2), Dangling: Known(2), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0)},
 		},
 		{
-			name: "a sum beyond every disk is unknown, not negative",
+			name: "a sum that overflows is unknown",
 			images: []Image{
 				{ID: "a", HasDigest: no, Size: Known(int64(math.MaxInt64))},
 				{ID: "b", HasDigest: no, Size: Known(int64(1))},
 			},
-			want: ImageCount{Untagged: 2, Dangling: Known(2), Intermediate: Known(0)},
+			want: ImageCounts{Tagged: Known(0), Untagged: Known(2), Dangling: Known(2), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0)},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := CountImages(Distinct(test.images)); got != test.want {
+			if got := countImages(Distinct(test.images)); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
@@ -97,13 +97,13 @@ func TestCountImages(t *testing.T) {
 func TestCountUse(t *testing.T) {
 	image := func(id string) Image { return Image{ID: id} }
 	for _, state := range append(States(), "invented") {
-		want := UsedStopped
+		want := Counts{{UseRunning, 0}, {UseStopped, 1}, {UseNone, 1}}
 		if state == Running || state == Paused || state == Restarting {
-			want = UsedRunning
+			want = Counts{{UseRunning, 1}, {UseStopped, 0}, {UseNone, 1}}
 		}
-		got := CountUse([]Image{image("a"), image("b")}, []Container{{ID: "1", ImageID: "a", State: state}})
-		if got[want] != 1 || got[Unused] != 1 {
-			t.Errorf("a container that is %s: got %v, want its image in %q and the other in %q", state, got, want, Unused)
+		got := countUse([]Image{image("a"), image("b")}, []Container{{ID: "1", ImageID: "a", State: state}})
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("a container is %s: got %v, want %v", state, got, want)
 		}
 	}
 
@@ -111,11 +111,11 @@ func TestCountUse(t *testing.T) {
 		name       string
 		images     []Image
 		containers []Container
-		want       map[Use]int
+		want       Counts
 	}{
 		{
-			name: "all uses are there, even for nothing",
-			want: map[Use]int{UsedRunning: 0, UsedStopped: 0, Unused: 0},
+			name: "no images: all counts are 0",
+			want: Counts{{UseRunning, 0}, {UseStopped, 0}, {UseNone, 0}},
 		},
 		{
 			name:   "the most active container counts",
@@ -125,20 +125,53 @@ func TestCountUse(t *testing.T) {
 				{ID: "2", ImageID: "a", State: Running},
 				{ID: "3", ImageID: "a", State: Exited},
 			},
-			want: map[Use]int{UsedRunning: 1, UsedStopped: 0, Unused: 0},
+			want: Counts{{UseRunning, 1}, {UseStopped, 0}, {UseNone, 0}},
 		},
 		{
-			name:       "a container's image may be gone",
+			name:       "the image of a container was removed",
 			images:     []Image{image("a")},
-			containers: []Container{{ID: "1", ImageID: "gone", State: Running}},
-			want:       map[Use]int{UsedRunning: 0, UsedStopped: 0, Unused: 1},
+			containers: []Container{{ID: "1", ImageID: "removed", State: Running}},
+			want:       Counts{{UseRunning, 0}, {UseStopped, 0}, {UseNone, 1}},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := CountUse(test.images, test.containers); !reflect.DeepEqual(got, test.want) {
+			if got := countUse(test.images, test.containers); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// Records of one ID are merged whatever their order.
+func TestDistinct(t *testing.T) {
+	record := func(size int64, hasDigest Optional[bool], tags ...string) Image {
+		return Image{ID: "a", Size: Known(size), HasDigest: hasDigest, Tags: tags}
+	}
+	unknownSize := Image{ID: "a", HasDigest: Known(false)}
+	yes, no, unknown := Known(true), Known(false), Optional[bool]{}
+	tests := []struct {
+		name         string
+		a, b         Image
+		size         Optional[int64]
+		hasDigest    Optional[bool]
+		tags         int
+		hasPlatforms bool
+	}{
+		{"equal records", record(5, no, "x:1"), record(5, no, "x:1"), Known(int64(5)), no, 1, false},
+		{"another tag", record(5, no, "x:1"), record(5, no, "y:1"), Known(int64(5)), no, 2, false},
+		{"another size", record(5, no), record(9, no), Known(int64(9)), no, 0, true},
+		{"an unknown size", record(5, no), unknownSize, Optional[int64]{}, no, 0, true},
+		{"a digest reference", record(5, no), record(5, yes), Known(int64(5)), yes, 0, false},
+		{"a digest reference or none", record(5, unknown), record(5, yes), Known(int64(5)), yes, 0, false},
+		{"perhaps a digest reference", record(5, no), record(5, unknown), Known(int64(5)), unknown, 0, false},
+	}
+	for _, test := range tests {
+		for _, records := range [][]Image{{test.a, test.b}, {test.b, test.a}} {
+			got := Distinct(records)
+			if len(got) != 1 || got[0].Size != test.size || got[0].HasDigest != test.hasDigest || len(got[0].Tags) != test.tags || got[0].SeveralPlatforms != test.hasPlatforms {
+				t.Errorf("%s: got %+v", test.name, got)
+			}
+		}
 	}
 }

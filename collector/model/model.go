@@ -1,5 +1,5 @@
-// Package model holds what is known of one Docker engine as plain values, and counts
-// them. It imports the standard library only and does no I/O.
+// Package model represents the state of one Docker engine as plain values, and counts
+// its objects. It imports the standard library only and does no I/O.
 package model
 
 import "time"
@@ -11,6 +11,10 @@ type Snapshot struct {
 	Up         bool
 	Engine     Optional[Engine]
 	Collectors []Collector
+
+	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
+	// one is in flight.
+	Pending []string
 
 	Images Optional[[]Image]
 
@@ -40,10 +44,10 @@ type Snapshot struct {
 
 // Engine is the identity of an engine (Engine API: /info).
 type Engine struct {
-	Version       string
-	APIVersion    string // the negotiated one
-	ImageStore    ImageStore
-	StorageDriver string
+	Version       string     `json:"version"`
+	APIVersion    string     `json:"api_version"` // the negotiated one
+	ImageStore    ImageStore `json:"image_store"`
+	StorageDriver string     `json:"storage_driver"`
 }
 
 // ImageStore is the part of the engine that stores images. The same field of the Engine
@@ -57,10 +61,10 @@ const (
 
 // Collector is the state of one kind of request: what docker_scrape_collector_* report.
 type Collector struct {
-	Name        string
-	Success     bool                    // false from the first failure or timeout on
-	Duration    Optional[time.Duration] // of the last success; unknown before the first one
-	LastSuccess Optional[time.Time]
+	Name        string                  `json:"collector"`
+	Success     bool                    `json:"success"` // false from the first failure or timeout on
+	LastSuccess Optional[time.Time]     `json:"last_success"`
+	Duration    Optional[time.Duration] `json:"duration_seconds"` // of the last success; unknown before the first one
 }
 
 // Image is one image ID. An engine may list one ID several times (containerd store before
@@ -199,10 +203,10 @@ func (s State) Stopped() bool {
 
 // Prune is the sum of the prunes of one resource since the program started, by anyone.
 type Prune struct {
-	Resource Resource
-	Count    int
-	Bytes    int64               // freed, as reported by the engine
-	Last     Optional[time.Time] // by the engine's clock
+	Resource Resource            `json:"resource"`
+	Count    int                 `json:"count"`
+	Bytes    int64               `json:"bytes"` // freed, as reported by the engine
+	Last     Optional[time.Time] `json:"last"`  // by the engine's clock
 }
 
 // Resource is one kind of object that accumulates on a disk.
@@ -222,11 +226,11 @@ func Resources() []Resource {
 
 // Filesystem is a file system that holds engine data. Bytes and counts are those of statfs(2).
 type Filesystem struct {
-	Path      string // the directory on the engine's host
-	Size      int64  // bytes
-	Avail     int64  // bytes available to unprivileged processes
-	Files     Optional[int64]
-	FilesFree Optional[int64]
+	Path      string          `json:"path"`        // the directory on the engine's host
+	Size      int64           `json:"size_bytes"`  // bytes
+	Avail     int64           `json:"avail_bytes"` // bytes available to unprivileged processes
+	Files     Optional[int64] `json:"files"`
+	FilesFree Optional[int64] `json:"files_free"`
 }
 
 // Content is what an image consists of. It never changes for an image ID.

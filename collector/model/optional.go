@@ -24,13 +24,17 @@ func (o Optional[T]) Get() (value T, known bool) {
 // IsKnown reports whether there is a value.
 func (o Optional[T]) IsKnown() bool { return o.known }
 
-// MarshalJSON implements json.Marshaler. Unknown is null; times are in UTC.
+// MarshalJSON implements json.Marshaler. Unknown is null, times are in UTC, and
+// durations are in seconds.
 func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	if !o.known {
 		return []byte("null"), nil
 	}
-	if at, isTime := any(o.value).(time.Time); isTime {
-		return json.Marshal(at.UTC())
+	switch value := any(o.value).(type) {
+	case time.Time:
+		return json.Marshal(value.UTC())
+	case time.Duration:
+		return json.Marshal(value.Seconds())
 	}
 	return json.Marshal(o.value)
 }

@@ -17,58 +17,51 @@ func FuzzLaws(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		images, containers := arbitrary(raw)
-		count := model.CountImages(model.Distinct(images))
+		count := func(images []model.Image, containers []model.Container) model.ObjectCounts {
+			return model.CountObjects(model.Snapshot{Images: model.Known(images), Containers: model.Known(containers)})
+		}
+		counts := count(images, containers)
+		value := func(o model.Optional[int]) int { n, _ := o.Get(); return n }
+		sum := func(counts model.Counts) (sum int) {
+			for _, count := range counts {
+				sum += count.N
+			}
+			return sum
+		}
 		ids := make(map[string]bool)
-		for _, image := range images {
-			ids[image.ID] = true
-		}
-
-		// Every image is tagged or untagged.
-		if count.Tagged+count.Untagged != len(ids) {
-			t.Errorf("tagged %d + untagged %d, but %d images", count.Tagged, count.Untagged, len(ids))
-		}
-		// Dangling and intermediate images are untagged ones, and no image is both.
-		dangling, danglingKnown := count.Dangling.Get()
-		intermediate, intermediateKnown := count.Intermediate.Get()
-		if dangling < 0 || intermediate < 0 || dangling+intermediate > count.Untagged {
-			t.Errorf("dangling %d + intermediate %d of %d untagged", dangling, intermediate, count.Untagged)
-		}
-		// A tagged image has a tag.
-		if count.Tags < count.Tagged {
-			t.Errorf("%d tags on %d tagged images", count.Tags, count.Tagged)
-		}
-		// Every image has exactly one use.
-		use := model.CountUse(model.Distinct(images), containers)
-		if sum := use[model.UsedRunning] + use[model.UsedStopped] + use[model.Unused]; sum != len(ids) || len(use) != len(model.Uses()) {
-			t.Errorf("uses %v of %d images", use, len(ids))
-		}
-		// Every container has exactly one state.
-		sum := 0
-		states := model.CountContainers(containers)
-		for _, n := range states {
-			sum += n
-		}
-		if sum != len(containers) {
-			t.Errorf("states %v of %d containers", states, len(containers))
-		}
-
-		// Unknown in, unknown out; known in, known out.
 		sizesKnown, digestsKnown := true, true
 		for _, image := range images {
-			_, known := image.Size.Get()
-			sizesKnown = sizesKnown && known
-			_, known = image.HasDigest.Get()
-			digestsKnown = digestsKnown && known
-		}
-		virtualSize, known := count.VirtualSize.Get()
-		if known != sizesKnown || virtualSize < 0 {
-			t.Errorf("virtual size %d, known: %v; all sizes known: %v", virtualSize, known, sizesKnown)
-		}
-		if digestsKnown && (!danglingKnown || !intermediateKnown) {
-			t.Errorf("dangling or intermediate is unknown although every digest reference is known")
+			ids[image.ID] = true
+			sizesKnown = sizesKnown && image.Size.IsKnown()
+			digestsKnown = digestsKnown && image.HasDigest.IsKnown()
 		}
 
-		// Neither the order nor the number of records of one ID matters.
+		// Every image is tagged or untagged, and has one use. Every container has one state.
+		c := counts.Images
+		if value(c.Tagged)+value(c.Untagged) != len(ids) || sum(c.Use) != len(ids) || len(c.Use) != 3 {
+			t.Errorf("%d tagged and %d untagged images, uses %v; want %d in all", value(c.Tagged), value(c.Untagged), c.Use, len(ids))
+		}
+		if sum(counts.Containers.State) != len(containers) {
+			t.Errorf("states %v of %d containers", counts.Containers.State, len(containers))
+		}
+		// A tagged image has a tag.
+		if value(c.Tags) < value(c.Tagged) {
+			t.Errorf("%d tags of %d tagged images", value(c.Tags), value(c.Tagged))
+		}
+		// Every untagged image is dangling, intermediate or digest-only, or it is unknown which.
+		isKnown := c.Dangling.IsKnown()
+		if isKnown != c.Intermediate.IsKnown() || isKnown != c.DigestOnly.IsKnown() || digestsKnown && !isKnown {
+			t.Errorf("known: dangling %v, intermediate %v, digest-only %v; all digest references: %v",
+				isKnown, c.Intermediate.IsKnown(), c.DigestOnly.IsKnown(), digestsKnown)
+		}
+		if parts := value(c.Dangling) + value(c.Intermediate) + value(c.DigestOnly); isKnown && parts != value(c.Untagged) {
+			t.Errorf("%d dangling, intermediate and digest-only images of %d untagged", parts, value(c.Untagged))
+		}
+		if size, known := c.VirtualSize.Get(); known != sizesKnown || size < 0 {
+			t.Errorf("virtual size %d, known: %v; all sizes known: %v", size, known, sizesKnown)
+		}
+
+		// The order of records and repeated records do not matter.
 		random := rand.New(rand.NewPCG(uint64(len(raw)), 1))
 		shuffled := slices.Concat(images, images)
 		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
@@ -76,14 +69,8 @@ func FuzzLaws(f *testing.F) {
 		random.Shuffle(len(shuffledContainers), func(i, j int) {
 			shuffledContainers[i], shuffledContainers[j] = shuffledContainers[j], shuffledContainers[i]
 		})
-		if got := model.CountImages(model.Distinct(shuffled)); got != count {
-			t.Errorf("shuffled and doubled: %+v, before: %+v", got, count)
-		}
-		if got := model.CountUse(model.Distinct(shuffled), shuffledContainers); !reflect.DeepEqual(got, use) {
-			t.Errorf("shuffled and doubled: %v, before: %v", got, use)
-		}
-		if got := model.CountContainers(shuffledContainers); !reflect.DeepEqual(got, states) {
-			t.Errorf("shuffled and doubled: %v, before: %v", got, states)
+		if got := count(shuffled, shuffledContainers); !reflect.DeepEqual(got, counts) {
+			t.Errorf("shuffled and repeated: %+v, before: %+v", got, counts)
 		}
 	})
 }

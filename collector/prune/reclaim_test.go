@@ -379,10 +379,10 @@ func TestUninspected(t *testing.T) {
 	y.frees(t, ImagePruneAll, -1)
 	y.frees(t, VolumePrune, 5)
 	a := Summarize(y.snapshot, 0)
-	if uninspected, known := a.Uninspected.Get(); !known || uninspected != 1 {
+	if uninspected, known := a.Counts.Images.Uninspected.Get(); !known || uninspected != 1 {
 		t.Errorf("%d images to look at, known: %v; want 1", uninspected, known)
 	}
-	if _, known := a.LayerCount.Get(); known {
+	if _, known := a.Counts.Images.Layers.Get(); known {
 		t.Error("the number of layers is known")
 	}
 	if _, known := a.DiskUsage[model.Images]; known {

@@ -21,8 +21,9 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
-// In a real browser the page fits narrow and wide windows, is legible in light and
-// dark, and is allowed to do what it does. "go test -artifacts" keeps its pictures.
+// The page fits narrow and wide windows of a real browser, has enough contrast in the
+// light and the dark theme, and its policy allows its script and style.
+// "go test -artifacts" keeps the screenshots.
 func TestPageInBrowser(t *testing.T) {
 	if os.Getenv(dockertest.RealVariable) == "" {
 		t.Skip("starts a browser")
@@ -32,7 +33,7 @@ func TestPageInBrowser(t *testing.T) {
 	for name, host := range hosts() {
 		page := Page(func(*http.Request) prune.Summary { return host }, "1.2.3", []Link{{"./metrics", "Metrics"}})
 		mux.Handle("/"+name, page)
-		// For a frame of a page of ours, in which it is measured.
+		// The same page without its policy, which forbids frames.
 		mux.HandleFunc("/framed/"+name, func(w http.ResponseWriter, r *http.Request) {
 			answer := httptest.NewRecorder()
 			page.ServeHTTP(answer, r)
@@ -50,21 +51,21 @@ func TestPageInBrowser(t *testing.T) {
 
 	const violation = "Content Security Policy"
 	if _, log := b.run(server.URL+"/refused", "--dump-dom"); !strings.Contains(log, violation) {
-		t.Errorf("the browser does not say what it refuses: %s", log)
+		t.Errorf("the log of the browser lacks the violation: %s", log)
 	}
 	dom, log := b.run(server.URL+"/full", "--dump-dom")
 	if n := strings.Count(dom, "<button"); n != 10 || strings.Contains(log, violation) {
-		t.Errorf("%d buttons; the browser says: %s", n, log)
+		t.Errorf("%d buttons, log of the browser: %s", n, log)
 	}
 
-	for theme, look := range map[string]struct {
+	for theme, expected := range map[string]struct {
 		flags  []string
 		images color.RGBA
 	}{
 		"light": {nil, color.RGBA{0x00, 0x72, 0xb2, 0xff}},
 		"dark":  {[]string{"--force-dark-mode"}, color.RGBA{0x56, 0xb4, 0xe9, 0xff}},
 	} {
-		dom, _ := b.run(server.URL+"/measure", append(look.flags, "--dump-dom", "--virtual-time-budget=20000")...)
+		dom, _ := b.run(server.URL+"/measure", append(expected.flags, "--dump-dom", "--virtual-time-budget=20000")...)
 		for _, m := range measured(t, dom) {
 			if m.Theme != theme || m.Overflow > 0 || m.Text < 500 || len(m.Faint) > 0 || len(m.Unnamed) > 0 || m.Buttons > 0 && !strings.Contains(m.Said, "docker container prune") && !strings.Contains(m.Said, "The command is selected") {
 				t.Errorf("%s, %s", theme, m)
@@ -72,16 +73,16 @@ func TestPageInBrowser(t *testing.T) {
 		}
 		for _, width := range []int{500, 1280} {
 			file := filepath.Join(t.ArtifactDir(), fmt.Sprintf("%s-%d.png", theme, width))
-			b.run(server.URL+"/full", append(look.flags, "--screenshot="+file, fmt.Sprintf("--window-size=%d,1600", width))...)
-			if !shows(t, file, look.images) {
-				t.Errorf("%s, %d px: no part of the bar is for images", theme, width)
+			b.run(server.URL+"/full", append(expected.flags, "--screenshot="+file, fmt.Sprintf("--window-size=%d,1600", width))...)
+			if !hasColor(t, file, expected.images) {
+				t.Errorf("%s, %d px: the screenshot lacks the bar of images", theme, width)
 			}
 		}
 	}
 }
 
-// widths are those of windows in px. Beside usual ones they are those at which the page
-// changes its layout.
+// widths returns the tested widths of windows in px: common ones, and those around which
+// the layout changes.
 func widths() []int { return []int{320, 360, 511, 512, 1055, 1056, 1280, 1920} }
 
 type browser struct {
@@ -89,7 +90,7 @@ type browser struct {
 	path string
 }
 
-// run lets the browser open a page, and returns what it writes about it.
+// run opens a page in the browser and returns the output of the browser.
 func (b *browser) run(url string, flags ...string) (stdout, stderr string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
@@ -107,8 +108,8 @@ func (b *browser) run(url string, flags ...string) (stdout, stderr string) {
 	return out.String(), log.String()
 }
 
-// measuring is a page that shows ours in frames of several widths, and writes down what
-// it sees there.
+// measuring returns a page that shows the tested pages in frames of several widths, and
+// writes its measurements as JSON into an element.
 func measuring() string {
 	var frames strings.Builder
 	for name := range hosts() {
@@ -163,21 +164,21 @@ onload = async () => {
 </script>`
 }
 
-// A measurement is what a browser makes of the page of a host.
+// measurement is how a browser renders the page of a host.
 type measurement struct {
 	Host     string
 	Width    int
-	Overflow int // px by which something is wider than its window
-	Text     int // characters to be seen
+	Overflow int // px by which an element is wider than its window
+	Text     int // visible characters
 	Theme    string
-	Faint    []string // what has too little contrast
-	Unnamed  []string // what a screen reader has no name for
+	Faint    []string // elements with too little contrast
+	Unnamed  []string // elements without a name for screen readers
 	Buttons  int
-	Said     string // after a click on the first button
+	Said     string // status text after a click on the first button
 }
 
 func (m measurement) String() string {
-	return fmt.Sprintf("host %s, %d px: %d px too wide, %d characters, looks %s, faint %q, unnamed %q, %d buttons, said %q",
+	return fmt.Sprintf("host %s, %d px: %d px too wide, %d characters, %s theme, faint %q, unnamed %q, %d buttons, said %q",
 		m.Host, m.Width, m.Overflow, m.Text, m.Theme, m.Faint, m.Unnamed, m.Buttons, m.Said)
 }
 
@@ -185,19 +186,19 @@ func measured(t *testing.T, dom string) (measurements []measurement) {
 	t.Helper()
 	found := regexp.MustCompile(`<pre id="results">(.+?)</pre>`).FindStringSubmatch(dom)
 	if found == nil {
-		t.Fatalf("nothing was measured:\n%s", dom)
+		t.Fatalf("the page has no measurements:\n%s", dom)
 	}
 	if err := json.Unmarshal([]byte(html.UnescapeString(found[1])), &measurements); err != nil {
 		t.Fatal(err)
 	}
 	if want := len(widths()) * len(hosts()); len(measurements) != want {
-		t.Fatalf("%d were measured, want %d", len(measurements), want)
+		t.Fatalf("%d measurements, want %d", len(measurements), want)
 	}
 	return measurements
 }
 
-// shows tells whether a picture has a colour in more than a few places.
-func shows(t *testing.T, file string, want color.RGBA) bool {
+// hasColor reports whether a picture has more than 500 pixels of a color.
+func hasColor(t *testing.T, file string, want color.RGBA) bool {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {

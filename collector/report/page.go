@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/prune"
 )
 
@@ -24,13 +25,17 @@ var (
 	pageJS string
 )
 
-// A Link leads from the page to another one of the program.
+// Link is a link to another page of the program.
 type Link struct {
 	Address, Text string
 }
 
-// Page serves what snapshot returns as a page. It needs no script; with one, commands
-// have a button that copies them.
+// Page returns a handler that serves the report as a page. The page works without its
+// script, which adds buttons that copy commands.
+//
+// snapshot returns the summary for a request. It must return one that is at most five
+// seconds old, and should return an existing one of that age, so that any number of
+// readers costs the engine no more than one scraper.
 func Page(snapshot func(*http.Request) prune.Summary, version string, links []Link) http.Handler {
 	page, thresholds := parse(), DefaultThresholds()
 	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -53,39 +58,32 @@ func Page(snapshot func(*http.Request) prune.Summary, version string, links []Li
 	})
 }
 
-// hash is how a Content-Security-Policy names what it allows.
+// hash returns the source expression of a Content-Security-Policy for an inline element.
 func hash(source string) string {
 	sum := sha256.Sum256([]byte(source))
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// parse makes the template of the page.
+// parse returns the template of the page.
 func parse() *template.Template {
-	functions := template.FuncMap{
+	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"css":     func() template.CSS { return template.CSS(pageCSS) },
 		"js":      func() template.JS { return template.JS(pageJS) },
-		"bytes":   anyBytes,
-		"percent": func(share *float64) string { return unbroken(Percent(share)) },
-		"freed":   func(r Reclaimable) string { return strings.Replace(unbroken(r.String()), "least\u00a0", "least ", 1) },
-		"number":  number,
-		"took":    took,
-		"title":   func(name any) string { return title(fmt.Sprint(name)) },
-	}
-	return template.Must(template.New("page").Funcs(functions).Parse(pageHTML))
+		"bytes":   formatBytes,
+		"size":    formatSize,
+		"share":   formatShare,
+		"latency": formatLatency,
+		"label":   func(name any) string { return label(fmt.Sprint(name)) },
+		"nowrap":  nowrap,
+	}).Parse(pageHTML))
 }
 
-// anyBytes writes a size that is known, or may be.
-func anyBytes(n any) string {
-	if known, ok := n.(int64); ok {
-		return unbroken(Bytes(&known))
-	}
-	return unbroken(Bytes(n.(*int64)))
+// nowrap keeps a number and its unit on one line.
+func nowrap(s string) string {
+	return strings.NewReplacer("at least ", "at\u00a0least ", " ", "\u00a0").Replace(s)
 }
 
-// unbroken keeps a number and its unit in one line.
-func unbroken(s string) string { return strings.ReplaceAll(s, " ", "\u00a0") }
-
-// A view is a report as it is seen at a time.
+// view is the data of the page's template.
 type view struct {
 	Report
 	thresholds Thresholds
@@ -94,104 +92,88 @@ type view struct {
 	now        time.Time
 }
 
-// IsOneDisk tells whether all that the engine holds is on one file system, which is known.
+// Age returns how old the report is.
+func (v view) Age() string { return formatDuration(v.now.Sub(v.TakenAt)) }
+
+// Since returns how long ago something happened.
+func (v view) Since(at model.Optional[time.Time]) string { return formatAge(at, v.now) }
+
+// IsOneDisk reports whether one file system holds all data of the engine.
 func (v view) IsOneDisk() bool { return len(v.Filesystems) == 1 && len(v.Unmeasured) == 0 }
 
-// Below is the threshold that a verdict says is not reached.
-func (v view) Below(verdict Verdict) string {
-	if verdict == Critical {
-		return unbroken(Percent(&v.thresholds.Crit))
+// Shortage describes the threshold that a file system with too little space is below.
+func (v view) Shortage(fs Filesystem) string {
+	threshold, what := v.thresholds.Warn, "inodes"
+	if fs.Status == Critical {
+		threshold = v.thresholds.Crit
 	}
-	return unbroken(Percent(&v.thresholds.Warn))
+	if v.thresholds.evaluate(fs.FreeShare) == fs.Status {
+		what = "bytes"
+	}
+	return fmt.Sprintf("Less than %s of its %s are free.", nowrap(formatShare(model.Known(threshold))), what)
 }
 
-// Scarce is of what there is so little on a file system that its verdict is what it is.
-func (v view) Scarce(fs Filesystem) string {
-	if v.thresholds.judge(fs.FreeShare) == fs.Verdict {
-		return "bytes"
-	}
-	return "inodes"
+// part is a row of the table of the disk: a resource, anything else, or free space.
+type part struct {
+	Class, Label      string
+	Size, Reclaimable string
 }
 
-// Age is how old the report is.
-func (v view) Age() string { return duration(v.now.Sub(v.TakenAt)) }
+// Parts returns the resources and, if they are all on one disk, what else uses it and
+// what is free.
+func (v view) Parts() []part {
+	var parts []part
+	var sum int64
+	other := "other"
+	for _, r := range v.Resources {
+		parts = append(parts, part{string(r.Name), label(r.Name), formatSize(r.Usage), r.Reclaimable.String()})
+		usage, known := r.Usage.Get()
+		sum += usage
+		if !known {
+			other = "other and unknown"
+		}
+	}
+	if v.IsOneDisk() {
+		fs := v.Filesystems[0]
+		if rest := fs.Size - fs.Avail - sum; rest >= 0 { // negative with sparse files, or if something changed between requests
+			parts = append(parts, part{"rest", other, formatBytes(rest), ""})
+		}
+		parts = append(parts, part{"free", "free", formatBytes(fs.Avail), ""})
+	}
+	return parts
+}
 
-// IsExamining tells whether layers of images are still to be looked at.
-func (v view) IsExamining() bool { return v.Images.Uninspected != nil && *v.Images.Uninspected > 0 }
-
-// Since is how long ago something was.
-func (v view) Since(at *time.Time) string { return since(at, v.now) }
-
-// A Segment is a part of a bar, in percent of it.
-type Segment struct {
+// segment is a part of a bar. X and Width are in percent of the bar.
+type segment struct {
 	Class    string
 	X, Width float64
 }
 
-// Bar is what fills a file system: what each resource takes and all else. What of it a
-// prune would free lies over that. Which resource is on which of several file systems
-// is not known.
-func (v view) Bar(fs Filesystem) []Segment {
-	if fs.SizeBytes <= 0 {
+// Bar returns what fills a file system: each resource and the rest and, on top of them,
+// what their prune commands would free. With several file systems it is unknown which
+// resource is on which of them.
+func (v view) Bar(fs Filesystem) []segment {
+	if fs.Size <= 0 {
 		return nil
 	}
-	used := float64(max(0, fs.SizeBytes-fs.AvailBytes))
-	percent := 100 / float64(fs.SizeBytes)
-	var known float64
-	for _, resource := range v.Resources {
-		if resource.UsageBytes != nil {
-			known += float64(*resource.UsageBytes)
+	percent := 100 / float64(fs.Size)
+	used, x := float64(max(0, fs.Size-fs.Avail))*percent, 0.0
+	var segments, freed []segment
+	for _, r := range v.Resources {
+		usage, _ := r.Usage.Get()
+		bytes, _ := r.Reclaimable.Bytes.Get()
+		width := min(float64(usage)*percent, used-x) // sparse files can be larger than what is used
+		if width <= 0 || !v.IsOneDisk() {
+			continue
+		}
+		segments = append(segments, segment{string(r.Name), x, width})
+		x += width
+		if prunable := min(float64(bytes)*percent, width); prunable > 0 {
+			freed = append(freed, segment{"freed", x - prunable, prunable})
 		}
 	}
-	if known > used && known > 0 { // sparse files, or what was written meanwhile
-		percent *= used / known
+	if x < used {
+		segments = append(segments, segment{"rest", x, used - x})
 	}
-	var segments, free []Segment
-	x := 0.0
-	if v.IsOneDisk() {
-		for _, resource := range v.Resources {
-			if resource.UsageBytes == nil {
-				continue
-			}
-			width := float64(*resource.UsageBytes) * percent
-			segments = append(segments, Segment{string(resource.Name), x, width})
-			if bytes := resource.Frees.Bytes; bytes != nil {
-				freed := min(float64(*bytes)*percent, width)
-				free = append(free, Segment{"freed", x + width - freed, freed})
-			}
-			x += width
-		}
-	}
-	if rest := used*100/float64(fs.SizeBytes) - x; rest > 0 {
-		segments = append(segments, Segment{"rest", x, rest})
-	}
-	return append(segments, free...)
-}
-
-// Rest is what is used of the disk and no resource is known to take; unknown if that
-// makes no sense.
-func (v view) Rest() *int64 {
-	if !v.IsOneDisk() {
-		return nil
-	}
-	rest := v.Filesystems[0].SizeBytes - v.Filesystems[0].AvailBytes
-	for _, resource := range v.Resources {
-		if resource.UsageBytes != nil {
-			rest -= *resource.UsageBytes
-		}
-	}
-	if rest < 0 {
-		return nil
-	}
-	return &rest
-}
-
-// IsComplete tells whether it is known what each resource takes.
-func (v view) IsComplete() bool {
-	for _, resource := range v.Resources {
-		if resource.UsageBytes == nil {
-			return false
-		}
-	}
-	return true
+	return append(segments, freed...)
 }

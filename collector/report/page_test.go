@@ -11,7 +11,7 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
-// The page needs nothing from elsewhere, and a browser runs nothing but what is ours.
+// The page loads nothing else, and its policy allows only its own style and script.
 func TestPagePolicy(t *testing.T) {
 	handler := Page(func(*http.Request) prune.Summary { return partial() }, "1.2.3", []Link{{"./metrics", "Metrics"}})
 	answer := httptest.NewRecorder()
@@ -20,7 +20,7 @@ func TestPagePolicy(t *testing.T) {
 	for _, element := range []string{"style", "script"} {
 		found := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(page, -1)
 		if len(found) != 1 || !strings.Contains(policy, element+"-src '"+hash(found[0][1])+"'") {
-			t.Errorf("%d of %s, and this policy: %s", len(found), element, policy)
+			t.Errorf("%d elements %s, policy %s", len(found), element, policy)
 		}
 	}
 	for _, part := range []string{"default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
@@ -35,45 +35,45 @@ func TestPagePolicy(t *testing.T) {
 			t.Errorf("%s: %q, want %q", header, got, want)
 		}
 	}
-	// A style attribute, an event handler or an address of another host would be dead.
-	for _, dead := range []string{` style="`, ` onclick="`, `src="`, `href="http`} {
-		if strings.Contains(page, dead) {
-			t.Errorf("the page has %s", dead)
+	// The policy blocks style attributes, event handlers and resources.
+	for _, blocked := range []string{` style="`, ` onclick="`, `src="`, `href="http`} {
+		if strings.Contains(page, blocked) {
+			t.Errorf("the page has %s, which its policy blocks", blocked)
 		}
 	}
 }
 
-// The parts of a bar follow each other and stay within it, whatever the figures say.
+// The segments of a bar are adjacent and cover exactly what is used.
 func TestBar(t *testing.T) {
 	crowded := full()
-	crowded.DiskUsage[model.Images] = 300 * gb // of sparse files: more than is used
+	crowded.DiskUsage[model.Images] = 300 * gb // sparse files: more than is used
 	tiny := full()
 	tiny.Filesystems[0].Avail = tiny.Filesystems[0].Size + 1
 	for name, host := range map[string]prune.Summary{"full": full(), "crowded": crowded, "tiny": tiny, "partial": partial(), "down": down(), "empty": empty()} {
 		v := view{Report: New(host, DefaultThresholds())}
 		for _, fs := range v.Filesystems {
-			end, used := 0.0, 100*float64(max(0, fs.SizeBytes-fs.AvailBytes))/float64(fs.SizeBytes)
+			end, used := 0.0, 100*float64(max(0, fs.Size-fs.Avail))/float64(fs.Size)
 			for _, part := range v.Bar(fs) {
 				if part.X < 0 || part.Width < 0 || part.X+part.Width > used+1e-6 {
-					t.Errorf("%s: %+v is not within the %f %% that are used", name, part, used)
+					t.Errorf("%s: %+v exceeds the %f %% that are used", name, part, used)
 				}
 				if part.Class == "freed" {
 					continue
 				}
 				if part.X < end-1e-6 || part.X > end+1e-6 {
-					t.Errorf("%s: %+v does not begin at %f", name, part, end)
+					t.Errorf("%s: %+v does not start at %f", name, part, end)
 				}
 				end = part.X + part.Width
 			}
 			if end < used-1e-6 {
-				t.Errorf("%s: the bar ends at %f, used are %f %%", name, end, used)
+				t.Errorf("%s: the segments end at %f %%, want %f %%", name, end, used)
 			}
 		}
 	}
 }
 
-// The page says of what there is too little.
-func TestScarce(t *testing.T) {
+// The page names the threshold, and whether bytes or inodes are below it.
+func TestShortage(t *testing.T) {
 	for want, fs := range map[string]model.Filesystem{
 		"10.0 % of its bytes are":  {Size: 100, Avail: 5, Files: model.Known[int64](100), FilesFree: model.Known[int64](15)},
 		"10.0 % of its inodes are": {Size: 100, Avail: 15, Files: model.Known[int64](100), FilesFree: model.Known[int64](5)},
@@ -81,7 +81,7 @@ func TestScarce(t *testing.T) {
 	} {
 		host := prune.Summary{Snapshot: model.Snapshot{Up: true, Filesystems: []model.Filesystem{fs}}}
 		if page := render(t, New(host, DefaultThresholds())); !strings.Contains(strings.ReplaceAll(page, "\u00a0", " "), "Less than "+want) {
-			t.Errorf("%+v: the page does not say %q:\n%s", fs, want, page)
+			t.Errorf("%+v: the page lacks %q:\n%s", fs, want, page)
 		}
 	}
 }

@@ -1,9 +1,9 @@
-// Package status tells people what an engine holds: the figures that the metrics tell
-// Prometheus, as a page, as text and as JSON. It asks nobody; what it tells is made
-// from an prune.Summary.
+// Package report shows the figures of an engine to people: as a page, as text and as
+// JSON. It does no I/O. The figures are those of a prune.Summary, as in the metrics.
 package report
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,285 +11,187 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
-// A Report is what there is to tell. Its JSON is for other programs, so names of fields
-// stay what they are. What is not known is null, never 0.
+// Report is a summary prepared for people. Programs read its JSON, so names of fields do
+// not change. Unknown is null.
 type Report struct {
-	Verdict     Verdict      `json:"status"`
-	Summary     string       `json:"summary"`
-	TakenAt     time.Time    `json:"taken_at"`
-	Up          bool         `json:"up"` // the engine answered
-	Engine      *Engine      `json:"engine"`
-	Filesystems []Filesystem `json:"filesystems"`
-	Unmeasured  []string     `json:"unmeasured"` // paths of file systems that could not be measured
-	Resources   []Resource   `json:"resources"`
-	Commands    []Command    `json:"commands"` // null: unknown which there are
-	Images      Images       `json:"images"`
-	Containers  Containers   `json:"containers"`
-	Volumes     Counts       `json:"volumes"`
-	BuildCache  Counts       `json:"build_cache_records"`
-	Prunes      []Prune      `json:"prunes"` // those seen
-	Collectors  []Collector  `json:"collectors"`
+	Status      Status                       `json:"status"`
+	Summary     string                       `json:"summary"`
+	TakenAt     time.Time                    `json:"taken_at"`
+	Up          bool                         `json:"up"` // the engine answered
+	Engine      model.Optional[model.Engine] `json:"engine"`
+	Filesystems []Filesystem                 `json:"filesystems"`
+	Unmeasured  []string                     `json:"unmeasured"` // paths of file systems that could not be measured
+	Resources   []Resource                   `json:"resources"`
+	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown
+	model.ObjectCounts
+	Prunes         []model.Prune     `json:"prunes"` // of resources of which a prune was observed
+	Collectors     []model.Collector `json:"collectors"`
+	UnknownReasons []string          `json:"-"` // why figures are unknown or incomplete
 }
 
-// An Engine is what the engine says of itself.
-type Engine struct {
-	Version       string `json:"version"`
-	APIVersion    string `json:"api_version"`
-	ImageStore    string `json:"image_store"`
-	StorageDriver string `json:"storage_driver"`
-}
-
-// A Filesystem holds data of the engine.
+// Filesystem is a file system that holds engine data, with its status.
 type Filesystem struct {
-	Path       string   `json:"path"`
-	SizeBytes  int64    `json:"size_bytes"`
-	AvailBytes int64    `json:"avail_bytes"`
-	FreeShare  *float64 `json:"free_share"`
-	Files      *int64   `json:"files"`
-	FilesFree  *int64   `json:"files_free"`
-	FilesShare *float64 `json:"files_free_share"`
-	Verdict    Verdict  `json:"status"`
+	model.Filesystem
+	FreeShare  model.Optional[float64] `json:"free_share"`       // of the bytes
+	FilesShare model.Optional[float64] `json:"files_free_share"` // of the inodes
+	Status     Status                  `json:"status"`
 }
 
-// A Resource is what one kind of things takes on disk, and what of that the command
-// would free that removes most of it.
+// Resource is the disk usage of one resource, and how much of it the most thorough of its
+// own prune commands would free.
 type Resource struct {
-	Name       model.Resource `json:"resource"`
-	UsageBytes *int64         `json:"disk_usage_bytes"`
-	Frees      Reclaimable    `json:"reclaimable"`
-	Command    prune.Command  `json:"command"`
+	Name        model.Resource        `json:"resource"`
+	Usage       model.Optional[int64] `json:"disk_usage_bytes"`
+	Reclaimable Reclaimable           `json:"reclaimable"`
+	Command     prune.Command         `json:"command"`
 }
 
-// A Command is one that cleans up, and what it would free if it were run alone and now.
+// Command is a cleanup command, and what it would free if only this command ran now.
 type Command struct {
-	Command prune.Command `json:"command"`
-	Removes string        `json:"removes"`
-	Frees   Reclaimable   `json:"reclaimable"`
+	Command     prune.Command `json:"command"`
+	Removes     string        `json:"removes"`
+	Reclaimable Reclaimable   `json:"reclaimable"`
 }
 
-// A Reclaimable is how much the disk would get back.
+// Reclaimable is prune.Reclaimable, or unknown.
 type Reclaimable struct {
-	Bytes *int64 `json:"bytes"`
-	Exact *bool  `json:"exact"` // false: a lower bound
+	Bytes model.Optional[int64] `json:"bytes"`
+	Exact model.Optional[bool]  `json:"exact"` // false: a lower bound
 }
 
-// Images are counts of images by kind and by use.
-type Images struct {
-	Tagged           *int   `json:"tagged"`
-	Untagged         *int   `json:"untagged"` // dangling, intermediate and digest-only
-	Dangling         *int   `json:"dangling"`
-	Intermediate     *int   `json:"intermediate"`
-	DigestOnly       *int   `json:"digest_only"`
-	Tags             *int   `json:"tags"`
-	Use              Counts `json:"use"`
-	Layers           *int   `json:"layers"`
-	Uninspected      *int   `json:"uninspected"`
-	VirtualSizeBytes *int64 `json:"virtual_size_bytes"`
-}
-
-// Containers are counts of containers by state, and of the stopped ones by how long
-// they have been so.
-type Containers struct {
-	State      Counts `json:"state"`
-	StoppedFor Counts `json:"stopped_for"`
-}
-
-// A Prune is what prunes of one resource have done since the program watches.
-type Prune struct {
-	Resource model.Resource `json:"resource"`
-	Count    int            `json:"count"`
-	Bytes    int64          `json:"bytes"`
-	Last     *time.Time     `json:"last"`
-}
-
-// Collector is the state of one kind of request.
-type Collector struct {
-	Name            string     `json:"collector"`
-	Success         bool       `json:"success"` // the last time
-	LastSuccess     *time.Time `json:"last_success"`
-	DurationSeconds *float64   `json:"duration_seconds"`
-}
-
-// New makes the report of an assessment, judged by thresholds.
-func New(a prune.Summary, thresholds Thresholds) Report {
+// New returns the report of a summary. thresholds determine the status.
+func New(s prune.Summary, thresholds Thresholds) Report {
 	r := Report{
-		TakenAt:     a.At.UTC(),
-		Up:          a.Up,
-		Filesystems: []Filesystem{},
-		Unmeasured:  append([]string{}, a.Unmeasured...),
-		Images:      images(a),
-		Containers:  containers(a),
-		Volumes:     inUse(a.VolumeCount),
-		BuildCache:  inUse(a.CacheCount),
-		Prunes:      []Prune{},
-		Collectors:  []Collector{},
+		TakenAt:        s.At.UTC(),
+		Up:             s.Up,
+		Engine:         s.Engine,
+		Filesystems:    []Filesystem{},
+		Unmeasured:     append([]string{}, s.Unmeasured...),
+		ObjectCounts:   s.Counts,
+		Prunes:         []model.Prune{},
+		Collectors:     append([]model.Collector{}, s.Collectors...),
+		UnknownReasons: unknownReasons(s),
 	}
-	if engine, known := a.Engine.Get(); known {
-		r.Engine = &Engine{engine.Version, engine.APIVersion, string(engine.ImageStore), engine.StorageDriver}
-		r.Commands = commands(engine.APIVersion, a.Reclaimable)
+	for _, fs := range s.Filesystems {
+		r.Filesystems = append(r.Filesystems, newFilesystem(fs, thresholds))
 	}
-	for _, fs := range a.Filesystems {
-		r.Filesystems = append(r.Filesystems, filesystem(fs, thresholds))
+	reclaimable := func(command prune.Command) Reclaimable {
+		if r, known := s.Reclaimable[command]; known {
+			return Reclaimable{model.Known(r.Bytes), model.Known(r.Exact)}
+		}
+		return Reclaimable{}
+	}
+	var commands []prune.Command
+	if engine, known := s.Engine.Get(); known {
+		commands, r.Commands = prune.Commands(engine.APIVersion), []Command{}
+	}
+	for _, command := range commands {
+		r.Commands = append(r.Commands, Command{command, removedBy(command, commands), reclaimable(command)})
 	}
 	for _, name := range model.Resources() {
-		command := emptying(name, r.Commands)
-		resource := Resource{Name: name, Frees: frees(a.Reclaimable, command), Command: command}
-		if bytes, known := a.DiskUsage[name]; known {
-			resource.UsageBytes = &bytes
+		command := pruneCommandFor(name, commands)
+		resource := Resource{Name: name, Reclaimable: reclaimable(command), Command: command}
+		if bytes, known := s.DiskUsage[name]; known {
+			resource.Usage = model.Known(bytes)
 		}
 		r.Resources = append(r.Resources, resource)
 	}
-	for _, p := range a.Prunes {
+	for _, p := range s.Prunes {
 		if p.Count > 0 {
-			r.Prunes = append(r.Prunes, Prune{p.Resource, p.Count, p.Bytes, utc(p.Last)})
+			r.Prunes = append(r.Prunes, p)
 		}
 	}
-	for _, q := range a.Collectors {
-		collector := Collector{Name: q.Name, Success: q.Success, LastSuccess: utc(q.LastSuccess)}
-		if took, known := q.Duration.Get(); known {
-			collector.DurationSeconds = new(took.Seconds())
-		}
-		r.Collectors = append(r.Collectors, collector)
-	}
-	r.Verdict, r.Summary = judge(r, thresholds)
+	r.Status, r.Summary = evaluate(r, thresholds)
 	return r
 }
 
-func filesystem(fs model.Filesystem, thresholds Thresholds) Filesystem {
-	report := Filesystem{
-		Path: fs.Path, SizeBytes: fs.Size, AvailBytes: fs.Avail, FreeShare: share(fs.Avail, fs.Size),
-		Files: pointer(fs.Files), FilesFree: pointer(fs.FilesFree),
+func newFilesystem(fs model.Filesystem, thresholds Thresholds) Filesystem {
+	f := Filesystem{Filesystem: fs, FreeShare: share(fs.Avail, fs.Size)}
+	files, filesKnown := fs.Files.Get()
+	if free, known := fs.FilesFree.Get(); known && filesKnown {
+		f.FilesShare = share(free, files)
 	}
-	if report.Files != nil && report.FilesFree != nil {
-		report.FilesShare = share(*report.FilesFree, *report.Files)
-	}
-	report.Verdict = thresholds.judge(report.FreeShare, report.FilesShare)
-	return report
+	f.Status = thresholds.evaluate(f.FreeShare, f.FilesShare)
+	return f
 }
 
-func share(part, whole int64) *float64 {
+func share(part, whole int64) model.Optional[float64] {
 	if whole <= 0 {
-		return nil
+		return model.Optional[float64]{}
 	}
-	return new(float64(part) / float64(whole))
+	return model.Known(float64(part) / float64(whole))
 }
 
-// commands are those that the engine knows.
-func commands(api string, reclaimable map[prune.Command]prune.Reclaimable) []Command {
-	there := prune.Commands(api)
-	list := make([]Command, 0, len(there))
-	for _, command := range there {
-		list = append(list, Command{command, removes(command, there), frees(reclaimable, command)})
+// EngineText describes the engine. It returns "" if the engine is unknown.
+func (r Report) EngineText() string {
+	e, known := r.Engine.Get()
+	if !known {
+		return ""
 	}
-	return list
+	return fmt.Sprintf("Engine %s, API %s, %s (%s)", e.Version, e.APIVersion, e.StorageDriver, e.ImageStore)
 }
 
-// removes tells what a command removes, as far as the choice depends on it.
-func removes(command prune.Command, there []prune.Command) string {
-	switch command {
-	case prune.ContainerPrune:
-		return "stopped containers"
-	case prune.ImagePrune:
-		return "images without a tag that no container uses"
-	case prune.ImagePruneAll:
-		return "all images that no container uses"
-	case prune.VolumePrune:
-		return pruned(there)
-	case prune.VolumePruneAll:
-		return allVolumes
-	case prune.BuilderPrune:
-		return "build cache that no build uses and no image shares"
-	case prune.BuilderPruneAll:
-		return "all build cache that no build uses"
-	case prune.SystemPrune:
-		return "stopped containers, unused networks, images without a tag that no container uses then, build cache that no image shares"
-	case prune.SystemPruneAll:
-		return "stopped containers, unused networks, all images that no container uses then, all build cache"
-	case prune.SystemPruneAllVolumes:
-		return "the same, and " + pruned(there)
+// removedBy describes what a command removes. commands are those that the engine supports.
+func removedBy(command prune.Command, commands []prune.Command) string {
+	const unused = "volumes that no container references, with their data"
+	volumes := "all " + unused
+	if slices.Contains(commands, prune.VolumePruneAll) { // before API 1.42, volume prune removes all
+		volumes = "anonymous " + unused
 	}
-	return ""
+	return map[prune.Command]string{
+		prune.ContainerPrune:        "stopped containers",
+		prune.ImagePrune:            "images without a tag that no container uses",
+		prune.ImagePruneAll:         "all images that no container uses",
+		prune.VolumePrune:           volumes,
+		prune.VolumePruneAll:        "all " + unused,
+		prune.BuilderPrune:          "build cache that no build uses and no image shares",
+		prune.BuilderPruneAll:       "all build cache that no build uses",
+		prune.SystemPrune:           "stopped containers, unused networks, images without a tag that no remaining container uses, build cache that no image shares",
+		prune.SystemPruneAll:        "stopped containers, unused networks, all images that no remaining container uses, all build cache",
+		prune.SystemPruneAllVolumes: "the same, and " + volumes,
+	}[command]
 }
 
-const allVolumes = "all volumes that no container has, with their data"
-
-// pruned are the volumes that a volume prune takes, which without a choice are all.
-func pruned(there []prune.Command) string {
-	if slices.Contains(there, prune.VolumePruneAll) {
-		return "volumes without a name that no container has"
-	}
-	return allVolumes
-}
-
-// emptying is the command that removes most of one resource and nothing else.
-func emptying(resource model.Resource, there []Command) prune.Command {
-	switch resource {
-	case model.Images:
-		return prune.ImagePruneAll
-	case model.Containers:
-		return prune.ContainerPrune
-	case model.BuildCache:
-		return prune.BuilderPruneAll
-	}
-	isAll := func(c Command) bool { return c.Command == prune.VolumePruneAll }
-	if len(there) > 0 && !slices.ContainsFunc(there, isAll) {
+// pruneCommandFor returns the command that removes most of one resource and nothing else.
+// commands are those that the engine supports, or nil if that is unknown.
+func pruneCommandFor(resource model.Resource, commands []prune.Command) prune.Command {
+	if resource == model.Volumes && commands != nil && !slices.Contains(commands, prune.VolumePruneAll) {
 		return prune.VolumePrune
 	}
-	return prune.VolumePruneAll
+	return map[model.Resource]prune.Command{
+		model.Images:     prune.ImagePruneAll,
+		model.Containers: prune.ContainerPrune,
+		model.Volumes:    prune.VolumePruneAll,
+		model.BuildCache: prune.BuilderPruneAll,
+	}[resource]
 }
 
-func frees(reclaimable map[prune.Command]prune.Reclaimable, command prune.Command) Reclaimable {
-	if r, known := reclaimable[command]; known {
-		return Reclaimable{&r.Bytes, &r.Exact}
+// unknownReasons explains why figures are unknown or incomplete.
+func unknownReasons(s prune.Summary) (reasons []string) {
+	for _, name := range s.Pending {
+		reasons = append(reasons, "the first request for "+label(name)+" has not finished yet")
 	}
-	return Reclaimable{}
-}
-
-func images(a prune.Summary) Images {
-	i := Images{Layers: pointer(a.LayerCount), Uninspected: pointer(a.Uninspected)}
-	if count, known := a.ImageCount.Get(); known {
-		i.Tagged, i.Untagged, i.Tags = &count.Tagged, &count.Untagged, &count.Tags
-		i.Dangling, i.Intermediate = pointer(count.Dangling), pointer(count.Intermediate)
-		i.VirtualSizeBytes = pointer(count.VirtualSize)
-		if i.Dangling != nil && i.Intermediate != nil {
-			i.DigestOnly = new(count.Untagged - *i.Dangling - *i.Intermediate)
+	for _, collector := range s.Collectors {
+		if !collector.Success {
+			reasons = append(reasons, "the last request for "+label(collector.Name)+" failed")
 		}
 	}
-	if use, known := a.ImageUse.Get(); known {
-		i.Use = counts(use, model.Uses())
+	uninspected, _ := s.Counts.Images.Uninspected.Get()
+	if n := uninspected - len(s.FailedImages); n > 0 {
+		reasons = append(reasons, fmt.Sprintf("images not inspected yet: %d", n))
 	}
-	return i
-}
-
-func containers(a prune.Summary) (c Containers) {
-	if states, known := a.ContainerCount.Get(); known {
-		c.State = counts(states, model.States())
+	if n := len(s.FailedImages); n > 0 {
+		reasons = append(reasons, fmt.Sprintf("images that could not be inspected: %d", n))
 	}
-	if stopped, known := a.StoppedCount.Get(); known {
-		c.StoppedFor = counts(stopped, []model.StoppedFor{
-			model.UnderHour, model.UnderDay, model.UnderWeek, model.UnderMonth, model.OverMonth,
-		})
+	containers, _ := s.Containers.Get()
+	failed := 0
+	for _, container := range containers {
+		if container.Failed {
+			failed++
+		}
 	}
-	return c
-}
-
-func inUse(count model.Optional[map[bool]int]) Counts {
-	if n, known := count.Get(); known {
-		return Counts{{"in_use", n[true]}, {"unused", n[false]}}
+	if failed > 0 {
+		reasons = append(reasons, fmt.Sprintf("containers that could not be inspected: %d", failed))
 	}
-	return nil
-}
-
-func pointer[T any](o model.Optional[T]) *T {
-	if value, known := o.Get(); known {
-		return &value
-	}
-	return nil
-}
-
-func utc(at model.Optional[time.Time]) *time.Time {
-	if value, known := at.Get(); known {
-		return new(value.UTC())
-	}
-	return nil
+	return reasons
 }

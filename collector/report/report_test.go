@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +16,7 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files")
 
 var (
 	at  = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
@@ -27,7 +28,7 @@ const (
 	gb = 1_000_000_000
 )
 
-// full is a host of which everything is known.
+// full returns a host of which every figure is known.
 func full() prune.Summary {
 	ago := func(d time.Duration) model.Optional[time.Time] { return model.Known(at.Add(-d)) }
 	took := func(d time.Duration) model.Optional[time.Duration] { return model.Known(d) }
@@ -52,20 +53,21 @@ func full() prune.Summary {
 				{Resource: model.Containers},
 			},
 		},
-		ImageCount: model.Known(model.ImageCount{
-			Tagged: 63, Untagged: 148, Tags: 91, Dangling: model.Known(112), Intermediate: model.Known(31), VirtualSize: model.Known[int64](187_400 * mb),
-		}),
-		ImageUse: model.Known(map[model.Use]int{model.UsedRunning: 12, model.UsedStopped: 29, model.Unused: 170}),
-		ContainerCount: model.Known(map[model.State]int{
-			model.Created: 2, model.Running: 14, model.Paused: 0, model.Restarting: 1, model.Removing: 0, model.Exited: 57, model.Dead: 0,
-		}),
-		StoppedCount: model.Known(map[model.StoppedFor]int{
-			model.UnderHour: 1, model.UnderDay: 3, model.UnderWeek: 9, model.UnderMonth: 21, model.OverMonth: 25,
-		}),
-		Uninspected: model.Known(0),
-		LayerCount:  model.Known(804),
-		VolumeCount: model.Known(map[bool]int{true: 11, false: 23}),
-		CacheCount:  model.Known(map[bool]int{true: 0, false: 412}),
+		Counts: model.ObjectCounts{
+			Images: model.ImageCounts{
+				Tagged: model.Known(63), Untagged: model.Known(148), Dangling: model.Known(112), Intermediate: model.Known(31), DigestOnly: model.Known(5),
+				Tags: model.Known(91), Use: model.Counts{{Name: "running", N: 12}, {Name: "stopped", N: 29}, {Name: "none", N: 170}},
+				Layers: model.Known(804), Uninspected: model.Known(0), VirtualSize: model.Known[int64](187_400 * mb),
+			},
+			Containers: model.ContainerCounts{
+				State: model.Counts{
+					{Name: "created", N: 2}, {Name: "running", N: 14}, {Name: "paused"}, {Name: "restarting", N: 1}, {Name: "removing"}, {Name: "exited", N: 57}, {Name: "dead"},
+				},
+				StoppedFor: model.Counts{{Name: "0-1h", N: 1}, {Name: "1h-1d", N: 3}, {Name: "1d-7d", N: 9}, {Name: "7d-30d", N: 21}, {Name: "30d+", N: 25}},
+			},
+			Volumes:    model.Counts{{Name: model.InUse, N: 11}, {Name: model.Unused, N: 23}},
+			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
+		},
 		DiskUsage: map[model.Resource]int64{
 			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb,
 		},
@@ -84,7 +86,7 @@ func full() prune.Summary {
 	}
 }
 
-// empty is a host on which nothing has piled up, of an engine from before API 1.42.
+// empty returns a host without objects, with an engine older than API 1.42.
 func empty() prune.Summary {
 	return prune.Summarize(model.Snapshot{
 		At: at, Up: true,
@@ -100,8 +102,8 @@ func empty() prune.Summary {
 	}, 0)
 }
 
-// partial is a host of which some things are not known, or only bounds, and of which
-// the engine says what it should not.
+// partial returns a host of which some figures are unknown or lower bounds. Its engine
+// sends markup and control characters.
 func partial() prune.Summary {
 	a := full()
 	a.Engine = model.Known(model.Engine{Version: "29\x1b[31m<script>alert(1)</script>|", APIVersion: "1.50", ImageStore: model.Containerd, StorageDriver: "overlayfs"})
@@ -112,21 +114,26 @@ func partial() prune.Summary {
 		{Path: "/var/lib/containerd", Size: 40 * gb, Avail: 3 * gb, Files: model.Known[int64](1000), FilesFree: model.Known[int64](150)},
 	}
 	a.Unmeasured = []string{"/mnt/\x1b<lost>"}
-	a.ImageCount = model.Known(model.ImageCount{Tagged: 3, Untagged: 7, Tags: 4})
-	a.ContainerCount = model.Known(map[model.State]int{model.Running: 1, "<b>odd\n</b>": 2})
-	a.StoppedCount = model.Optional[map[model.StoppedFor]int]{}
-	a.LayerCount, a.Uninspected = model.Optional[int]{}, model.Known(7)
+	a.FailedImages = map[string]bool{"x": true, "y": true}
+	a.Containers = model.Known([]model.Container{{ID: "1", Failed: true}})
+	a.Counts.Images.Tagged, a.Counts.Images.Untagged, a.Counts.Images.Tags = model.Known(3), model.Known(7), model.Known(4)
+	a.Counts.Images.Dangling, a.Counts.Images.Intermediate, a.Counts.Images.DigestOnly = model.Optional[int]{}, model.Optional[int]{}, model.Optional[int]{}
+	a.Counts.Images.Layers, a.Counts.Images.Uninspected = model.Optional[int]{}, model.Known(7)
+	a.Counts.Images.VirtualSize = model.Optional[int64]{}
+	a.Counts.Containers.State = model.Counts{{Name: "running", N: 1}, {Name: "exited"}, {Name: "<b>odd\n</b>", N: 2}}
+	a.Counts.Containers.StoppedFor = nil
 	delete(a.DiskUsage, model.Images)
 	delete(a.DiskUsage, model.Containers)
 	for command, frees := range a.Reclaimable {
 		a.Reclaimable[command] = prune.Reclaimable{Bytes: frees.Bytes}
 	}
+	a.Reclaimable[prune.VolumePrune] = prune.Reclaimable{}
 	delete(a.Reclaimable, prune.ImagePrune)
 	delete(a.Reclaimable, prune.ImagePruneAll)
 	return a
 }
 
-// down is a host whose engine does not answer.
+// down returns a host whose engine does not answer.
 func down() prune.Summary {
 	before := full()
 	return prune.Summarize(model.Snapshot{
@@ -135,10 +142,10 @@ func down() prune.Summary {
 	}, 0)
 }
 
-// early is a host of which the first list is on its way.
+// early returns a host of which the first image list is not complete yet.
 func early() prune.Summary {
 	a := full()
-	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3]}, 0)
+	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3], Pending: []string{"images"}}, 0)
 }
 
 func hosts() map[string]prune.Summary {
@@ -155,7 +162,7 @@ func render(t *testing.T, r Report) string {
 	return page.String()
 }
 
-// Each host makes one text, one JSON and one page, to the letter.
+// The text, JSON and page of each host equal the golden files.
 func TestGolden(t *testing.T) {
 	for name, host := range hosts() {
 		r := New(host, DefaultThresholds())
@@ -166,7 +173,7 @@ func TestGolden(t *testing.T) {
 		if err := r.Write(&json, "json"); err != nil {
 			t.Fatal(err)
 		}
-		// The style and the script are files of their own.
+		// The style and the script have their own files.
 		page := strings.NewReplacer(pageCSS, "", pageJS, "").Replace(render(t, r))
 		for extension, got := range map[string]string{"txt": text.String(), "json": json.String(), "html": page} {
 			file := filepath.Join("testdata", name+"."+extension)
@@ -186,39 +193,35 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// What is unknown is null: of a host that is down only the disk has numbers.
+// Unknown values are null in JSON and never 0 on the page.
 func TestUnknownIsNull(t *testing.T) {
 	content, err := json.Marshal(New(prune.Summary{}, DefaultThresholds()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if regexp.MustCompile(`:0[,}]`).Match(content) {
-		t.Errorf("something unknown is 0: %s", content)
+		t.Errorf("an unknown value is 0: %s", content)
 	}
 	for _, of := range []prune.Summary{{}, down()} {
 		page := render(t, New(of, DefaultThresholds()))
 		if strings.Contains(page, ">0<") || strings.Contains(page, ">0 B<") {
-			t.Errorf("something unknown is 0:\n%s", page)
+			t.Errorf("an unknown value is 0:\n%s", page)
 		}
 	}
 }
 
-// What an engine says can neither be markup nor move a terminal's cursor.
+// Strings of the engine are neither markup on the page nor control characters in the text.
 func TestEngineIsNotTrusted(t *testing.T) {
 	r := New(partial(), DefaultThresholds())
 	if page := render(t, r); strings.Contains(page, "<script>alert") || strings.Contains(page, "<b>odd") {
 		t.Errorf("markup of the engine:\n%s", page)
 	}
-	var text strings.Builder
-	if err := r.Text(&text); err != nil {
-		t.Fatal(err)
-	}
-	if strings.ContainsAny(text.String(), "\x1b|") {
-		t.Errorf("a terminal or a monitoring system would obey this: %q", text.String())
+	if text := r.text(); strings.ContainsAny(text, "\x1b|") {
+		t.Errorf("control characters of the engine: %q", text)
 	}
 }
 
-func TestVerdict(t *testing.T) {
+func TestStatus(t *testing.T) {
 	fs := func(avail, files int64) model.Filesystem {
 		return model.Filesystem{Path: "/d", Size: 1000, Avail: avail, Files: model.Known[int64](1000), FilesFree: model.Known(files)}
 	}
@@ -227,7 +230,7 @@ func TestVerdict(t *testing.T) {
 		up         bool
 		disks      []model.Filesystem
 		unmeasured []string
-		want       Verdict
+		want       Status
 	}{
 		{"enough", true, []model.Filesystem{fs(200, 200)}, nil, OK},
 		{"too few bytes", true, []model.Filesystem{fs(199, 900)}, nil, Warning},
@@ -240,39 +243,39 @@ func TestVerdict(t *testing.T) {
 		{"no disk", true, nil, nil, Unknown},
 		{"a disk without a size", true, []model.Filesystem{{Path: "/d"}}, nil, Unknown},
 		{"one without a size", true, []model.Filesystem{fs(900, 900), {Path: "/e"}}, nil, Unknown},
-		{"one out of reach", true, []model.Filesystem{fs(900, 900)}, []string{"/e"}, Unknown},
-		{"one out of reach, one bad", true, []model.Filesystem{fs(150, 900)}, []string{"/e"}, Warning},
-		{"all out of reach", true, nil, []string{"/e"}, Unknown},
+		{"one unmeasured", true, []model.Filesystem{fs(900, 900)}, []string{"/e"}, Unknown},
+		{"one unmeasured, one bad", true, []model.Filesystem{fs(150, 900)}, []string{"/e"}, Warning},
+		{"all unmeasured", true, nil, []string{"/e"}, Unknown},
 		{"engine down, disk good", false, []model.Filesystem{fs(900, 900)}, nil, Unknown},
 		{"engine down, disk bad", false, []model.Filesystem{fs(50, 900)}, nil, Critical},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := New(prune.Summary{Snapshot: model.Snapshot{Up: test.up, Filesystems: test.disks, Unmeasured: test.unmeasured}}, DefaultThresholds())
-			if r.Verdict != test.want {
-				t.Errorf("%s: %s, want %s", r.Verdict, r.Summary, test.want)
+			if r.Status != test.want {
+				t.Errorf("%s: %s, want %s", r.Status, r.Summary, test.want)
 			}
 		})
 	}
-	for verdict, want := range map[Verdict]int{OK: 0, Warning: 1, Critical: 2, Unknown: 3} {
-		if got := verdict.ExitCode(); got != want {
-			t.Errorf("%s: exit code %d, want %d", verdict, got, want)
+	for status, want := range map[Status]int{OK: 0, Warning: 1, Critical: 2, Unknown: 3} {
+		if got := status.ExitCode(); got != want {
+			t.Errorf("%s: exit code %d, want %d", status, got, want)
 		}
 	}
 }
 
 func TestThresholds(t *testing.T) {
 	for thresholds, want := range map[Thresholds]string{
-		{0.2, 0.1}:   "",
-		{0.2, 0.2}:   "",
-		{0, 0}:       "",
-		{1, 1}:       "",
-		{20, 0.1}:    "20 is not from 0 to 1",
-		{0.2, -0.1}:  "-0.1 is not",
-		{0.1, 0.2}:   "--crit is more than --warn",
-		{nan(), 0.1}: "NaN is not",
+		{0.2, 0.1}:        "",
+		{0.2, 0.2}:        "",
+		{0, 0}:            "",
+		{1, 1}:            "",
+		{20, 0.1}:         "20 is not from 0 to 1",
+		{0.2, -0.1}:       "-0.1 is not",
+		{0.1, 0.2}:        "--crit is more than --warn",
+		{math.NaN(), 0.1}: "NaN is not",
 	} {
-		err := thresholds.Check()
+		err := thresholds.Validate()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", thresholds, err, want)
 		}

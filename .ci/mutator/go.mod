@@ -1,0 +1,3 @@
+module docker_buildup_exporter/mutator
+
+go 1.26.0

@@ -1,0 +1,107 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// Status is the result of a check, as monitoring plugins define it.
+type Status string
+
+const (
+	OK       Status = "ok"
+	Warning  Status = "warning"
+	Critical Status = "critical"
+	Unknown  Status = "unknown"
+)
+
+// ExitCode returns the exit code of a monitoring plugin for the status.
+func (s Status) ExitCode() int {
+	switch s {
+	case OK:
+		return 0
+	case Warning:
+		return 1
+	case Critical:
+		return 2
+	}
+	return 3
+}
+
+// Thresholds are the shares of free bytes or inodes of a file system below which its
+// status is Warning or Critical.
+type Thresholds struct {
+	Warn, Crit float64
+}
+
+// DefaultThresholds returns the thresholds of the page.
+func DefaultThresholds() Thresholds { return Thresholds{Warn: 0.20, Crit: 0.10} }
+
+// Validate returns an error if the thresholds are invalid.
+func (t Thresholds) Validate() error {
+	for _, share := range []float64{t.Warn, t.Crit} {
+		if !(share >= 0 && share <= 1) {
+			return fmt.Errorf("%v is not from 0 to 1; for 20 %%, use 0.20", share)
+		}
+	}
+	if t.Crit > t.Warn {
+		return errors.New("--crit is more than --warn")
+	}
+	return nil
+}
+
+// evaluate returns the worst status of shares. It ignores unknown shares, and returns
+// Unknown if there is no other.
+func (t Thresholds) evaluate(shares ...model.Optional[float64]) Status {
+	status := Unknown
+	for _, s := range shares {
+		share, known := s.Get()
+		switch {
+		case !known:
+		case share < t.Crit:
+			return Critical
+		case share < t.Warn:
+			status = Warning
+		case status == Unknown:
+			status = OK
+		}
+	}
+	return status
+}
+
+// evaluate returns the status of a report and its reasons in one line. A file system with
+// too little space is worse than anything unknown.
+func evaluate(r Report, thresholds Thresholds) (Status, string) {
+	var statuses []Status
+	var reasons []string
+	add := func(status Status, reason string) {
+		statuses, reasons = append(statuses, status), append(reasons, reason)
+	}
+	if !r.Up {
+		add(Unknown, "the engine does not answer")
+	}
+	for _, fs := range r.Filesystems {
+		reason := fmt.Sprintf("%s has %s free (%s of %s)", fs.Path, formatShare(fs.FreeShare), formatBytes(fs.Avail), formatBytes(fs.Size))
+		if inodes := thresholds.evaluate(fs.FilesShare); inodes == Warning || inodes == Critical {
+			reason += fmt.Sprintf(" and %s of its inodes", formatShare(fs.FilesShare))
+		}
+		add(fs.Status, reason)
+	}
+	for _, path := range r.Unmeasured {
+		add(Unknown, path+" could not be measured")
+	}
+	if len(r.Filesystems)+len(r.Unmeasured) == 0 {
+		add(Unknown, "no file system was measured, see --filesystem.path")
+	}
+	worst := OK
+	for _, status := range []Status{Unknown, Warning, Critical} {
+		if slices.Contains(statuses, status) {
+			worst = status
+		}
+	}
+	return worst, strings.Join(reasons, "; ")
+}
