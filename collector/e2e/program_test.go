@@ -353,7 +353,7 @@ func TestOnlyReads(t *testing.T) {
 	p, engine := fake(t, "api-1.51-containerd")
 	for _, dir := range []string{"api-1.43-graphdriver", "engine-too-old", "images-forbidden", "api-1.51-containerd"} {
 		p.scrape()
-		engine.Become(filepath.Join(engines, dir))
+		engine.SwitchTo(filepath.Join(engines, dir))
 	}
 	engine.Answer("/images/json", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/containers/prune", http.StatusTemporaryRedirect)
