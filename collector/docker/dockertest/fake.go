@@ -113,12 +113,12 @@ const FinishedAt = "2025-10-09T08:53:20Z"
 
 // inspectContainer serves /containers/{id}/json.
 func inspectContainer(w http.ResponseWriter, dir, id string) {
-	var containers []struct{ Id, ImageID, State string }
+	var containers []struct{ ID, ImageID, State string }
 	if body, err := os.ReadFile(filepath.Join(dir, "containers.json")); err == nil {
 		json.Unmarshal(body, &containers)
 	}
 	for _, c := range containers {
-		if c.Id == id {
+		if c.ID == id {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
 				id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
@@ -149,7 +149,7 @@ func (f *Fake) imageSizes(dir string) map[string]int64 {
 		return sizes
 	}
 	var images []struct {
-		Id   string
+		ID   string
 		Size int64
 	}
 	if body, err := os.ReadFile(filepath.Join(dir, "images.json")); err == nil {
@@ -157,7 +157,7 @@ func (f *Fake) imageSizes(dir string) map[string]int64 {
 	}
 	sizes := make(map[string]int64, len(images))
 	for _, image := range images {
-		sizes[image.Id] = image.Size
+		sizes[image.ID] = image.Size
 	}
 	f.images[dir] = sizes
 	return sizes
