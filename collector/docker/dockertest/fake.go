@@ -34,12 +34,12 @@ type Fake struct {
 	dir      string
 	handlers map[string]http.HandlerFunc // by endpoint
 	requests []string
-	images   map[string]map[string]int64 // image sizes in bytes, by folder and ID
+	lists    map[string]lists // by folder
 }
 
 // NewFake returns an engine that serves the files of dir.
 func NewFake(dir string) *Fake {
-	return &Fake{dir: dir, handlers: make(map[string]http.HandlerFunc), images: make(map[string]map[string]int64)}
+	return &Fake{dir: dir, handlers: make(map[string]http.HandlerFunc), lists: make(map[string]lists)}
 }
 
 // SwitchTo makes the engine serve the files of another folder, for example after an upgrade.
@@ -91,7 +91,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case endpoint == "/_ping":
 		fmt.Fprint(w, "OK")
 	case strings.HasPrefix(endpoint, "/containers/") && endpoint != "/containers/json":
-		inspectContainer(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
+		f.inspectContainer(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
 	case strings.HasPrefix(endpoint, "/images/") && endpoint != "/images/json":
 		id, action := path.Split(strings.TrimPrefix(endpoint, "/images/"))
 		f.inspectImage(w, dir, strings.TrimSuffix(id, "/"), action)
@@ -111,26 +111,29 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // FinishedAt is the time at which the containers of a Fake finished.
 const FinishedAt = "2025-10-09T08:53:20Z"
 
+// lists are the containers and the sizes of the images in bytes, by ID, of one folder.
+type lists struct {
+	containers map[string]container
+	images     map[string]int64
+}
+
+type container struct{ ID, ImageID, State string }
+
 // inspectContainer serves /containers/{id}/json.
-func inspectContainer(w http.ResponseWriter, dir, id string) {
-	var containers []struct{ ID, ImageID, State string }
-	if body, err := os.ReadFile(filepath.Join(dir, "containers.json")); err == nil {
-		json.Unmarshal(body, &containers)
+func (f *Fake) inspectContainer(w http.ResponseWriter, dir, id string) {
+	c, found := f.read(dir).containers[id]
+	if !found {
+		fail(w, http.StatusNotFound, "No such container: "+id)
+		return
 	}
-	for _, c := range containers {
-		if c.ID == id {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
-				id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
-			return
-		}
-	}
-	fail(w, http.StatusNotFound, "No such container: "+id)
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
+		id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
 }
 
 // inspectImage serves /images/{id}/json and /images/{id}/history.
 func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, action string) {
-	size, found := f.imageSizes(dir)[id]
+	size, found := f.read(dir).images[id]
 	switch {
 	case !found:
 		fail(w, http.StatusNotFound, "No such image: "+id)
@@ -141,26 +144,32 @@ func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, action string) {
 	}
 }
 
-// imageSizes returns the sizes in bytes of the images in a folder, by ID. The folder is read once.
-func (f *Fake) imageSizes(dir string) map[string]int64 {
+// read returns the lists of a folder. It reads each folder once; a missing or invalid file is empty.
+func (f *Fake) read(dir string) lists {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if sizes, known := f.images[dir]; known {
-		return sizes
+	if known, found := f.lists[dir]; found {
+		return known
 	}
+	var containers []container
 	var images []struct {
 		ID   string
 		Size int64
 	}
-	if body, err := os.ReadFile(filepath.Join(dir, "images.json")); err == nil {
-		json.Unmarshal(body, &images)
+	for file, list := range map[string]any{"containers.json": &containers, "images.json": &images} {
+		if body, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+			json.Unmarshal(body, list)
+		}
 	}
-	sizes := make(map[string]int64, len(images))
+	l := lists{containers: make(map[string]container, len(containers)), images: make(map[string]int64, len(images))}
+	for _, c := range containers {
+		l.containers[c.ID] = c
+	}
 	for _, image := range images {
-		sizes[image.ID] = image.Size
+		l.images[image.ID] = image.Size
 	}
-	f.images[dir] = sizes
-	return sizes
+	f.lists[dir] = l
+	return l
 }
 
 // fail responds with an error as the Engine API formats it.
