@@ -314,9 +314,12 @@ func TestConstantNumberOfSeries(t *testing.T) {
 		dir := t.TempDir()
 		populateFake(t, dir, images, images)
 		host, _ := serveFake(t, dir)
-		p := start(t, "--docker.host="+host, "--web.disable-exporter-metrics", "--engine.max-busy-ratio-on-change=1")
-		// The page is complete when all images and stopped containers have been inspected.
-		page := p.scrapeUntil("docker_containers_stopped{", "docker_image_layers ", `docker_disk_usage_bytes{resource="containers"}`)
+		p := start(t, append(withoutLimits(), "--docker.host="+host, "--web.disable-exporter-metrics")...)
+		// The page is complete when all images and stopped containers have been inspected, and all
+		// collectors have finished.
+		page := p.scrapeUntil("docker_containers_stopped{", "docker_image_layers ", `docker_disk_usage_bytes{resource="containers"}`,
+			`collector="build_cache"`, `collector="container_sizes"`, `collector="layers"`, `collector="volumes"`,
+			`docker_reclaimable_bytes{command="docker volume prune"}`, `docker_reclaimable_bytes{command="docker system prune --all --volumes"}`)
 		got := values(t, page)
 		if got["docker_images_tagged"] != float64(images) || got[`docker_images{use="stopped"}`] != float64(images) {
 			t.Errorf("got %v, want %d tagged images, each used by a stopped container", got, images)
