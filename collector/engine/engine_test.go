@@ -300,7 +300,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 			{"20.10-overlay2", "1.41", model.GraphDriver},
 			{"api-1.43-containerd", "1.43", model.Containerd},
 		} {
-			f.Become(testdata + step.dir)
+			f.SwitchTo(testdata + step.dir)
 			s := f.scrapeAfter(time.Second)
 			images, _ := s.Images.Get()
 			engine, _ := s.Engine.Get()
@@ -310,7 +310,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 		}
 		f.logged(0, "\n")
 
-		f.Become(testdata + "engine-too-old")
+		f.SwitchTo(testdata + "engine-too-old")
 		if s := f.scrapeAfter(time.Second); s.Images.IsKnown() || s.Engine.IsKnown() || !s.Up {
 			t.Errorf("API 1.39: up %v, images %v; want up, and nothing known", s.Up, s.Images.IsKnown())
 		}

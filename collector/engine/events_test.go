@@ -723,7 +723,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 		defer f.start()()
 		f.scrape()
 		time.Sleep(10 * time.Second)
-		f.Become(testdata + "api-1.51-containerd")
+		f.SwitchTo(testdata + "api-1.51-containerd")
 		f.Answer("/containers/json", replyWith(`[{"Id":"c9","State":"running"}]`))
 		f.reply("/containers/c9/json", `{"Id":"c9","State":{"Status":"running"},"Config":{"Image":"x"}}`)
 		events.events <- ""

@@ -301,7 +301,7 @@ func (f *fixture) manyImages(n int) (ids []string) {
 			f.Fatal(err)
 		}
 	}
-	f.Become(dir)
+	f.SwitchTo(dir)
 	return ids
 }
 
