@@ -278,6 +278,37 @@ func TestFieldNewContainerWhileOneHangs(t *testing.T) {
 	})
 }
 
+// TestFieldSlowContainer checks that a container whose measurement is slow is measured in the
+// end, and keeps the engine no busier than is allowed after changes.
+func TestFieldSlowContainer(t *testing.T) {
+	t.Parallel()
+	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
+		var mu sync.Mutex
+		var busy time.Duration
+		f.hangContainer(runningID, func(r *http.Request) bool {
+			if r.URL.Query().Get("size") == "" {
+				return false
+			}
+			started := time.Now()
+			isCut := !sleep(r.Context(), 40*time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			busy += time.Since(started)
+			return isCut
+		})
+		f.scrapeFor(10*time.Minute, func(time.Duration, model.Snapshot, time.Duration) {})
+		before := busy
+		f.scrapeFor(time.Hour, func(elapsed time.Duration, s model.Snapshot, _ time.Duration) {
+			if missing := missingFigures(s); missing != "" {
+				t.Errorf("after %v: no %s", elapsed, missing)
+			}
+		})
+		if busy -= before; busy > 6*time.Minute {
+			t.Errorf("in an hour the engine was busy for %v", busy)
+		}
+	})
+}
+
 // manyImages makes the engine list n images, and returns their IDs.
 func (f *fixture) manyImages(n int) (ids []string) {
 	f.Helper()
@@ -499,6 +530,22 @@ func TestFieldScrapers(t *testing.T) {
 			}
 		})
 		scrapers.Wait()
+	})
+}
+
+// TestFieldHurriedScraper checks that a scraper that has no time for a ping and the lists after
+// it gets the figures of before.
+func TestFieldHurriedScraper(t *testing.T) {
+	t.Parallel()
+	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
+		f.Answer("/_ping", slow(800*time.Millisecond, replyWith("OK")))
+		for i := range 10 {
+			s, took := f.scrapeWithin(500 * time.Millisecond)
+			if missing := missingFigures(s); i > 0 && took > 500*time.Millisecond || i > 4 && missing != "" {
+				t.Errorf("scrape %d: after %v, no %s", i, took, missing)
+			}
+			time.Sleep(scrapeInterval)
+		}
 	})
 }
 

@@ -1349,6 +1349,42 @@ func TestStreamFailure(t *testing.T) {
 	}
 }
 
+// TestStreamAfterOutage checks that events are watched as soon as the engine is back: until
+// then the lists become outdated.
+func TestStreamAfterOutage(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	for i := range 20 {
+		s.answered(ping, at(time.Duration(i)*time.Minute), nil, failure("refused"), time.Millisecond)
+	}
+	now := at(19*time.Minute + 10*time.Second)
+	s.wait(now)
+	s.due(now)
+	s.answered(ping, now, pingAnswer{"1.51", apiOf(t, "1.51"), nil}, nil, 0)
+	s.due(now)
+	s.answered(info, now, graphDriver, nil, 0)
+	if tasks := kindsOf(s.due(now)); !slices.Contains(tasks, events) {
+		t.Errorf("requests %v, and the stream in %v", tasks, s.stream.retryAt.Sub(now))
+	}
+}
+
+// TestStreamRecovers checks that a stream that works is reported while it lasts.
+func TestStreamRecovers(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	for i := range 20 {
+		s.answered(events, at(time.Duration(i)*time.Minute), nil, failure("forbidden"), 0)
+	}
+	s.messages()
+	s.schedules[events].begin(at(time.Hour))
+	s.partOf(events, 0, at(time.Hour), streamOpened{})
+	s.partOf(events, 0, at(time.Hour+time.Second), docker.Event{Type: "container", Action: "die", ID: "c1", TimeNano: at(time.Hour).UnixNano()})
+	s.answered(info, at(time.Hour+time.Minute), graphDriver, nil, 0)
+	if lines := s.messages(); !slices.Equal(lines, []string{"recovered operation watch events"}) {
+		t.Errorf("log %q", lines)
+	}
+}
+
 func TestFirstSince(t *testing.T) {
 	t.Parallel()
 	tests := map[string]int64{
