@@ -70,7 +70,10 @@ func TestDashboardsCommand(t *testing.T) {
 // dashboards and sends their queries to Prometheus, as Grafana does.
 func TestDashboards(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
-		t.Run(string(kind), func(t *testing.T) { dashboardsOf(t, kind) })
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			dashboardsOf(t, kind)
+		})
 	}
 }
 

@@ -20,7 +20,10 @@ import (
 // says what the CLI says, and the program has not grown.
 func TestDisturbedEvents(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
-		t.Run(string(kind), func(t *testing.T) { disturbedEvents(t, kind) })
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			disturbedEvents(t, kind)
+		})
 	}
 }
 

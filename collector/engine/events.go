@@ -80,10 +80,7 @@ const watchEvents = "watch events"
 // endStream schedules the next stream. That a stream ends is normal, unless each one ends as
 // soon as it begins.
 func (s *state) endStream(r result, now time.Time) {
-	if s.stream.connected && (s.stream.heard || now.Sub(s.stream.openedAt) > shortStream) {
-		s.stream.backoff = 0
-		s.health.record("", watchEvents, nil)
-	}
+	s.checkStream(now)
 	s.stream.connected, s.stream.heard, s.stream.hasGap = false, false, true
 	err := r.err
 	if docker.IsStreamEnd(err) {
@@ -96,6 +93,14 @@ func (s *state) endStream(r result, now time.Time) {
 		s.health.record("", watchEvents, err)
 	}
 	s.delayStream(now)
+}
+
+// checkStream takes that a stream works if it had an event, or has lasted for some time.
+func (s *state) checkStream(now time.Time) {
+	if s.stream.connected && (s.stream.heard || now.Sub(s.stream.openedAt) > shortStream) {
+		s.stream.backoff = 0
+		s.health.record("", watchEvents, nil)
+	}
 }
 
 // delayStream schedules the next stream after a back-off.

@@ -189,7 +189,19 @@ func (f *fixture) logged(n int, texts ...string) {
 	}
 }
 
-// collector returns the state of a collector.
+// stateCount returns the number of containers by state. Nil is unknown.
+func stateCount(a prune.Summary) map[model.State]int {
+	var count map[model.State]int
+	for _, c := range a.Counts.Containers.State {
+		if count == nil {
+			count = make(map[model.State]int)
+		}
+		count[model.State(c.Name)] = c.N
+	}
+	return count
+}
+
+// collectorOf returns the state of a collector.
 func collectorOf(s model.Snapshot, name string) model.Collector {
 	for _, c := range s.Collectors {
 		if c.Name == name {

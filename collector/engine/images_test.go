@@ -38,8 +38,8 @@ func TestImagesAreInspectedOnce(t *testing.T) {
 			if known, failed := contentCount(t, s); known != 7 || failed != 0 || !collectorOf(s, "layers").Success {
 				t.Errorf("%d images inspected, %d failed, want 7 and 0; %+v", known, failed, collectorOf(s, "layers"))
 			}
-			if a := prune.Summarize(s, 0); a.LayerCount == (model.Optional[int]{}) || a.Uninspected != model.Known(0) {
-				t.Errorf("%v layers, %v images to inspect", a.LayerCount, a.Uninspected)
+			if counts := prune.Summarize(s, 0).Counts.Images; !counts.Layers.IsKnown() || counts.Uninspected != model.Known(0) {
+				t.Errorf("%v layers, %v images to inspect", counts.Layers, counts.Uninspected)
 			}
 			f.Answer("/_ping", status(500, ""))
 			if s := f.scrapeAfter(time.Second); s.Contents != nil || s.FailedImages != nil {
@@ -70,8 +70,8 @@ func TestOneInspectionFails(t *testing.T) {
 		if known, failed := contentCount(t, s); known != 2 || failed != 2 || !s.FailedImages["bad"] || !s.FailedImages["zbad"] {
 			t.Errorf("%d images inspected, failed: %v", known, s.FailedImages)
 		}
-		if a := prune.Summarize(s, 0); a.Uninspected != model.Known(2) || len(a.Reclaimable) == 0 {
-			t.Errorf("%v images to inspect, want 2; reclaimable: %v, want some", a.Uninspected, a.Reclaimable)
+		if a := prune.Summarize(s, 0); a.Counts.Images.Uninspected != model.Known(2) || len(a.Reclaimable) == 0 {
+			t.Errorf("%v images to inspect, want 2; reclaimable: %v, want some", a.Counts.Images.Uninspected, a.Reclaimable)
 		}
 		if collectorOf(s, "layers").Success || !collectorOf(s, "images").Success {
 			t.Errorf("got %+v, want a failure of layers", s.Collectors)
@@ -259,7 +259,7 @@ func TestImageIsListedTwice(t *testing.T) {
 		f.addImage("b", 5)
 		f.reply("/images/json", `[{"Id":"a","RepoTags":["x:1"],"Size":5},{"Id":"b","Size":5},{"Id":"a","RepoTags":["y:1"],"Size":5}]`)
 		a := f.summary()
-		if count, _ := a.ImageCount.Get(); count.Tagged != 1 || count.Untagged != 1 || count.Tags != 2 {
+		if count := imageCountOf(a); count.Tagged != 1 || count.Untagged != 1 || count.Tags != 2 {
 			t.Errorf("got %+v, want 1 tagged image with 2 tags and 1 untagged one", count)
 		}
 		if n := f.requested("/history"); n != 2 {

@@ -206,6 +206,7 @@ func (s *state) mergePing(r result, now time.Time) {
 
 func (s *state) mergeInfo(r result, now time.Time) {
 	s.health.record("", "get engine info", r.err)
+	s.checkStream(now)
 	if r.err != nil {
 		return
 	}

@@ -61,6 +61,16 @@ func TestCountImages(t *testing.T) {
 			want: ImageCounts{Tagged: Known(1), Untagged: Known(0), Dangling: Known(0), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(2), VirtualSize: Known(int64(9))},
 		},
 		{
+			name:   "the size of an image is unknown if that of a later record is",
+			images: []Image{{ID: "a", HasDigest: no, Size: Known(int64(5))}, {ID: "a", HasDigest: no}},
+			want:   ImageCounts{Tagged: Known(0), Untagged: Known(1), Dangling: Known(1), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0)},
+		},
+		{
+			name:   "the size of an image is unknown if that of its first record is",
+			images: []Image{{ID: "a", HasDigest: no}, {ID: "a", HasDigest: no, Size: Known(int64(5))}},
+			want:   ImageCounts{Tagged: Known(0), Untagged: Known(1), Dangling: Known(1), Intermediate: Known(0), DigestOnly: Known(0), Tags: Known(0)},
+		},
+		{
 			name: "an unknown digest reference makes only the parts of untagged unknown",
 			images: []Image{
 				{ID: "a", HasDigest: unknown, Size: Known(int64(1))},
@@ -91,6 +101,20 @@ func TestCountImages(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
+	}
+}
+
+// An image has a digest reference if one of its records has one, and none if no record has.
+func TestDistinctDigests(t *testing.T) {
+	yes, no, unknown := Known(true), Known(false), Optional[bool]{}
+	for _, test := range []struct{ a, b, want Optional[bool] }{
+		{yes, yes, yes}, {yes, no, yes}, {no, yes, yes}, {no, no, no},
+		{yes, unknown, yes}, {unknown, yes, yes}, {no, unknown, unknown}, {unknown, no, unknown}, {unknown, unknown, unknown},
+	} {
+		images := Distinct([]Image{{ID: "a", HasDigest: test.a}, {ID: "a", HasDigest: test.b}})
+		if len(images) != 1 || images[0].HasDigest != test.want {
+			t.Errorf("%v and %v: %v, want %v", test.a, test.b, images[0].HasDigest, test.want)
+		}
 	}
 }
 

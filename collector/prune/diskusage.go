@@ -2,65 +2,55 @@ package prune
 
 import "docker_buildup_exporter/collector/model"
 
-// diskUsage is what each resource takes on disk in bytes. With overlay2 nothing is
-// in two of them. A resource of which a part is unknown is left out.
-func diskUsage(s model.Snapshot, layers *Layers) map[model.Resource]int64 {
+// diskUsage returns the disk usage of each resource in bytes. With overlay2 no bytes are
+// counted twice. A resource is absent if a part of it is unknown, unless the request for
+// that part failed: then the usage is that of the other parts.
+func diskUsage(s model.Snapshot, layers *layerTree) map[model.Resource]int64 {
 	usage := make(map[model.Resource]int64)
-	put := func(resource model.Resource, sum Reclaimable) {
-		if sum.Exact {
-			usage[resource] = sum.Bytes
+	put := func(resource model.Resource, size model.Optional[int64]) {
+		if bytes, known := size.Get(); known {
+			usage[resource] = bytes
 		}
 	}
-	if images, known := imageUsage(s, layers).Get(); known {
-		usage[model.Images] = images
-	}
-	if containers, known := s.Containers.Get(); known {
-		sum := Reclaimable{Exact: true}
-		for _, container := range containers {
-			sum = sum.plusOptional(container.Size)
-		}
-		put(model.Containers, sum)
-	}
-	if volumes, known := s.Volumes.Get(); known {
-		sum := Reclaimable{Exact: true}
-		for _, volume := range volumes {
-			if volume.Local {
-				sum = sum.plusOptional(volume.Size)
-			}
-		}
-		put(model.Volumes, sum)
-	}
-	if cache, known := s.BuildCache.Get(); known {
-		sum := Reclaimable{Exact: true}
-		for _, record := range cache {
-			if !record.Shared {
-				sum = sum.plusOptional(record.Size)
-			}
-		}
-		put(model.BuildCache, sum)
-	}
+	put(model.Images, imageUsage(s, layers))
+	put(model.Containers, sumOf(s.Containers, func(c model.Container) (model.Optional[int64], bool) {
+		return c.Size, !c.Failed || c.Size.IsKnown()
+	}))
+	put(model.Volumes, sumOf(s.Volumes, func(v model.Volume) (model.Optional[int64], bool) { return v.Size, v.Local }))
+	put(model.BuildCache, sumOf(s.BuildCache, func(r model.CacheRecord) (model.Optional[int64], bool) { return r.Size, !r.Shared }))
 	return usage
 }
 
-// imageUsage counts every layer once and, with the containerd store, the blobs.
-func imageUsage(s model.Snapshot, layers *Layers) model.Optional[int64] {
+// sumOf returns the sum of the sizes of the objects that count. It is unknown if the list
+// or one of the sizes is.
+func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[int64], counts bool)) model.Optional[int64] {
+	objects, known := list.Get()
+	sum := Reclaimable{Exact: known}
+	for _, object := range objects {
+		if size, counts := sizeOf(object); counts {
+			sum = sum.addSize(size)
+		}
+	}
+	return sum.exactBytes()
+}
+
+// imageUsage returns the sizes of all layers, each once, and with the containerd store of
+// the blobs. Images whose inspection failed are left out.
+func imageUsage(s model.Snapshot, layers *layerTree) model.Optional[int64] {
+	unknown := model.Optional[int64]{}
 	records, known := s.Images.Get()
 	engine, engineKnown := s.Engine.Get()
 	if !known || !engineKnown || layers == nil {
-		return model.Optional[int64]{}
+		return unknown
 	}
 	images := model.Distinct(records)
-	marks, looked := layers.mark(images)
+	marks := layers.mark(images)
 	unpacked := layers.sum(marks)
-	if !looked || !unpacked.Exact || layers.gap(marks) > 0 {
-		return model.Optional[int64]{}
+	if layers.hasPending(images) || !unpacked.Exact || layers.ambiguousBytes(marks) > 0 {
+		return unknown
 	}
 	if engine.ImageStore != model.Containerd {
 		return model.Known(unpacked.Bytes)
 	}
-	blobs, known := layers.blobs.usage(layers, images).Get()
-	if !known {
-		return model.Optional[int64]{}
-	}
-	return model.Known(unpacked.Bytes + blobs)
+	return addSizes(model.Known(unpacked.Bytes), layers.blobs.usage(layers, images))
 }

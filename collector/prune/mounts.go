@@ -1,71 +1,60 @@
 package prune
 
-import (
-	"slices"
+import "slices"
 
-	"docker_buildup_exporter/collector/model"
-)
-
-// mounted marks the layers of images that containers mount. Whether or not a prune then
-// removes the image, which differs between stores and with how it is called, a mount
-// holds its layers until the container goes.
+// markMounts adds the layers of images that containers mount to a plan. A mount holds the
+// layers until its container is removed, whether or not the image is removed before.
 //
-// Nothing tells which image a name was that has moved on since. byName is how many mounts
-// that stay were made by a name; unseen says that one goes.
-func (h *host) mounted(f fate, isGone func(model.Container) bool) (byName int, unseen bool) {
-	for _, container := range h.containers {
+// A mount by tag does not identify the image if the tag has moved since. nameMounts counts
+// the remaining mounts of this kind.
+func (e *estimator) markMounts(p *plan, spec pruneSpec) {
+	for _, container := range e.containers {
+		isRemoved := spec.removesContainer(container)
 		for _, name := range container.MountedImages {
-			top, looked := int32(bottom), false
-			if h.layersKnown {
-				top, looked = h.layers.top(name)
+			top, inspected := int32(noLayer), false
+			if e.layersKnown {
+				top, inspected = e.layers.topLayer(name)
 			}
 			switch {
-			case looked && isGone(container):
-				h.layers.markDown(f.going, top)
-			case looked:
-				h.layers.markDown(f.staying, top)
-			case isGone(container):
-				unseen = true
+			case inspected && isRemoved:
+				e.layers.markAncestors(p.freedLayers, top)
+			case inspected:
+				e.layers.markAncestors(p.keptLayers, top)
+			case isRemoved:
+				p.hasUninspected = true
 			default:
-				byName++
+				p.nameMounts++
 			}
 		}
 	}
-	return byName, unseen
 }
 
-// layersByName is how many bytes of the layers that go mounts by a name hold, at most.
-// Each holds one layer with all under it, whatever image that was of: of layers that go
-// and lie on each other, no more than the largest pile has.
-func (h *host) layersByName(f fate) int64 {
-	if f.byName == 0 {
+// heldByNameMounts returns the most that mounts of unidentified images hold of the freed
+// layers. Each of them holds one layer and all layers below it: at most the largest chain
+// of freed layers.
+//
+// Example: the freed layers are 30 on 10, and 20. One mount holds at most 40, two hold at
+// most 60.
+func (e *estimator) heldByNameMounts(p plan) int64 {
+	if p.nameMounts == 0 {
 		return 0
 	}
-	piles, isTop := make([]int64, len(h.layers.layers)), slices.Clone(f.going)
-	for at, layer := range h.layers.layers { // each after the one under it
-		if !f.going[at] {
+	chains, isTop := make([]int64, len(e.layers.layers)), slices.Clone(p.freedLayers)
+	for at, layer := range e.layers.layers { // parents come first
+		if !p.freedLayers[at] {
 			continue
 		}
-		piles[at], _ = layer.size.Get()
-		if layer.under != bottom {
-			piles[at] += piles[layer.under]
-			isTop[layer.under] = false
+		chains[at], _ = layer.size.Get()
+		if layer.parent != noLayer {
+			chains[at] += chains[layer.parent]
+			isTop[layer.parent] = false
 		}
 	}
 	var tops []int64
-	for at, bytes := range piles {
+	for at, bytes := range chains {
 		if isTop[at] {
 			tops = append(tops, bytes)
 		}
 	}
-	return largest(tops, f.byName)
-}
-
-// largest adds up the n largest.
-func largest(sizes []int64, n int) (bytes int64) {
-	slices.Sort(sizes)
-	for _, size := range sizes[max(0, len(sizes)-n):] {
-		bytes += size
-	}
-	return bytes
+	return sumLargest(tops, p.nameMounts)
 }

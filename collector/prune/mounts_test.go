@@ -7,44 +7,44 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// A mount holds the layers of an image as long as its container is there.
+// A mount holds the layers of an image until its container is removed.
 func TestMountedImages(t *testing.T) {
 	for _, store := range []model.ImageStore{model.GraphDriver, model.Containerd} {
-		yardWith := func(state model.State, mounted ...string) *yard {
-			y := newYard(store, "1.51")
-			y.image("base", "", tag("base:1"))
-			y.image("sha256:a", "", tag("a:1"), "1000a")
-			y.image("sha256:b", "", tag("b:1"), "1000a", "200b")
-			y.image("sha256:c", "", tag("c:1"), "30c")
+		fixtureWith := func(state model.State, mounted ...string) *fixture {
+			f := newFixture(store, "1.51")
+			f.image("base", "", tag("base:1"))
+			f.image("sha256:a", "", tag("a:1"), "1000a")
+			f.image("sha256:b", "", tag("b:1"), "1000a", "200b")
+			f.image("sha256:c", "", tag("c:1"), "30c")
 			for i, name := range mounted {
-				y.container("base", state, 0)
-				containers, _ := y.snapshot.Containers.Get()
+				f.container("base", state, 0)
+				containers, _ := f.snapshot.Containers.Get()
 				containers[i].MountedImages = []string{name}
 			}
-			return y
+			return f
 		}
 		for _, test := range []struct {
 			mounted   []string
 			want      int64
 			exact     bool
-			afterward Reclaimable // system prune, when the containers have gone
+			afterward Reclaimable // of a system prune that removes the containers
 		}{
 			{nil, 1230, true, Reclaimable{1230, true}},
 			{[]string{"sha256:a"}, 230, true, Reclaimable{1230, true}},
 			{[]string{"sha256:b", "sha256:b"}, 30, true, Reclaimable{1230, true}},
-			{[]string{"c:1"}, 30, false, Reclaimable{1230, false}}, // it may have been b then
+			{[]string{"c:1"}, 30, false, Reclaimable{1230, false}}, // the tag may have pointed to b
 			{[]string{"a:1", "c:1"}, 0, false, Reclaimable{1230, false}},
 			{[]string{"sha256:b", "c:1"}, 0, false, Reclaimable{1230, false}},
 			{[]string{"gone:1"}, 30, false, Reclaimable{1230, false}},
 			{[]string{"sha256:gone"}, 30, false, Reclaimable{1230, false}},
 		} {
 			t.Run(fmt.Sprint(store, test.mounted), func(t *testing.T) {
-				got, known := yardWith(model.Running, test.mounted...).reclaim()[ImagePruneAll]
-				exact := test.exact && store == model.GraphDriver // of blobs nothing is told here
+				got, known := fixtureWith(model.Running, test.mounted...).reclaim()[ImagePruneAll]
+				exact := test.exact && store == model.GraphDriver // the sizes of blobs are unknown
 				if !known || got.Bytes != test.want || got.Exact != exact {
 					t.Errorf("image prune: %+v, known: %v; want %d, %v", got, known, test.want, exact)
 				}
-				got = yardWith(model.Exited, test.mounted...).reclaim()[SystemPruneAll]
+				got = fixtureWith(model.Exited, test.mounted...).reclaim()[SystemPruneAll]
 				if got.Bytes != test.afterward.Bytes || got.Exact != (test.afterward.Exact && store == model.GraphDriver) {
 					t.Errorf("system prune: %+v, want %+v", got, test.afterward)
 				}
@@ -53,9 +53,9 @@ func TestMountedImages(t *testing.T) {
 	}
 }
 
-// By a name a container can hold records of the build cache whose image has gone: at
-// most those of one layer and what it lies on.
-func TestMountedImageHasGone(t *testing.T) {
+// A mount by name may hold the layers of build cache records whose image is removed: at most
+// one layer and the layers below it.
+func TestMountOfRemovedImage(t *testing.T) {
 	for _, test := range []struct {
 		mounted []string
 		want    Reclaimable
@@ -66,18 +66,18 @@ func TestMountedImageHasGone(t *testing.T) {
 		{[]string{"gone:1"}, Reclaimable{37, false}},
 		{[]string{"base:1", "gone:1"}, Reclaimable{7, false}},
 	} {
-		y := newYard(model.GraphDriver, "1.51")
-		y.image("sha256:base", "", tag("base:1"))
-		y.container("sha256:base", model.Running, 0)
-		y.snapshot.BuildCache = model.Known([]model.CacheRecord{
+		f := newFixture(model.GraphDriver, "1.51")
+		f.image("sha256:base", "", tag("base:1"))
+		f.container("sha256:base", model.Running, 0)
+		f.snapshot.BuildCache = model.Known([]model.CacheRecord{
 			{ID: "a", Type: "regular", Size: model.Known[int64](1000)},
 			{ID: "b", Type: "regular", Size: model.Known[int64](200), Parents: []string{"a"}},
 			{ID: "c", Type: "regular", Size: model.Known[int64](30)},
 			{ID: "context", Type: "source.local", Size: model.Known[int64](7)},
 		})
-		containers, _ := y.snapshot.Containers.Get()
+		containers, _ := f.snapshot.Containers.Get()
 		containers[0].MountedImages = test.mounted
-		if got := y.reclaim()[BuilderPrune]; got != test.want {
+		if got := f.reclaim()[BuilderPrune]; got != test.want {
 			t.Errorf("%q: %+v, want %+v", test.mounted, got, test.want)
 		}
 	}

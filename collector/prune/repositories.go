@@ -8,67 +8,72 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// A Repository is the images that have a name in it, with a tag or a digest. An image
-// with names in several is in each of them.
+// Repository is the images that have a name in one repository, with a tag or a digest. An
+// image with names in several repositories is in each of them.
 type Repository struct {
 	Name   string
 	Images int
 
-	// Reclaimable is what removing those of its images that no container uses would
-	// free, they alone and with all their names. Repositories share images and layers,
-	// so these figures overlap.
+	// Reclaimable is what removing the unused images of the repository frees, with all
+	// their names and nothing else. Figures overlap, because repositories share images and
+	// layers.
 	Reclaimable model.Optional[Reclaimable]
 }
 
-// largestRepositories returns the n repositories whose layers, each counted once within
-// one of them, take most. Unknown until each image was looked at.
-func largestRepositories(s model.Snapshot, layers *Layers, n int) model.Optional[[]Repository] {
+// largestRepositories returns the n repositories with the most bytes of layers, each layer
+// counted once in a repository. Unknown until all images are inspected.
+func largestRepositories(s model.Snapshot, layers *layerTree, n int) model.Optional[[]Repository] {
 	engine, known := s.Engine.Get()
 	if !known || n == 0 {
 		return model.Optional[[]Repository]{}
 	}
-	h := newHost(s, layers, engine.ImageStore)
-	if !h.layersKnown {
+	e := newEstimator(s, layers, engine.ImageStore)
+	if !e.layersKnown {
 		return model.Optional[[]Repository]{}
 	}
 	members := make(map[string][]int32) // images
-	for i, image := range h.images {
+	for i, image := range e.images {
 		for _, name := range image.Repositories {
 			members[name] = append(members[name], int32(i))
 		}
 	}
-	holds := make(map[string]int64, len(members))
+	bytes := make(map[string]int64, len(members))
 	for name, images := range members {
-		holds[name] = h.layersBytes(images)
+		bytes[name] = e.layersBytes(images)
 	}
 	names := slices.SortedFunc(maps.Keys(members), func(a, b string) int {
-		return cmp.Or(cmp.Compare(holds[b], holds[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(bytes[b], bytes[a]), cmp.Compare(a, b))
 	})
-
-	stays := func(model.Container) bool { return false }
-	used := h.used(stays)
 	var largest []Repository
 	for _, name := range names[:min(n, len(names))] {
-		goes := make([]bool, len(h.images))
-		for _, image := range members[name] {
-			goes[image] = !used[image]
-		}
-		if h.store != model.Containerd { // which goes by labels of one of the names, of which nothing tells
-			goes = h.withParents(goes, used)
-		}
-		f := h.fateIf(goes, true, stays)
-		largest = append(largest, Repository{name, len(members[name]), h.layersFreed(cleanup{images: all}, f)})
+		largest = append(largest, Repository{name, len(members[name]), e.unusedFreed(members[name])})
 	}
 	return model.Known(largest)
 }
 
-// layersBytes adds up the layers of images, each once, as far as their sizes are known.
-func (h *host) layersBytes(images []int32) (bytes int64) {
+// unusedFreed returns what removing the unused ones of some images frees.
+func (e *estimator) unusedFreed(images []int32) model.Optional[Reclaimable] {
+	spec := pruneSpec{images: removeAll}
+	used := e.usedImages(spec)
+	removed := make([]bool, len(e.images))
+	for _, image := range images {
+		removed[image] = !used[image]
+	}
+	// With the containerd store, whether a parent is removed depends on labels of one of the
+	// names, which the Engine API does not report.
+	if e.store != model.Containerd {
+		removed = e.withUntaggedParents(removed, used)
+	}
+	return e.layersFreed(spec, e.planFromImages(removed, true, spec))
+}
+
+// layersBytes returns the sum of the known sizes of the layers of images, each once.
+func (e *estimator) layersBytes(images []int32) (bytes int64) {
 	seen := make(map[int32]bool)
 	for _, image := range images {
-		for at := h.tops[image]; at != bottom && !seen[at]; at = h.layers.layers[at].under {
+		for at := e.tops[image]; at != noLayer && !seen[at]; at = e.layers.layers[at].parent {
 			seen[at] = true
-			size, _ := h.layers.layers[at].size.Get()
+			size, _ := e.layers.layers[at].size.Get()
 			bytes += size
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// Two services stand on one base. The old releases of "shop" are left behind.
+// Two services are built on one base. "shop" has old releases.
 func TestLargestRepositories(t *testing.T) {
 	contents := map[string]model.Content{
 		"base":   {DiffIDs: []string{"os"}, History: []model.Step{{Size: 1000}}},
@@ -39,7 +39,7 @@ func TestLargestRepositories(t *testing.T) {
 		{"shop", 3, exactly(10 + 20 + 5)},
 		{"registry.example/shop", 1, exactly(10)},
 		{"mail", 1, exactly(3)},
-		{"os", 1, exactly(0)}, // others stand on it
+		{"os", 1, exactly(0)}, // other images have its layer
 	}
 	for n := range len(want) + 1 {
 		got, known := repositoriesOf(host, n).Get()
@@ -54,6 +54,6 @@ func TestLargestRepositories(t *testing.T) {
 	delete(contents, "mail")
 	host.Contents = contents
 	if got, known := repositoriesOf(host, 1).Get(); known {
-		t.Errorf("%v while an image was not looked at", got)
+		t.Errorf("%v while an image is not inspected", got)
 	}
 }

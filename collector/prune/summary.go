@@ -24,15 +24,15 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 		Repositories: largestRepositories(s, layers, repositories),
 	}
 	if images, known := s.Images.Get(); known && layers != nil {
-		sum.Counts.Images.Layers = layers.Count(model.Distinct(images))
+		sum.Counts.Images.Layers = layers.count(model.Distinct(images))
 	}
 	return sum
 }
 
 // layersOf returns the layers of all inspected images, or nil if images are not inspected.
-func layersOf(s model.Snapshot) *Layers {
+func layersOf(s model.Snapshot) *layerTree {
 	if s.Contents == nil {
 		return nil
 	}
-	return LayOut(s.Contents, s.ListedImages)
+	return buildLayerTree(s.Contents, s.ListedImages, s.FailedImages)
 }

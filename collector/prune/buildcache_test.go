@@ -1,0 +1,172 @@
+package prune
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// Records of one size on layers of the same sizes may be of one layer: it counts once, and
+// not at all if one of the records is kept.
+func TestRecordsOfOneLayer(t *testing.T) {
+	for _, test := range []struct {
+		records []model.CacheRecord
+		want    Reclaimable
+	}{
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20), InUse: true}}, Reclaimable{0, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](20)}}, Reclaimable{43, true}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: model.Known[int64](3)}, {ID: "b", Size: model.Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](3)}}, Reclaimable{23, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](1), InUse: true}}, Reclaimable{20, true}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](20), InUse: true}}, Reclaimable{0, false}},
+		// The chain below a merge is unknown.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}}, Reclaimable{23, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}}, Reclaimable{27, true}},
+		// Build contexts are not layers.
+		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20)}, {ID: "b", Type: "source.local", Size: model.Known[int64](20)}}, Reclaimable{40, true}},
+		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
+	} {
+		f := newFixture(model.GraphDriver, "1.51")
+		for _, record := range test.records {
+			f.record(record)
+		}
+		if got := f.reclaim()[BuilderPrune]; got != test.want {
+			t.Errorf("%+v: %+v, want %+v", test.records, got, test.want)
+		}
+	}
+
+	f := newFixture(model.Containerd, "1.51") // each record has a snapshot of its own
+	for _, id := range []string{"a", "b"} {
+		f.record(model.CacheRecord{ID: id, Type: "source.local", Size: model.Known[int64](20), Rewritten: true})
+	}
+	f.expectExact(t, BuilderPrune, 40)
+}
+
+// An image prune does not free a layer that the build cache also holds. The builder prune
+// after it does.
+func TestLayerSharedWithBuildCache(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "20a", "3a")
+	f.image("b", "", tag("b:1"), "1000", "20b")
+	f.record(model.CacheRecord{ID: "base", Shared: true, Size: model.Known[int64](1000)})
+	f.record(model.CacheRecord{ID: "a", Parents: tag("base"), Shared: true, Size: model.Known[int64](20)})
+	f.record(model.CacheRecord{ID: "a's child", Parents: tag("a"), Shared: true, Size: model.Known[int64](3)})
+	f.expectExact(t, ImagePruneAll, 20) // the child determines which of the two layers of 20 bytes it is
+	f.expectExact(t, SystemPruneAll, 1043)
+
+	f = newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "20a")
+	f.image("b", "", tag("b:1"), "1000", "20b")
+	f.container("b", model.Running, 0)
+	f.record(model.CacheRecord{ID: "base", Shared: true, Size: model.Known[int64](1000)})
+	f.record(model.CacheRecord{ID: "one of them", Parents: tag("base"), Shared: true, Size: model.Known[int64](20)})
+	f.expectMinimum(t, ImagePruneAll, 0)
+
+	f.snapshot.BuildCache = model.Optional[[]model.CacheRecord]{}
+	f.expectUnknown(t, ImagePruneAll) // the build cache may hold all layers
+}
+
+// A shared record whose size is that of no layer may hold any layer.
+func TestRecordThatFitsNoLayer(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "20")
+	f.record(model.CacheRecord{ID: "strange", Shared: true, Size: model.Known[int64](7)})
+	f.expectMinimum(t, ImagePruneAll, 0)
+	f.expectExact(t, SystemPruneAll, 1020)
+}
+
+// A record remains if an image that shares it remains.
+func TestRecordOfRemainingImage(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("dangling", "", nil, "1000", "20")
+	f.image("kept", "", tag("kept:1"), "7", "20")
+	f.record(model.CacheRecord{ID: "linked", Parents: tag("gone"), Shared: true, Size: model.Known[int64](20)})
+	f.expectMinimum(t, SystemPrune, 0) // the record may be of either layer of 20 bytes
+	f.expectExact(t, SystemPruneAll, 1047)
+}
+
+// A container holds the layers of its image after the image was removed by force, and with
+// them the layers of build cache records.
+func TestBuilderPruneWithForceRemovedImage(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.contents["removed"] = model.Content{DiffIDs: tag("1000", "20"), History: []model.Step{{Size: 1000}, {Size: 20}}}
+	f.container("removed", model.Running, 0)
+	f.record(model.CacheRecord{ID: "base", Size: model.Known[int64](1000)})
+	f.record(model.CacheRecord{ID: "other", Size: model.Known[int64](3)})
+	f.record(model.CacheRecord{ID: "context", Type: "source.local", Size: model.Known[int64](500)})
+	f.expectMinimum(t, BuilderPrune, 503)
+
+	delete(f.contents, "removed") // it was removed before it was inspected
+	containers, _ := f.snapshot.Containers.Get()
+	containers[0].ImageSize = model.Known[int64](1020)
+	f.expectMinimum(t, BuilderPrune, 500)
+	containers[0].ImageSize = model.Optional[int64]{}
+	f.expectUnknown(t, BuilderPrune)
+}
+
+// A record of the containerd store that was taken from an image holds the snapshots of the
+// image.
+func TestRecordTakenFromImage(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("base", "", tag("base:1"), "1000", "20")
+	f.image("other", "", tag("other:1"), "300")
+	f.record(model.CacheRecord{ID: "top of base", Parents: tag("gone"), ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](5)})
+	f.expectMinimum(t, ImagePruneAll, 300)
+	f.expectMinimum(t, SystemPruneAll, 1320)
+}
+
+// A record that was taken from an image has the size of a blob, which can hardly be larger
+// than the layer.
+func TestRecordLargerThanLayer(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("small", "", nil, "1000")
+	f.image("large", "", tag("large:1"), "9000")
+	f.record(model.CacheRecord{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3048)})
+	f.expectMinimum(t, ImagePrune, 0) // it may be of either
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3049)}})
+	f.expectMinimum(t, ImagePrune, 1000)
+}
+
+// A record that was taken from an image that is removed now holds the snapshots of the
+// image, which other images may share.
+func TestRecordTakenFromRemovedImage(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "20")
+	f.image("b", "", tag("b:1"), "1000", "300")
+	f.image("c", "", tag("c:1"), "7")
+	f.record(model.CacheRecord{ID: "bottom", Type: "regular", Shared: true, Size: model.Known[int64](1500)})
+	f.record(model.CacheRecord{ID: "on it", Parents: tag("bottom"), ExcludesSnapshot: true, Size: model.Known[int64](5)})
+	f.record(model.CacheRecord{ID: "top", Parents: tag("on it"), ExcludesSnapshot: true, Size: model.Known[int64](5)})
+	f.expectMinimum(t, ImagePruneAll, 1327-1300)
+	f.expectMinimum(t, SystemPruneAll, 1327)
+}
+
+// The memory that an estimate needs stays in proportion to the number of records.
+func TestManyRecords(t *testing.T) {
+	for _, store := range []model.ImageStore{model.GraphDriver, model.Containerd} {
+		f := newFixture(store, "1.51")
+		for i := range 1000 {
+			f.image(fmt.Sprint("image ", i), "", nil, "0", fmt.Sprint("0a", i), fmt.Sprint("0b", i))
+		}
+		for i := range 5000 {
+			r := model.CacheRecord{ID: fmt.Sprint("record ", i), Shared: i%2 == 0, ExcludesSnapshot: true}
+			switch i % 3 {
+			case 0:
+				r.Parents = tag("gone")
+			case 1:
+				r.Parents = tag(fmt.Sprint("record ", max(0, i-3)))
+			}
+			f.record(r)
+		}
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		reclaimable(f.snapshot)
+		runtime.ReadMemStats(&after)
+		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 100 {
+			t.Errorf("%s: %d MiB allocated", store, allocated)
+		}
+	}
+}

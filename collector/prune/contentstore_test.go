@@ -1,0 +1,133 @@
+package prune
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// setBlobs sets the sizes of images from those of blobs by diff ID. The first two layers of
+// each image are shared.
+func (f *fixture) setBlobs(images []model.Image, manifest int64, blobs map[string]int64) {
+	for i := range images {
+		var size, shared, unpacked int64
+		for depth, diff := range f.contents[images[i].ID].DiffIDs {
+			var bytes int64
+			fmt.Sscan(diff, &bytes)
+			unpacked += bytes
+			size += bytes + blobs[diff]
+			if depth < 2 {
+				shared += bytes + blobs[diff]
+			}
+		}
+		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(size+manifest), model.Known(shared), model.Known(unpacked)
+	}
+}
+
+// The sizes of an image list determine the sizes of groups of blobs.
+func TestInferBlobSizes(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("base", "", tag("base:1"), "1000")
+	f.image("a", "", tag("a:1"), "1000", "200", "30")
+	f.image("b", "", tag("b:1"), "1000", "200", "40")
+	const manifest = 1
+	images, _ := f.snapshot.Images.Get()
+	f.setBlobs(images, manifest, map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8})
+	expect := func(want map[Command]Reclaimable) {
+		t.Helper()
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+		got := reclaimable(f.snapshot)
+		for command, frees := range want {
+			if got[command] != frees {
+				t.Errorf("%s: %+v, want %+v", command, got[command], frees)
+			}
+		}
+	}
+	all := Reclaimable{1000 + 200 + 30 + 40 + 500 + 60 + 7 + 8 + 3*manifest, true}
+	expect(map[Command]Reclaimable{ImagePrune: {0, true}, ImagePruneAll: all, SystemPruneAll: all})
+	if got := Summarize(f.snapshot, 0).DiskUsage[model.Images]; got != all.Bytes {
+		t.Errorf("images take %d, want %d", got, all.Bytes)
+	}
+
+	// The sizes of blobs determine the layers of records that were taken from images: 1000
+	// and 200. Layers 1000 and 40 would fit without them.
+	f.record(model.CacheRecord{ID: "base", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](500)})
+	f.record(model.CacheRecord{ID: "on it", Parents: tag("base"), ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](60)})
+	expect(map[Command]Reclaimable{ImagePruneAll: {all.Bytes - 1000 - 200 - 500 - 60, false}})
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{})
+
+	// A container protects the name of its image. The other images are removed without the
+	// layers and blobs that they share with it.
+	f.container("a", model.Running, 0)
+	containers, _ := f.snapshot.Containers.Get()
+	containers[0].CreatedFrom = model.Known(model.Reference{Tag: "a:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 8 + 2*manifest, true}})
+	// A container whose image has lost the name holds the unpacked layers, but not the blobs.
+	containers[0].CreatedFrom = model.Known(model.Reference{Tag: "other:1"})
+	expect(map[Command]Reclaimable{ImagePruneAll: {40 + 500 + 60 + 7 + 8 + 3*manifest, true}})
+
+	// Before Engine 29.5, SharedSize excludes blobs: their sizes are unknown.
+	images[1].SharedSize, images[2].SharedSize, images[0].SharedSize = model.Known[int64](1200), model.Known[int64](1200), model.Known[int64](1000)
+	expect(map[Command]Reclaimable{ImagePruneAll: {40, false}})
+}
+
+// Sums are subtracted from the sums that include them, and from no others.
+func TestReduce(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		sums, want []classSum
+		consistent bool
+	}{
+		{"a sum in another one", []classSum{{[]int32{1, 2}, 12}, {[]int32{1}, 5}}, []classSum{{[]int32{2}, 7}, {[]int32{1}, 5}}, true},
+		{"sums that overlap", []classSum{{[]int32{1, 2}, 12}, {[]int32{1, 3}, 9}}, []classSum{{[]int32{1, 2}, 12}, {[]int32{1, 3}, 9}}, true},
+		{"a chain of sums", []classSum{{[]int32{1, 2, 3}, 20}, {[]int32{1, 2}, 12}, {[]int32{1}, 5}}, []classSum{{[]int32{3}, 8}, {[]int32{2}, 7}, {[]int32{1}, 5}}, true},
+		{"equal sums", []classSum{{[]int32{1}, 5}, {[]int32{1}, 5}}, []classSum{{[]int32{1}, 5}}, true},
+		{"contradicting sums", []classSum{{[]int32{1}, 5}, {[]int32{1}, 6}}, nil, false},
+		{"a part that is larger than the whole", []classSum{{[]int32{1, 2}, 4}, {[]int32{1}, 5}}, nil, false},
+	} {
+		got, consistent := reduce(test.sums)
+		if consistent != test.consistent || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %v, consistent: %v; want %v", test.name, got, consistent, test.want)
+		}
+	}
+}
+
+// The sizes of blobs are unknown if that of a shared layer is ambiguous.
+func TestBlobsOfAmbiguousLayers(t *testing.T) {
+	history := []model.Step{{Size: 10}, {}, {Size: 20}, {}} // layers x, y, z: y and z are 0 and 20, or 20 and 0
+	contents := map[string]model.Content{
+		"a": {DiffIDs: []string{"x", "y", "z"}, History: history},
+		"b": {DiffIDs: []string{"x", "y", "other"}, History: history},
+		"c": {DiffIDs: []string{"x"}, History: []model.Step{{Size: 10}}},
+	}
+	image := func(id string, shared, unpacked int64) model.Image {
+		return model.Image{ID: id, Size: model.Known(unpacked + 40), SharedSize: model.Known(shared), Unpacked: model.Known(unpacked)}
+	}
+	if blobs := buildLayerTree(contents, []model.Image{image("a", 37, 30), image("b", 37, 30)}, nil).blobs; blobs != nil {
+		t.Errorf("%+v, want unknown", blobs)
+	}
+	delete(contents, "b") // then only x is shared, which is not ambiguous
+	if blobs := buildLayerTree(contents, []model.Image{image("a", 12, 30), image("c", 12, 10)}, nil).blobs; blobs == nil {
+		t.Error("unknown, although the shared layer is not ambiguous")
+	}
+}
+
+// The blobs of an image that is newer than the list are what its size leaves.
+func TestUsageOfNewImage(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("old", "", tag("old:1"), "1000")
+	f.image("new", "", tag("new:1"), "1000", "200")
+	images, _ := f.snapshot.Images.Get()
+	images[0].Size, images[0].SharedSize, images[0].Unpacked = model.Known[int64](1500), model.Known[int64](0), model.Known[int64](1000)
+	images[1].Size, images[1].Unpacked = model.Known[int64](1760), model.Known[int64](1200)
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images[:1]
+	if got, known := Summarize(f.snapshot, 0).DiskUsage[model.Images]; got != 1200+560 {
+		t.Errorf("%d bytes, known: %v; want the unpacked layers and both blobs", got, known)
+	}
+	images[1].Size = model.Optional[int64]{}
+	if got, known := Summarize(f.snapshot, 0).DiskUsage[model.Images]; known {
+		t.Errorf("%d bytes, want unknown", got)
+	}
+}

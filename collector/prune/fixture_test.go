@@ -1,0 +1,94 @@
+package prune
+
+import (
+	"fmt"
+	"testing"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// fixture builds the snapshot of a small host.
+type fixture struct {
+	snapshot model.Snapshot
+	contents map[string]model.Content
+}
+
+func newFixture(store model.ImageStore, api string) *fixture {
+	return &fixture{
+		snapshot: model.Snapshot{
+			Engine: model.Known(model.Engine{ImageStore: store, APIVersion: api}), Images: model.Known([]model.Image{}), Containers: model.Known([]model.Container{}),
+			Volumes: model.Known([]model.Volume{}), BuildCache: model.Known([]model.CacheRecord{}),
+		},
+		contents: make(map[string]model.Content),
+	}
+}
+
+// image adds an image. Each layer's diff ID begins with its size, bottom first: "10 20b".
+func (f *fixture) image(id, parent string, tags []string, layers ...string) {
+	images, _ := f.snapshot.Images.Get()
+	content := model.Content{}
+	var size int64
+	for _, layer := range layers {
+		var bytes int64
+		fmt.Sscan(layer, &bytes)
+		content.DiffIDs = append(content.DiffIDs, layer)
+		content.History = append(content.History, model.Step{Size: bytes})
+		size += bytes
+	}
+	f.contents[id] = content
+	f.snapshot.Images = model.Known(append(images, model.Image{ID: id, Parent: parent, Tags: tags, HasDigest: model.Known(false), Size: model.Known(size)}))
+}
+
+func (f *fixture) container(imageID string, state model.State, bytes int64, volumes ...string) {
+	containers, _ := f.snapshot.Containers.Get()
+	f.snapshot.Containers = model.Known(append(containers, model.Container{
+		ID: fmt.Sprint("container ", len(containers)), ImageID: imageID, State: state, Size: model.Known(bytes), Volumes: volumes,
+		CreatedFrom: model.Known(model.Reference{Tag: "of " + imageID}), ImageSize: model.Known[int64](0),
+	}))
+}
+
+func (f *fixture) volume(name string, anonymous, local bool, bytes int64) {
+	volumes, _ := f.snapshot.Volumes.Get()
+	f.snapshot.Volumes = model.Known(append(volumes, model.Volume{Name: name, Anonymous: anonymous, Local: local, Size: model.Known(bytes)}))
+}
+
+func (f *fixture) record(r model.CacheRecord) {
+	cache, _ := f.snapshot.BuildCache.Get()
+	f.snapshot.BuildCache = model.Known(append(cache, r))
+}
+
+func (f *fixture) reclaim() map[Command]Reclaimable {
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
+	return reclaimable(f.snapshot)
+}
+
+// expectExact checks that a command frees exactly so many bytes.
+func (f *fixture) expectExact(t *testing.T, command Command, want int64) {
+	t.Helper()
+	f.expect(t, command, model.Known(Reclaimable{want, true}))
+}
+
+// expectMinimum checks that a command frees so many bytes at least.
+func (f *fixture) expectMinimum(t *testing.T, command Command, want int64) {
+	t.Helper()
+	f.expect(t, command, model.Known(Reclaimable{want, false}))
+}
+
+// expectUnknown checks that nothing is known of what a command frees.
+func (f *fixture) expectUnknown(t *testing.T, command Command) {
+	t.Helper()
+	f.expect(t, command, model.Optional[Reclaimable]{})
+}
+
+func (f *fixture) expect(t *testing.T, command Command, want model.Optional[Reclaimable]) {
+	t.Helper()
+	got := model.Optional[Reclaimable]{}
+	if freed, known := f.reclaim()[command]; known {
+		got = model.Known(freed)
+	}
+	if got != want {
+		t.Errorf("%s: got %v, want %v", command, got, want)
+	}
+}
+
+func tag(names ...string) []string { return names }
