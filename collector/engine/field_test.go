@@ -262,12 +262,12 @@ func containerAnswer(id, state string) http.HandlerFunc {
 // although the measurement of another one hangs all the time.
 func TestFieldNewContainerWhileOneHangs(t *testing.T) {
 	t.Parallel()
-	t.Skip("containers are measured one after the other, with a timeout that grows to 10 minutes: meanwhile none is measured that has stopped since")
 	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
 		f.hangContainer(runningID, func(r *http.Request) bool { return r.URL.Query().Get("size") != "" })
 		f.scrapeFor(20*time.Minute, func(time.Duration, model.Snapshot, time.Duration) {})
 		f.Answer("/containers/new/json", containerAnswer("new", "exited"))
 		f.reply("/containers/json", `[{"Id":"new","ImageID":"sha256:x","State":"exited"},{"Id":"`+runningID+`","ImageID":"sha256:x","State":"running"}]`)
+		time.Sleep(scrapeInterval)
 		f.scrapeFor(5*time.Minute, func(elapsed time.Duration, s model.Snapshot, _ time.Duration) {
 			list, _ := s.Containers.Get()
 			i := slices.IndexFunc(list, func(c model.Container) bool { return c.ID == "new" })
@@ -275,6 +275,38 @@ func TestFieldNewContainerWhileOneHangs(t *testing.T) {
 				t.Errorf("after %v the new container is not measured", elapsed)
 			}
 		})
+	})
+}
+
+// TestFieldSlowContainer checks that a container whose measurement is slow is measured in the
+// end, and keeps the engine no busier than is allowed after changes.
+func TestFieldSlowContainer(t *testing.T) {
+	t.Parallel()
+	t.Skip("what a retry took is forgotten: the container fails after 30 s, is measured in 40 s, and so on without a pause")
+	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
+		var mu sync.Mutex
+		var busy time.Duration
+		f.hangContainer(runningID, func(r *http.Request) bool {
+			if r.URL.Query().Get("size") == "" {
+				return false
+			}
+			started := time.Now()
+			isCut := !sleep(r.Context(), 40*time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			busy += time.Since(started)
+			return isCut
+		})
+		f.scrapeFor(10*time.Minute, func(time.Duration, model.Snapshot, time.Duration) {})
+		before := busy
+		f.scrapeFor(time.Hour, func(elapsed time.Duration, s model.Snapshot, _ time.Duration) {
+			if missing := missingFigures(s); missing != "" {
+				t.Errorf("after %v: no %s", elapsed, missing)
+			}
+		})
+		if busy -= before; busy > 6*time.Minute {
+			t.Errorf("in an hour the engine was busy for %v", busy)
+		}
 	})
 }
 
@@ -372,7 +404,6 @@ func TestFieldImagesFail(t *testing.T) {
 // TestFieldImageHangs checks that a timeout is not taken for the cost of an inspection.
 func TestFieldImageHangs(t *testing.T) {
 	t.Parallel()
-	t.Skip("fetchContents pauses after a timeout as if the engine had been busy: 50 s after one of 5 s")
 	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
 		ids := f.manyImages(40)
 		for _, i := range []int{5, 20, 39} {
@@ -390,7 +421,6 @@ func TestFieldImageHangs(t *testing.T) {
 // a back-off.
 func TestFieldDeniedImage(t *testing.T) {
 	t.Parallel()
-	t.Skip("contentCache.merge takes every second denial for a removal since the list, which has no back-off")
 	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
 		ids := f.manyImages(2)
 		f.Answer("/images/"+ids[1]+"/json", status(404, `{"message":"No such image: x"}`))
@@ -504,10 +534,26 @@ func TestFieldScrapers(t *testing.T) {
 	})
 }
 
+// TestFieldHurriedScraper checks that a scraper that has no time for a ping and the lists after
+// it gets the figures of before.
+func TestFieldHurriedScraper(t *testing.T) {
+	t.Parallel()
+	t.Skip("lists are only requested for somebody who still waits when the ping has ended")
+	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
+		f.Answer("/_ping", slow(800*time.Millisecond, replyWith("OK")))
+		for i := range 10 {
+			s, took := f.scrapeWithin(500 * time.Millisecond)
+			if missing := missingFigures(s); i > 0 && took > 500*time.Millisecond || i > 4 && missing != "" {
+				t.Errorf("scrape %d: after %v, no %s", i, took, missing)
+			}
+			time.Sleep(scrapeInterval)
+		}
+	})
+}
+
 // TestFieldManyScrapers checks that scrapers do not hold each other up.
 func TestFieldManyScrapers(t *testing.T) {
 	t.Parallel()
-	t.Skip("a scrape also waits for pings and lists that only later scrapes need, see TestAnswerEach")
 	runWatched(t, time.Now, func(f *fixture, _ *eventLog) {
 		f.scrape()
 		f.Answer("/_ping", slow(800*time.Millisecond, replyWith("OK")))
@@ -704,7 +750,6 @@ func TestFieldPrunesInGaps(t *testing.T) {
 // too busy to answer a ping.
 func TestFieldPrunesAfterBusyPing(t *testing.T) {
 	t.Parallel()
-	t.Skip("a ping without an answer resets since, although the engine and its memory of events go on")
 	runWatched(t, time.Now, func(f *fixture, log *eventLog) {
 		f.scrape()
 		log.send("container die", runningID)

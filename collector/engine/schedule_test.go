@@ -138,7 +138,7 @@ func TestScheduleBeginAndEnd(t *testing.T) {
 			t.Fatalf("step %d: begun: %+v, want %+v", i, s, before)
 		}
 		s.end(ended, step.took, step.outcome != ok, step.outcome == timedOut)
-		step.want.started, step.want.ended = started, ended
+		step.want.started, step.want.ended, step.want.answered = started, ended, started
 		if s != step.want {
 			t.Fatalf("step %d: ended: %+v, want %+v", i, s, step.want)
 		}
