@@ -86,8 +86,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	rulesFormat := rules.Flag("format", "What the rules are for: a file of Prometheus, or the Prometheus operator.").Default(string(alerts.Prometheus)).Enum(string(alerts.Prometheus), string(alerts.PrometheusRule))
 	rulesTest := rules.Flag("test", "Write the rules and their unit tests, which are of the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").PlaceHolder("DIR").String()
 	thresholds := alerts.Defaults()
-	for _, setting := range thresholds.Settings() {
-		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
+	for _, threshold := range thresholds.All() {
+		rules.Flag(threshold.Name, threshold.Help).Default(threshold.Value.String()).SetValue(threshold.Value)
 	}
 	check := app.Command("status", "Ask the engine once and print what the page at / tells. Exit code, as of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.")
 	var (

@@ -472,7 +472,7 @@ func TestQueriesAreHonest(t *testing.T) {
 func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 	own := alerts.Defaults()
 	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
-	own.FillingWithin, own.PageWithin = alerts.Span(33*time.Hour), alerts.Span(7*time.Hour)
+	own.FillingWithin, own.PageWithin = alerts.Duration(33*time.Hour), alerts.Duration(7*time.Hour)
 	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: all of the allowed age
 	var drawn []float64
 	for _, content := range generated(t, own) {
