@@ -71,7 +71,7 @@ func (s *state) mergeContainers(r result, now time.Time) {
 	s.health.measure("containers", r.err, r.took, now)
 	s.health.record("containers", "list containers", r.err)
 	if r.err != nil {
-		s.containers.forget()
+		s.containers.clear()
 		return
 	}
 	s.containers.mergeList(r.value.([]model.Container), r.task.version)

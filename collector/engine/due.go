@@ -210,11 +210,11 @@ func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
 // what somebody wants to have at least, and is expected soon.
 func (s *state) needs(r request, k kind, now time.Time) bool {
 	sched := s.schedules[k]
-	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.patience(k)
+	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.maxWait(k)
 }
 
-// patience returns how long a snapshot waits for a request in flight.
-func (s *state) patience(k kind) time.Duration {
+// maxWait returns how long a snapshot waits for a request in flight.
+func (s *state) maxWait(k kind) time.Duration {
 	sched := s.schedules[k]
 	switch k {
 	case ping, filesystems:
@@ -253,7 +253,7 @@ func (s *state) answer(now time.Time) {
 	})
 }
 
-// request takes a request. One without patience takes the place of the one before.
+// request takes a request. One that must be answered now takes the place of the one before.
 func (s *state) request(r request) {
 	if r.now {
 		s.waiting = slices.DeleteFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
@@ -273,7 +273,7 @@ func (s *state) wake(now time.Time) time.Time {
 	if len(s.waiting) > 0 {
 		for _, k := range kinds() {
 			if sched := s.schedules[k]; sched.inFlight {
-				at(sched.started.Add(s.patience(k)))
+				at(sched.started.Add(s.maxWait(k)))
 			}
 		}
 	}

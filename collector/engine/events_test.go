@@ -174,7 +174,7 @@ func TestEventsLeadToInspections(t *testing.T) {
 	}
 }
 
-// An object that does not settle is inspected all the same, and again when it has settled.
+// An object that does not settle is inspected nevertheless, and again when it has settled.
 func TestObjectDoesNotSettle(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()
@@ -737,7 +737,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	})
 }
 
-// An engine whose identity changes is another one, of which nothing is known.
+// An engine whose identity changes is another one, and its state is unknown.
 func TestAnotherEngine(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()

@@ -518,10 +518,10 @@ func TestFieldScrapers(t *testing.T) {
 		}
 		scraper(time.Second, 500*time.Millisecond, func(i int, s model.Snapshot, took time.Duration) {
 			if !s.Up || i > 0 && took > 500*time.Millisecond {
-				t.Errorf("scrape %d in a hurry: up %v, after %v", i, s.Up, took)
+				t.Errorf("short scrape %d: up %v, after %v", i, s.Up, took)
 			}
 			if missing := missingFigures(s); i > 10 && missing != "" {
-				t.Errorf("scrape %d in a hurry: no %s", i, missing)
+				t.Errorf("short scrape %d: no %s", i, missing)
 			}
 		})
 		scraper(7*time.Second, 9500*time.Millisecond, func(i int, s model.Snapshot, took time.Duration) {

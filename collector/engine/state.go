@@ -123,7 +123,7 @@ func newState(config Config) *state {
 	return s
 }
 
-// reset forgets what holds for one run of one engine. It is called when the engine is
+// reset clears what holds for one run of one engine. It is called when the engine is
 // unreachable or was replaced by another one.
 func (s *state) reset() {
 	s.epoch++

@@ -1110,7 +1110,7 @@ func must[T any](value T, known bool) T {
 	return value
 }
 
-// TestMergeFilesystems checks that each file system is a trouble of its own.
+// TestMergeFilesystems checks that each file system is a problem of its own.
 func TestMergeFilesystems(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1289,7 +1289,7 @@ func TestEndsImmediately(t *testing.T) {
 	}
 }
 
-// TestEndsImmediatelyIsOneLine checks that a trouble that lasts is one line.
+// TestEndsImmediatelyIsOneLine checks that a problem that lasts is one line.
 func TestEndsImmediatelyIsOneLine(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1430,7 +1430,7 @@ func TestPruneCounts(t *testing.T) {
 		t.Error("there are counts before there was a stream")
 	}
 	p.known = true
-	for i, reclaimed := range []string{"5", "", "rubbish", "-7", "9223372036854775807", "9223372036854775807", "9223372036854775808"} {
+	for i, reclaimed := range []string{"5", "", "many", "-7", "9223372036854775807", "9223372036854775807", "9223372036854775808"} {
 		p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: int64(i + 1), Attributes: map[string]string{"reclaimed": reclaimed}})
 	}
 	p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: 7, Attributes: map[string]string{"reclaimed": "5"}}) // repeated
@@ -1495,7 +1495,7 @@ func TestPatience(t *testing.T) {
 				want     time.Duration
 			}{{first, test.first}, {fast, test.fast}, {slow, test.slow}, {failed, test.failed}} {
 				s.schedules[k] = &c.schedule
-				if got := s.patience(k); got != c.want {
+				if got := s.maxWait(k); got != c.want {
 					t.Errorf("%s %+v: %v, want %v", k, c.schedule, got, c.want)
 				}
 				r := request{notBefore: at(0)}
@@ -1518,12 +1518,12 @@ func TestPatience(t *testing.T) {
 	s := newTestState(t)
 	s.lastStore = model.Known(model.Containerd)
 	s.schedules[containers] = &fast
-	if got := s.patience(containers); got != fastContainerList {
+	if got := s.maxWait(containers); got != fastContainerList {
 		t.Errorf("containers of the containerd store: %v", got)
 	}
 }
 
-// ask adds somebody who waits for a snapshot.
+// wait adds somebody who waits for a snapshot.
 func (s *state) wait(notBefore time.Time) chan model.Snapshot {
 	r := request{notBefore: notBefore, reply: make(chan model.Snapshot, 1)}
 	s.request(r)
@@ -1557,7 +1557,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestAnswerNow checks that somebody in a hurry is answered at once, and nobody else.
+// TestAnswerNow checks that a request that must be answered now is answered, and no other.
 func TestAnswerNow(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1573,7 +1573,7 @@ func TestAnswerNow(t *testing.T) {
 	}
 	s.answer(at(time.Minute))
 	if len(hurried) != 1 || !(<-hurried).Up || len(patient) != 0 || len(s.waiting) != 1 {
-		t.Error("the one in a hurry was not answered, or the other was")
+		t.Error("the one that must be answered was not, or the other was")
 	}
 }
 
@@ -1618,7 +1618,7 @@ func TestDueOrder(t *testing.T) {
 		}
 	}
 	end := func(k kind) { s.answered(k, at(0), answers[k], nil, time.Millisecond) }
-	check("nobody waits, events are watched", ping)
+	check("no request waits, events are watched", ping)
 	s.wait(at(0))
 	check("somebody waits", filesystems)
 	end(ping)
@@ -1694,7 +1694,7 @@ func TestWake(t *testing.T) {
 		{"the counts of the engine", func(s *state) { s.schedules[info].started = at(-20 * time.Second) }, 40 * time.Second},
 		{"info failed", func(s *state) { s.schedules[info].failures, s.schedules[info].ended = 2, at(0) }, 2 * time.Second},
 		{"the next stream", func(s *state) { s.stream.retryAt = at(3 * time.Second) }, 3 * time.Second},
-		{"a request in flight for nobody", func(s *state) { s.config.Events = false; s.schedules[volumes].begin(at(0)) }, time.Hour},
+		{"a request in flight that no one waits for", func(s *state) { s.config.Events = false; s.schedules[volumes].begin(at(0)) }, time.Hour},
 		{"a request in flight for somebody", func(s *state) {
 			s.wait(at(0))
 			s.schedules[volumes].took = time.Millisecond
