@@ -449,7 +449,6 @@ func TestStreamEndsImmediately(t *testing.T) {
 
 // A stream that ends as soon as it begins, each time, is one line in the log, until one lasts.
 func TestStreamEndsImmediatelyIsLoggedOnce(t *testing.T) {
-	t.Skip("the recovery is logged when the stream that lasts has ended: until then the log says that events cannot be watched")
 	config := listsOnly()
 	config.Events = true
 	synctest.Test(t, func(t *testing.T) {
