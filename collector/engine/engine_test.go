@@ -62,7 +62,7 @@ func TestOneRequestFails(t *testing.T) {
 		{"a number too large", replyWith(`[{"Id":"sha256:aa","Size":1e99}]`), "cannot unmarshal number", whoAnswers},
 		{"a record without an ID", replyWith(`[{"Size":1}]`), "no ID", whoAnswers},
 		{"HTML", replyWith("<html>Sign in</html>"), "invalid character", whoAnswers},
-		{"100 MB of rubbish", endless("", "rubbish "), "invalid character", whoAnswers},
+		{"endless noise", endless("", "noise "), "invalid character", whoAnswers},
 		{"an endless list", endless(`[`, `{"Id":"sha256:aa","ParentId":"`+strings.Repeat("a", 64<<10)+`"},`), "larger than 32 MiB", whoAnswers},
 		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "larger than 32 MiB", whoAnswers},
 	}
