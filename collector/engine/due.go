@@ -72,16 +72,18 @@ func (s *state) isDue(k kind, now time.Time) bool {
 }
 
 // isWanted reports whether somebody waits for an answer that is newer than the last request,
-// and has all the answers that it depends on.
+// and has all the answers that it depends on; or did so until its time was over: somebody who
+// never has the time to wait for a ping gets the answers that follow it the next time.
 func (s *state) isWanted(k kind, now time.Time) bool {
 	if s.isUnusable(k) {
 		return false
 	}
 	started := s.schedules[k].started
-	return slices.ContainsFunc(s.waiting, func(r request) bool {
+	isWantedBy := func(r request) bool {
 		isOlder := started.Before(r.notBefore) || started.IsZero()
 		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
-	})
+	}
+	return !s.unserved.notBefore.IsZero() && isWantedBy(s.unserved) || slices.ContainsFunc(s.waiting, isWantedBy)
 }
 
 // isUnusable reports whether a request would have nothing to start from.
@@ -175,8 +177,10 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		return t, len(t.containers) > 0
 	case containerSizes:
 		t.containers, _ = s.unmeasured(false, now)
+		t.timeouts = s.sizeTimeouts(t.containers)
 	case sizeRetries:
 		t.containers, _ = s.unmeasured(true, now)
+		t.timeouts = s.sizeTimeouts(t.containers)
 		return t, len(t.containers) > 0
 	case changes:
 		s.changed.checked = now
@@ -253,6 +257,7 @@ func (s *state) answer(now time.Time) {
 func (s *state) request(r request) {
 	if r.now {
 		s.waiting = slices.DeleteFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
+		s.unserved = r
 	}
 	s.waiting = append(s.waiting, r)
 }
