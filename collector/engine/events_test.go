@@ -711,7 +711,7 @@ func TestCountsDrift(t *testing.T) {
 }
 
 // Another engine that answers at the same address is noticed when the event stream has to be
-// opened again, although the ping looks the same.
+// opened again, although the ping is the same.
 func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	config := listsOnly()
 	config.Events = true
@@ -737,7 +737,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	})
 }
 
-// An engine whose identity changes is another one, and its state is unknown.
+// An engine whose identity changes is another one: everything is unknown.
 func TestAnotherEngine(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()

@@ -137,6 +137,24 @@ func TestImageDoesNotExist(t *testing.T) {
 	}
 }
 
+// Another run of the engine has its own removals: that an image did not exist before does not
+// make it a failure.
+func TestMissingImageAfterRestart(t *testing.T) {
+	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
+		f.Answer("/images/a/json", status(404, `{"message":"No such image: a"}`))
+		f.reply("/images/json", `[{"Id":"a"}]`)
+		for range 2 {
+			if _, failed := contentCount(t, f.scrapeAfter(time.Second)); failed != 0 {
+				t.Errorf("%d failed images after the first list", failed)
+			}
+			f.Answer("/_ping", status(503, ""))
+			f.scrapeAfter(time.Second)
+			f.Answer("/_ping", nil)
+		}
+		f.logged(0, "cannot inspect images")
+	})
+}
+
 // An image that was unpacked after its inspection is inspected once more, but not repeatedly
 // if that explains nothing.
 func TestUnpackedAfterInspection(t *testing.T) {
