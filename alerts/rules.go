@@ -36,7 +36,7 @@ func Write(w io.Writer, t Thresholds, format Format) error {
 	}
 	functions := template.FuncMap{
 		"list":     func(values ...string) []string { return values },
-		"commands": func() []string { return bySafety },
+		"commands": bySafety,
 		"forecast": func(series string, t Thresholds) any { return forecast{t, series} },
 	}
 	parsed, err := template.New("rules").Delims("[[", "]]").Funcs(functions).Parse(string(text))
@@ -60,9 +60,11 @@ func Write(w io.Writer, t Thresholds, format Format) error {
 
 // bySafety lists the cleanup commands that alerts name, starting with the one that
 // removes least. None removes volumes, which may hold the only copy of data.
-var bySafety = []string{
-	"docker container prune", "docker image prune", "docker builder prune",
-	"docker image prune --all", "docker builder prune --all", "docker system prune --all",
+func bySafety() []string {
+	return []string{
+		"docker container prune", "docker image prune", "docker builder prune",
+		"docker image prune --all", "docker builder prune --all", "docker system prune --all",
+	}
 }
 
 // A forecast holds the parameters of a forecast: Series is the prefix of the recorded

@@ -110,7 +110,7 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // failures are in the parts
 }
 
 // fetchContainerSizes measures containers one by one, and returns the first failure. One that
