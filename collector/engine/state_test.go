@@ -201,7 +201,7 @@ func (s *state) pendingKeys() string {
 	return strings.Join(keys, ", ")
 }
 
-// discarded returns the containers of which the time of the stop or the size is not known.
+// discarded returns the containers whose stop time or size is not known.
 func (s *state) discarded() string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(s.details)) {
@@ -1524,7 +1524,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// ask adds somebody who waits for a snapshot.
+// wait adds somebody who waits for a snapshot.
 func (s *state) wait(notBefore time.Time) chan model.Snapshot {
 	r := request{notBefore: notBefore, reply: make(chan model.Snapshot, 1)}
 	s.request(r)
@@ -1537,7 +1537,7 @@ func TestAnswer(t *testing.T) {
 	first := s.wait(at(0))
 	s.answer(at(time.Hour))
 	if len(first) != 0 {
-		t.Fatal("answered before the first ping, of which there is none")
+		t.Fatal("answered before the first ping")
 	}
 	s.due(at(0))
 	s.answer(at(time.Hour))
