@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,12 +14,13 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// minutes is how long each of the long measurements takes.
-func minutes(t *testing.T) time.Duration {
+// benchWindow returns the duration of each of the long measurements. The test is skipped unless
+// DOCKER_BUILDUP_BENCH is set to a number of minutes.
+func benchWindow(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("DOCKER_BUILDUP_BENCH")
 	if text == "" {
-		t.Skip("measures for an hour: set DOCKER_BUILDUP_BENCH to the minutes of a window, as make bench does")
+		t.Skip("takes up to an hour: set DOCKER_BUILDUP_BENCH to the minutes of a measurement, as make bench does")
 	}
 	var n float64
 	if _, err := fmt.Sscan(text, &n); err != nil {
@@ -29,19 +29,28 @@ func minutes(t *testing.T) time.Duration {
 	return time.Duration(n * float64(time.Minute))
 }
 
-// yardstick makes of the exporter a plain one, that lists at every scrape.
-func yardstick() []string {
+// withoutLimits returns the flags that disable the limits for slow requests, so that the program
+// requests every list on every scrape, as a simple exporter does.
+func withoutLimits() []string {
 	return []string{"--engine.max-busy-ratio=1", "--engine.max-busy-ratio-on-change=1"}
 }
 
-// report prints one row of the table; nothing is asserted, because a machine may be busy.
-func report(what, format string, args ...any) {
-	fmt.Printf("| %s | %s |\n", what, fmt.Sprintf(format, args...))
+// printRow prints one row of a table for the scripts in .ci. The benchmarks only print their results
+// because a machine may be busy.
+func printRow(title, format string, args ...any) {
+	fmt.Printf("| %s | %s |\n", title, fmt.Sprintf(format, args...))
 }
 
+// printMemory prints the row for the memory of the program.
+func printMemory(t *testing.T, p *program) {
+	t.Helper()
+	printRow("same, memory of the exporter", "%.1f MiB resident (goal: 40 MiB)", values(t, p.scrape())["process_resident_memory_bytes"]/(1<<20))
+}
+
+// percent returns which percentage of whole part is.
 func percent(part, whole time.Duration) float64 { return 100 * float64(part) / float64(whole) }
 
-// scrapeFor scrapes every 15 seconds as Prometheus does.
+// scrapeFor scrapes every 15 seconds, as Prometheus does, for a duration.
 func scrapeFor(p *program, d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		p.scrape()
@@ -53,18 +62,18 @@ func scrapeFor(p *program, d time.Duration) {
 	}
 }
 
-// What watching costs an engine on which nothing changes, beside plain listing.
+// TestBenchIdle measures the CPU time of an engine on which nothing changes, with the program and
+// with a simple exporter.
 func TestBenchIdle(t *testing.T) {
-	window := minutes(t)
+	window := benchWindow(t)
 	engine := dockertest.Start(t, dockertest.Docker29Containerd)
 	engine.Populate(1000, 500)
 	before := engine.CPU()
-	p := start(t, append(yardstick(), "--docker.host="+engine.Host())...)
+	p := start(t, append(withoutLimits(), "--docker.host="+engine.Host())...)
 	scrapeFor(p, window)
-	p.process.Process.Kill()
-	<-p.exited
-	plain := engine.CPU() - before
-	time.Sleep(15 * time.Second) // the engine ends what nobody waits for any more
+	p.kill()
+	simple := engine.CPU() - before
+	time.Sleep(15 * time.Second) // until the engine has finished canceled requests
 
 	before = engine.CPU()
 	p = start(t, "--docker.host="+engine.Host())
@@ -73,46 +82,47 @@ func TestBenchIdle(t *testing.T) {
 		return strings.Contains(page, "docker_images_tagged ") && strings.Contains(page, "docker_containers{")
 	})
 	lists := engine.CPU() - before
-	examine(t, p, engine, 1000)
+	measureInspection(t, p, engine, 1000)
 	before = engine.CPU()
 	scrapeFor(p, window)
-	ours := lists + engine.CPU() - before
-	report(fmt.Sprintf("29 containerd, 1,000 images, 500 containers, %v of scrapes, nothing changes: engine CPU, first lists included", window),
-		"%.1f s, the yardstick %.1f s: %.1f %% (goal: 5 %%)", ours.Seconds(), plain.Seconds(), percent(ours, plain))
+	used := lists + engine.CPU() - before
+	printRow(fmt.Sprintf("29 containerd, 1,000 images, 500 containers, %v of scrapes, nothing changes: engine CPU, first lists included", window),
+		"%.1f s, a simple exporter %.1f s: %.1f %% (goal: 5 %%)", used.Seconds(), simple.Seconds(), percent(used, simple))
 }
 
-// examine waits until every image was looked at, and reports what that costs.
-func examine(t *testing.T, p *program, engine *dockertest.Real, images int) {
+// measureInspection waits up to an hour until every image has been inspected, and prints the CPU time
+// of the engine.
+func measureInspection(t *testing.T, p *program, engine *dockertest.Real, images int) {
 	t.Helper()
 	began, before := time.Now(), engine.CPU()
-	eventuallyWithin(t, time.Hour, "all images to be looked at", func() bool {
+	eventuallyWithin(t, time.Hour, "all images to be inspected", func() bool {
 		time.Sleep(5 * time.Second)
 		left, known := values(t, p.scrape())["docker_images_uninspected"]
 		return known && left == 0
 	})
 	took, used := time.Since(began), engine.CPU()-before
-	report(fmt.Sprintf("29 containerd, %d images, each looked at once after a start", images),
+	printRow(fmt.Sprintf("29 containerd, %d images, each inspected once after a start", images),
 		"%.0f s, %.1f s of engine CPU: %.1f %% of a core (goal: 10 %%)", took.Seconds(), used.Seconds(), percent(used, took))
 }
 
-// What is paid per change, and how soon it shows.
+// TestBenchChanges measures the CPU time of an engine per change of a container or an image, and
+// whether the next scrapes show the change.
 func TestBenchChanges(t *testing.T) {
-	window := minutes(t)
+	window := benchWindow(t)
 	engine := dockertest.Start(t, dockertest.Docker29Containerd)
 	engine.Populate(300, 150)
 	host := "--docker.host=" + engine.Host()
 
-	// The yardstick of these rows.
+	// The CPU time with a simple exporter, for comparison.
 	before := engine.CPU()
-	p := start(t, append(yardstick(), host)...)
-	yardstickWindow := min(window, 3*time.Minute)
-	scrapeFor(p, yardstickWindow)
-	p.process.Process.Kill()
-	<-p.exited
-	perMinute := time.Duration(float64(engine.CPU()-before) / yardstickWindow.Minutes())
+	p := start(t, append(withoutLimits(), host)...)
+	simpleWindow := min(window, 3*time.Minute)
+	scrapeFor(p, simpleWindow)
+	p.kill()
+	perMinute := time.Duration(float64(engine.CPU()-before) / simpleWindow.Minutes())
 	time.Sleep(5 * time.Second)
 
-	// The same changes with nobody looking.
+	// The CPU time of the same changes without an exporter.
 	id := engine.Docker("create", "--network=none", "idle:1")
 	containerChange := func(i int) {
 		if i%2 == 0 {
@@ -134,7 +144,7 @@ func TestBenchChanges(t *testing.T) {
 		}
 	}
 	const containerChanges, imageChanges = 12, 6
-	alone := func(n int, change func(int)) time.Duration {
+	withoutExporter := func(n int, change func(int)) time.Duration {
 		before := engine.CPU()
 		for i := range n {
 			change(i)
@@ -142,8 +152,8 @@ func TestBenchChanges(t *testing.T) {
 		}
 		return engine.CPU() - before
 	}
-	containersAlone := alone(containerChanges, containerChange)
-	imagesAlone := alone(imageChanges, imageChange)
+	containersAlone := withoutExporter(containerChanges, containerChange)
+	imagesAlone := withoutExporter(imageChanges, imageChange)
 
 	p = start(t, host)
 	isComplete := func() bool {
@@ -151,152 +161,149 @@ func TestBenchChanges(t *testing.T) {
 		return got["docker_images_tagged"] > 0 && got[`docker_containers{state="running"}`] > 0
 	}
 	eventually(t, "the first lists", isComplete)
-	examine(t, p, engine, 300)
+	measureInspection(t, p, engine, 300)
 
-	lastAnswers := func() [2]float64 {
+	lastSuccess := func() [2]float64 {
 		got := values(t, p.scrape())
 		return [2]float64{
 			got[`docker_scrape_collector_last_success_timestamp_seconds{collector="images"}`],
 			got[`docker_scrape_collector_last_success_timestamp_seconds{collector="containers"}`],
 		}
 	}
-	first, began, before := lastAnswers(), time.Now(), engine.CPU()
+	first, began, before := lastSuccess(), time.Now(), engine.CPU()
 	relisted := 0
 	for relisted < 2 && time.Since(began) < 4*window {
 		scrapeFor(p, 15*time.Second)
 		relisted = 0
-		for kind, at := range lastAnswers() {
+		for kind, at := range lastSuccess() {
 			if at > first[kind] {
 				relisted++
 			}
 		}
 	}
 	took, used := time.Since(began), engine.CPU()-before
-	report(fmt.Sprintf("29 containerd, 300 images, 150 containers, a window that holds an idle re-list of %d of 2 kinds: engine CPU", relisted),
+	printRow(fmt.Sprintf("29 containerd, 300 images, 150 containers, a window with an idle refresh of %d of 2 lists: engine CPU", relisted),
 		"%.1f s in %.0f s: %.2f %% of a core (goal: 2 %%)", used.Seconds(), took.Seconds(), percent(used, took))
 
-	// A change costs what the engine does then, without what the change itself costs
-	// and without what the same scrapes cost when nothing changes.
-	const none = -1
+	// The cost of a change to the exporter is the CPU time of the engine, minus that of the change
+	// without an exporter, minus that of the same scrapes without a change.
+	const noChange = -1
 	running := func() float64 { return values(t, p.scrape())[`docker_containers{state="running"}`] }
 	containerRound := func(i int) (shown int) {
-		was := running()
-		if i != none {
+		before := running()
+		if i != noChange {
 			containerChange(i)
 		}
 		time.Sleep(time.Second)
-		if running() != was {
+		if running() != before {
 			shown = 1
 		}
 		return shown
 	}
 	tags := func() float64 { return values(t, p.scrape())["docker_image_tags"] }
 	imageRound := func(i int) (shown int) {
-		was := tags()
-		if i != none {
+		before := tags()
+		if i != noChange {
 			imageChange(i)
 		}
 		time.Sleep(time.Second)
 		p.scrape()
 		time.Sleep(time.Second)
-		if now := tags(); now != was || i%3 == 2 { // what is loaded was there
+		if now := tags(); now != before || i%3 == 2 { // loading an existing image changes nothing
 			shown = 1
 		}
 		return shown
 	}
-	// A list that happens to be due in one of the two is not of the change.
+	// A round in which a list was refreshed is repeated: the refresh does not belong to the change.
 	perChange := func(n int, alone time.Duration, round func(int) int) (shown int, cost time.Duration) {
 		for {
-			answers, before := lastAnswers(), engine.CPU()
+			success, before := lastSuccess(), engine.CPU()
 			for range n {
-				round(none)
+				round(noChange)
 			}
-			quiet := engine.CPU() - before
+			unchanged := engine.CPU() - before
 			before = engine.CPU()
 			shown = 0
 			for i := range n {
 				shown += round(i)
 			}
-			if cost = engine.CPU() - before - quiet - alone; answers == lastAnswers() {
+			if cost = engine.CPU() - before - unchanged - alone; success == lastSuccess() {
 				return shown, cost / time.Duration(n)
 			}
 		}
 	}
 	shown, cost := perChange(containerChanges, containersAlone, containerRound)
-	report("same, a container starts or exits: shown by the next scrape that begins 1 s later; engine CPU per change",
+	printRow("same, a container starts or exits: shown by the next scrape that begins 1 s later; engine CPU per change",
 		"%d of %d; %.1f ms (goal: all; 20 ms)", shown, containerChanges, 1000*cost.Seconds())
 	shown, cost = perChange(imageChanges, imagesAlone, imageRound)
-	report("same, an image is tagged, untagged or loaded once a minute: shown by the second scrape; engine CPU beside the yardstick's",
+	printRow("same, an image is tagged, untagged or loaded once a minute: shown by the second scrape; engine CPU compared with a simple exporter",
 		"%d of %d; %.0f ms of %.1f s: %.2f %% (goal: all; 1 %%)", shown, imageChanges,
 		1000*cost.Seconds(), perMinute.Seconds(), percent(cost, perMinute))
 }
 
-// Many images on overlay2: the page is what the CLI says, at every scrape.
+// TestBenchOverlay2 counts how many scrapes of an engine with many images match the Docker CLI
+// immediately after a change.
 func TestBenchOverlay2(t *testing.T) {
-	minutes(t)
+	benchWindow(t)
 	engine := dockertest.Start(t, dockertest.Docker29Overlay2)
 	engine.Populate(3000, 1000)
-	p := start(t, "--docker.host="+engine.Host(), everyRepository)
-	w := &walk{Real: engine, t: t}
+	p := start(t, "--docker.host="+engine.Host(), allRepositories)
+	w := &randomWalk{Real: engine, t: t}
 	equal := 0
 	const scrapes = 5
 	for i := range scrapes {
 		engine.Docker("tag", "idle:1", fmt.Sprint("again:", i))
-		if _, differ, _ := w.settle(p, 0); differ == "" {
+		if _, difference, _ := w.compare(p, 0); difference == "" {
 			equal++
 		}
 	}
-	report("29 overlay2, 3,000 images, 1,000 containers: scrapes that equal the CLI", "%d of %d", equal, scrapes)
-	report("memory of the exporter there", "%.1f MiB resident (goal: 40 MiB)", values(t, p.scrape())["process_resident_memory_bytes"]/(1<<20))
+	printRow("29 overlay2, 3,000 images, 1,000 containers: scrapes that match the CLI", "%d of %d", equal, scrapes)
+	printMemory(t, p)
 }
 
-// A scrape while nothing is due.
+// TestBenchScrape measures the duration of a scrape during which no list is refreshed, the memory of
+// the program and the size of the page.
 func TestBenchScrape(t *testing.T) {
-	minutes(t)
+	benchWindow(t)
 	dir := t.TempDir()
 	const images, containers, scrapes = 3000, 1000, 1000
 	populateFake(t, dir, images, containers)
-	engine := dockertest.NewFake(dir)
+	address, engine := serveFake(t, dir)
 	for endpoint, file := range map[string]string{
 		"/images/json": "images.json", "/containers/json": "containers.json", "/volumes": "volumes.json", "/system/df": "system/df.json",
 	} {
 		engine.Answer(endpoint, func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(600 * time.Millisecond) // dear
+			time.Sleep(600 * time.Millisecond) // slower than a list that is refreshed on every scrape
 			w.Write([]byte(readFile(t, filepath.Join(dir, file))))
 		})
 	}
-	server := httptest.NewServer(engine)
-	defer server.Close()
-	p := start(t, "--docker.host="+server.URL)
+	p := start(t, "--docker.host="+address)
 	p.scrape()
-	eventually(t, "a complete page", func() bool {
-		page := p.scrape()
-		return strings.Contains(page, "docker_containers_stopped{") && strings.Contains(page, "docker_image_layers ")
-	})
+	p.scrapeUntil("docker_containers_stopped{", "docker_image_layers ")
 
-	asked := len(engine.Requests())
+	requestsBefore := len(engine.Requests())
 	var took []time.Duration
 	for range scrapes {
 		start := time.Now()
 		p.scrape()
 		took = append(took, time.Since(start))
 	}
-	calls := engine.Requests()[asked:]
+	requests := engine.Requests()[requestsBefore:]
 	slices.Sort(took)
-	report("scrape of 3,000 images, 1,000 containers when nothing is due",
-		"p50 %.1f ms, p99 %.1f ms, %.3f engine calls (goal: p99 5 ms, 1 call)",
-		1000*took[scrapes/2].Seconds(), 1000*took[scrapes*99/100].Seconds(), float64(len(calls))/scrapes)
-	report("memory of the exporter there", "%.1f MiB resident (goal: 40 MiB)", values(t, p.scrape())["process_resident_memory_bytes"]/(1<<20))
+	printRow("scrape of 3,000 images, 1,000 containers without a refresh",
+		"p50 %.1f ms, p99 %.1f ms, %.3f engine requests (goal: p99 5 ms, 1 request)",
+		1000*took[scrapes/2].Seconds(), 1000*took[scrapes*99/100].Seconds(), float64(len(requests))/scrapes)
+	printMemory(t, p)
 	page := 0
 	for line := range strings.Lines(p.scrape()) {
 		if strings.Contains(line, "docker_") {
 			page += len(line)
 		}
 	}
-	report("its page without go, process and promhttp metrics", "%.1f KiB (goal: 16 KiB)", float64(page)/1024)
+	printRow("same, size of the page without go, process and promhttp metrics", "%.1f KiB (goal: 16 KiB)", float64(page)/1024)
 }
 
-// populateFake writes the answers of an engine that holds much.
+// populateFake writes the responses of an engine with this many images and containers to a folder.
 func populateFake(t *testing.T, dir string, images, containers int) {
 	t.Helper()
 	for _, file := range []string{"api-version", "info.json"} {

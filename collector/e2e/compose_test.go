@@ -11,21 +11,18 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-const provisioning = "../../.compose/grafana/provisioning"
+const provisioning = root + "/.compose/grafana/provisioning"
 
-// readStrictly fails if the file has anything that config has no field for.
+// readStrictly decodes a YAML file. A key for which config has no field fails the test.
 func readStrictly(t *testing.T, file string, config any) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.UnmarshalStrict(text, config); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(readFile(t, file)), config); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
 }
 
-// Grafana ignores what it does not know, so a misspelt key would show only in a browser.
+// TestGrafanaProvisioning checks the data sources, dashboard providers and dashboards that
+// compose.yaml mounts. Grafana ignores unknown keys, so a misspelt key would show only in a browser.
 // The fields are those of https://grafana.com/docs/grafana/latest/administration/provisioning/.
 func TestGrafanaProvisioning(t *testing.T) {
 	var sources struct {
@@ -54,7 +51,7 @@ func TestGrafanaProvisioning(t *testing.T) {
 			defaults++
 		}
 		if source.Name == "" || source.UID == "" || source.Access != "proxy" || source.URL == "" {
-			t.Errorf("data source %+v lacks something", source)
+			t.Errorf("got data source %+v, want a name, UID and URL, and access by proxy", source)
 		}
 	}
 	if sources.APIVersion != 1 || defaults != 1 {
@@ -62,7 +59,7 @@ func TestGrafanaProvisioning(t *testing.T) {
 	}
 	for _, source := range sources.Datasources {
 		if uid := source.JSONData.AlertmanagerUID; uid != "" && types[uid] != "alertmanager" {
-			t.Errorf("%s has alerts managed by %q, which is no Alertmanager", source.Name, uid)
+			t.Errorf("%s: got alerts managed by data source %q of type %q, want an Alertmanager", source.Name, uid, types[uid])
 		}
 	}
 
@@ -80,41 +77,34 @@ func TestGrafanaProvisioning(t *testing.T) {
 	}
 	readStrictly(t, filepath.Join(provisioning, "dashboards/docker-buildup.yaml"), &providers)
 	if providers.APIVersion != 1 || len(providers.Providers) != 1 || providers.Providers[0].Type != "file" {
-		t.Fatalf("got %+v, want one provider of files", providers)
+		t.Fatalf("got %+v, want one provider of type file", providers)
 	}
 
-	// What compose.yaml mounts there, and shows first.
-	compose, err := os.ReadFile("../../compose.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	// compose.yaml mounts the dashboards, and one of them is the home page.
+	compose := readFile(t, root+"/compose.yaml")
 	path := providers.Providers[0].Options.Path
-	if !strings.Contains(string(compose), "source: dashboards\n        target: "+path+"\n") {
+	if !strings.Contains(compose, "source: dashboards\n        target: "+path+"\n") {
 		t.Errorf("compose.yaml does not mount the dashboards at %s", path)
 	}
-	home := regexp.MustCompile(`HOME_DASHBOARD_PATH: ` + path + `/(\S+)`).FindSubmatch(compose)
+	home := regexp.MustCompile(`HOME_DASHBOARD_PATH: ` + path + `/(\S+)`).FindStringSubmatch(compose)
 	if home == nil {
-		t.Fatalf("no home dashboard in %s", path)
+		t.Fatalf("got no home dashboard in compose.yaml, want one in %s", path)
 	}
-	if _, err := os.Stat(filepath.Join("../../dashboards", string(home[1]))); err != nil {
+	if _, err := os.Stat(filepath.Join(root, "dashboards", home[1])); err != nil {
 		t.Error(err)
 	}
-	files, _ := filepath.Glob("../../dashboards/*.json")
+	files, _ := filepath.Glob(root + "/dashboards/*.json")
 	uids := map[string]string{}
 	for _, file := range files {
 		var dashboard struct {
 			ID         *int `json:"id"`
 			UID, Title string
 		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(text, &dashboard); err != nil {
+		if err := json.Unmarshal([]byte(readFile(t, file)), &dashboard); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		if dashboard.ID != nil || dashboard.UID == "" || dashboard.Title == "" || uids[dashboard.UID] != "" {
-			t.Errorf("%s: id %v, uid %q, title %q: want no id and a uid and title of its own", file, dashboard.ID, dashboard.UID, dashboard.Title)
+			t.Errorf("%s: got id %v, uid %q and title %q, want no id, a unique uid and a title", file, dashboard.ID, dashboard.UID, dashboard.Title)
 		}
 		uids[dashboard.UID] = file
 	}

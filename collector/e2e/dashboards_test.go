@@ -78,7 +78,7 @@ func TestDashboards(t *testing.T) {
 }
 
 func dashboardsOf(t *testing.T, kind dockertest.Kind) {
-	p, engine := real(t, kind, "--collector.repositories=5")
+	p, engine := startWithEngine(t, kind, "--collector.repositories=5")
 	buildUp(engine)
 	prometheus := startPrometheus(t, strings.TrimPrefix(p.URL, "http://"))
 	// increase() needs a sample from before the prune.

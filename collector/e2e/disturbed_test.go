@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -15,72 +16,76 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// An engine is changed at random while its events come late, twice, among a flood
-// of others, or not at all because the stream is cut. Once that is over the page
-// says what the CLI says, and the program has not grown.
+// TestDisturbedEvents checks the metrics after random changes while events are delayed, duplicated,
+// mixed with thousands of others, or lost because the stream is cut. The metrics must finally match
+// the output of the Docker CLI, and the memory of the program must not grow.
 func TestDisturbedEvents(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			disturbedEvents(t, kind)
+			testDisturbedEvents(t, kind)
 		})
 	}
 }
 
-func disturbedEvents(t *testing.T, kind dockertest.Kind) {
+// testDisturbedEvents is TestDisturbedEvents for one kind of engine.
+func testDisturbedEvents(t *testing.T, kind dockertest.Kind) {
 	engine := dockertest.Start(t, kind)
-	w := newWalk(t, engine)
+	w := newRandomWalk(t, engine)
 	proxy := newProxy(engine)
 	proxy.random = rand.New(rand.NewPCG(w.random.Uint64(), 0))
-	p := start(t, "--docker.host="+proxy.serve(t), everyRepository)
+	p := start(t, "--docker.host="+serve(t, proxy), allRepositories)
 	p.scrape()
 	memory := values(t, p.scrape())["process_resident_memory_bytes"]
 
 	for range 3 {
-		for made := 0; made < 25; {
+		for changes := 0; changes < 25; {
 			if _, err := w.step(w.names()); err == nil {
-				made++
+				changes++
 				p.scrape()
 			}
 		}
-		_, differ, took := w.settle(p, 3*time.Minute)
-		if differ != "" {
-			t.Fatalf("still after %v: %s\nthe log: %s", took, differ, p.log.String())
+		_, difference, took := w.compare(p, 3*time.Minute)
+		if difference != "" {
+			t.Fatalf("after %v: %s\nlog: %s", took, difference, p.log.String())
 		}
-		t.Logf("settled after %v", took.Round(time.Millisecond))
+		t.Logf("correct after %v", took.Round(time.Millisecond))
 	}
 	grown := values(t, p.scrape())["process_resident_memory_bytes"] - memory
-	t.Logf("%s; the program grew by %.1f MiB", proxy, grown/(1<<20))
+	t.Logf("events: %v; the memory of the program grew by %.1f MiB", proxy.counts(), grown/(1<<20))
 	if grown > 64<<20 {
-		t.Errorf("the program grew by %.0f MiB", grown/(1<<20))
+		t.Errorf("the memory of the program grew by %.0f MiB, want at most 64 MiB", grown/(1<<20))
 	}
 }
 
-// A proxy in front of an engine makes its lists dear, as if there were more in them,
-// and can spoil its events.
-type proxy struct {
-	*httputil.ReverseProxy
-	transport http.RoundTripper
-
-	mu     sync.Mutex
-	random *rand.Rand // draws how to spoil events; nil: not at all
-	done   map[string]int
-}
-
-func newProxy(engine *dockertest.Real) *proxy {
-	p := &proxy{transport: engine.Transport(), done: make(map[string]int)}
-	p.ReverseProxy = &httputil.ReverseProxy{
-		Transport:     p.transport,
+// newReverseProxy returns a reverse proxy to an engine.
+func newReverseProxy(engine *dockertest.Real) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport:     engine.Transport(),
 		FlushInterval: -1,
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "engine" },
 	}
-	return p
 }
 
-// serve returns the address of the proxy.
-func (p *proxy) serve(t *testing.T) string {
+// A proxy is a reverse proxy to an engine. It delays lists, as if the engine had many objects, and
+// can disturb events.
+type proxy struct {
+	*httputil.ReverseProxy
+
+	mu     sync.Mutex
+	random *rand.Rand     // chooses how to disturb each event; nil disables this
+	events map[string]int // number of events by treatment
+}
+
+// newProxy returns a proxy that does not disturb events.
+func newProxy(engine *dockertest.Real) *proxy {
+	return &proxy{ReverseProxy: newReverseProxy(engine), events: make(map[string]int)}
+}
+
+// serve serves requests with a handler until the test ends, and returns the address.
+func serve(t *testing.T, handler http.Handler) string {
 	t.Helper()
-	server := httptest.NewServer(p)
+	server := httptest.NewServer(handler)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
@@ -88,22 +93,24 @@ func (p *proxy) serve(t *testing.T) string {
 	return server.URL
 }
 
-func (p *proxy) String() string {
+// counts returns the number of events by treatment.
+func (p *proxy) counts() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return fmt.Sprintf("events: %v", p.done)
+	return maps.Clone(p.events)
 }
 
-// choose draws how to treat one event.
+// choose returns a random treatment for one event.
 func (p *proxy) choose() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ways := []string{"passed on", "passed on", "passed on", "delayed", "told twice", "flooded", "cut"}
-	way := ways[p.random.IntN(len(ways))]
-	p.done[way]++
-	return way
+	treatments := []string{"forwarded", "forwarded", "forwarded", "delayed", "duplicated", "flooded", "cut"}
+	treatment := treatments[p.random.IntN(len(treatments))]
+	p.events[treatment]++
+	return treatment
 }
 
+// ServeHTTP implements http.Handler.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	isList := strings.HasSuffix(r.URL.Path, "/images/json") || strings.HasSuffix(r.URL.Path, "/containers/json")
 	if isList && !strings.Contains(r.URL.RawQuery, "filters") {
@@ -115,7 +122,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", "engine", ""
-	response, err := p.transport.RoundTrip(out)
+	response, err := p.Transport.RoundTrip(out)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -129,7 +136,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		switch p.choose() {
 		case "delayed":
 			time.Sleep(2 * time.Second)
-		case "told twice":
+		case "duplicated":
 			fmt.Fprintln(w, events.Text())
 		case "flooded":
 			for i := range 3000 {

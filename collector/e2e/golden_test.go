@@ -13,14 +13,15 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-var update = flag.Bool("update", false, "write the golden pages and recordings anew")
+var update = flag.Bool("update", false, "write the golden pages, the recorded responses and the tables of the README")
 
-// Each folder of engine answers makes one page, to the letter.
+// TestGoldenPages checks that the metrics page of each folder of engine responses is exactly the
+// page in metrics.prom.
 func TestGoldenPages(t *testing.T) {
 	t.Parallel()
 	dirs, err := filepath.Glob(engines + "/*/api-version")
 	if err != nil || len(dirs) < 10 {
-		t.Fatalf("found %d engines in %s, %v", len(dirs), engines, err)
+		t.Fatalf("got %d engines in %s (%v), want at least 10", len(dirs), engines, err)
 	}
 	for _, file := range dirs {
 		dir := filepath.Base(filepath.Dir(file))
@@ -28,8 +29,9 @@ func TestGoldenPages(t *testing.T) {
 			t.Parallel()
 			p, _ := fake(t, dir, "--web.disable-exporter-metrics")
 			got := steady(p.scrape())
-			for i := 0; i < 20 && strings.Contains(got, "docker_images_uninspected") && !strings.Contains(got, "docker_images_uninspected 0\n"); i++ {
-				time.Sleep(500 * time.Millisecond) // a busy machine: inspecting images goes on after the scrape
+			// On a busy machine, images are still being inspected after the scrape.
+			for i := 0; i < 20 && strings.Contains(got, "docker_images_uninspected") && !isInspected(got); i++ {
+				time.Sleep(500 * time.Millisecond)
 				got = steady(p.scrape())
 			}
 			golden := filepath.Join(engines, dir, "metrics.prom")
@@ -49,14 +51,20 @@ func TestGoldenPages(t *testing.T) {
 	}
 }
 
-// steady puts 0 in the place of what differs from run to run.
+// isInspected returns whether the inspection of all images has finished. The collector "layers" is
+// reported slightly after the last image.
+func isInspected(page string) bool {
+	return strings.Contains(page, "docker_images_uninspected 0\n") && strings.Contains(page, `collector="layers"`)
+}
+
+// steady replaces the values that differ between runs with 0.
 func steady(page string) string {
 	varying := regexp.MustCompile(`(?m)^(docker_scrape_collector_(?:duration_seconds|last_success_timestamp_seconds)\{.*\}|docker_buildup_exporter_build_info)(?:\{.*\})? .*$`)
 	return varying.ReplaceAllString(page, "$1 0")
 }
 
-// Prometheus' own tool finds nothing to say about a page.
-func TestPageIsCleanToPromtool(t *testing.T) {
+// TestPromtoolCheckMetrics checks that promtool reports no problem with a metrics page.
+func TestPromtoolCheckMetrics(t *testing.T) {
 	t.Parallel()
 	promtool := dockertest.Need(t, "promtool")
 	for _, dir := range []string{"api-1.51-graphdriver", "engine-too-old"} {

@@ -22,7 +22,7 @@ func TestImports(t *testing.T) {
 			in("collector/host"), in("collector/model"), in("collector/prune"), in("collector/report"),
 		},
 		in("alerts"):                                    {},
-		in("dashboards"):                                {in("alerts"), in("collector")}, // thresholds, names of metrics
+		in("dashboards"):                                {in("alerts"), in("collector")}, // thresholds, metric names
 		in("collector"):                                 {in("collector/model"), in("collector/prune")},
 		in("collector/report"):                          {in("collector/model"), in("collector/prune")},
 		in("collector/prune"):                           {in("collector/model")},
@@ -40,31 +40,31 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
+	checked := 0
 	for line := range strings.Lines(string(output)) {
 		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
-		arrows, known := allowed[path]
+		mayImport, known := allowed[path]
 		if !known {
-			if imports != "" { // a folder of tests alone has none
-				t.Errorf("%s is not in the list of packages", path)
+			if imports != "" { // a folder that only has tests imports nothing
+				t.Errorf("package %s is missing in the import rules of this test", path)
 			}
 			continue
 		}
-		seen++
+		checked++
 		for imported := range strings.SplitSeq(imports, ",") {
-			matters := strings.HasPrefix(imported, module) || strings.HasPrefix(imported, client+"/")
-			isAllowed := slices.ContainsFunc(arrows, func(arrow string) bool {
-				return imported == arrow || arrow == client && strings.HasPrefix(imported, client+"/")
+			isRestricted := strings.HasPrefix(imported, module) || strings.HasPrefix(imported, client+"/")
+			isAllowed := slices.ContainsFunc(mayImport, func(path string) bool {
+				return imported == path || path == client && strings.HasPrefix(imported, client+"/")
 			})
-			if matters && !isAllowed {
-				t.Errorf("%s imports %s", path, imported)
+			if isRestricted && !isAllowed {
+				t.Errorf("%s imports %s, which the import rules do not allow", path, imported)
 			}
 			if slices.Contains(pure, path) && strings.Contains(strings.TrimPrefix(imported, module), ".") {
-				t.Errorf("%s imports %s, which is not of the standard library", path, imported)
+				t.Errorf("%s imports %s, want the standard library only", path, imported)
 			}
 		}
 	}
-	if seen != len(allowed) {
-		t.Errorf("%d of %d packages were seen", seen, len(allowed))
+	if checked != len(allowed) {
+		t.Errorf("got %d packages, want the %d of the import rules", checked, len(allowed))
 	}
 }

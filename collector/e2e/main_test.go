@@ -1,5 +1,4 @@
-// Package e2e tests the program as its users meet it: the binary is built and
-// run, and its pages and its log are read.
+// Package e2e tests the whole program: it builds and runs the binary, and reads its pages and log.
 package e2e
 
 import (
@@ -12,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,18 +26,20 @@ import (
 )
 
 const (
-	root    = "../.."              // of the repository
-	engines = "../docker/testdata" // what engines answer
+	root    = "../.."              // root of the repository
+	engines = "../docker/testdata" // responses of engines
 	binary  = "docker_buildup_exporter"
 )
 
-// binaryPath is where TestMain built the program.
+// binaryPath returns the path of the program that TestMain built.
 func binaryPath() string { return filepath.Join(os.Getenv("E2E_BINARIES"), binary) }
 
+// TestMain builds the program before the tests run.
 func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
 }
 
+// buildAndRun builds the program, runs the tests and returns the exit code.
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "e2e")
 	if err != nil {
@@ -45,12 +47,12 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // some tests run the program as nobody
+	if err := os.Chmod(dir, 0o755); err != nil { // some tests run the program as user nobody
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	os.Setenv("E2E_BINARIES", dir)
-	// The developer's own engine is none of these tests' business.
+	// The tests must not use the developer's own engine.
 	for _, variable := range []string{"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
 		os.Unsetenv(variable)
 	}
@@ -72,13 +74,14 @@ type program struct {
 	exited  chan struct{}
 }
 
-// start runs the program on a free port until the test ends, and waits until it serves.
+// start runs the program on a free port until the test ends. It waits up to 20 seconds until the
+// program serves requests.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
 	return startAs(t, os.Getuid(), args...)
 }
 
-// startAs is start as another user.
+// startAs is like start, but runs the program as another user.
 func startAs(t *testing.T, uid int, args ...string) *program {
 	t.Helper()
 	address := freeAddress(t)
@@ -92,21 +95,22 @@ func startAs(t *testing.T, uid int, args ...string) *program {
 		}
 		select {
 		case <-p.exited:
-			t.Fatalf("the program ended:\n%s", p.log.String())
+			t.Fatalf("the program exited:\n%s", p.log.String())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the program does not serve: %v\n%s", err, p.log.String())
+			t.Fatalf("timed out waiting for the program to serve requests: %v\n%s", err, p.log.String())
 		}
 	}
 }
 
-// run runs the program until it or the test ends.
+// run starts the program. It is killed when the test ends, unless it has exited before.
 func run(t *testing.T, args ...string) *program {
 	t.Helper()
 	return runAs(t, os.Getuid(), args...)
 }
 
+// runAs is like run, but runs the program as another user. A data race or a panic fails the test.
 func runAs(t *testing.T, uid int, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, process: exec.Command(binaryPath(), args...), exited: make(chan struct{})}
@@ -123,8 +127,7 @@ func runAs(t *testing.T, uid int, args ...string) *program {
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
-		p.process.Process.Kill()
-		<-p.exited
+		p.kill()
 		if strings.Contains(p.log.String(), "DATA RACE") || strings.Contains(p.log.String(), "panic:") {
 			t.Errorf("the program's log:\n%s", p.log.String())
 		}
@@ -132,28 +135,51 @@ func runAs(t *testing.T, uid int, args ...string) *program {
 	return p
 }
 
-// fake runs the program on an engine that answers from a folder.
+// fake runs the program with a fake engine that serves one of the folders of engines.
 func fake(t *testing.T, dir string, args ...string) (*program, *dockertest.Fake) {
 	t.Helper()
-	engine := dockertest.NewFake(filepath.Join(engines, dir))
-	server := httptest.NewServer(engine)
-	t.Cleanup(server.Close)
-	return start(t, append([]string{"--docker.host=" + server.URL}, args...)...), engine
+	address, engine := serveFake(t, filepath.Join(engines, dir))
+	return start(t, append([]string{"--docker.host=" + address}, args...)...), engine
 }
 
-// exitCode waits for the program to end.
+// serveFake serves a fake engine until the test ends and returns its address.
+func serveFake(t *testing.T, dir string) (address string, engine *dockertest.Fake) {
+	t.Helper()
+	engine = dockertest.NewFake(dir)
+	server := httptest.NewServer(engine)
+	t.Cleanup(server.Close)
+	return server.URL, engine
+}
+
+// count returns how many of these requests contain the text.
+func count(requests []string, text string) (n int) {
+	for _, request := range requests {
+		if strings.Contains(request, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// kill kills the program and waits until it has exited.
+func (p *program) kill() {
+	p.process.Process.Kill()
+	<-p.exited
+}
+
+// exitCode waits up to 20 seconds until the program exits, and returns its exit code.
 func (p *program) exitCode() int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
 		return p.process.ProcessState.ExitCode()
 	case <-time.After(20 * time.Second):
-		p.t.Fatalf("the program does not end:\n%s", p.log.String())
+		p.t.Fatalf("timed out waiting for the program to exit:\n%s", p.log.String())
 		return -1
 	}
 }
 
-// logs waits until the log says all of some texts.
+// logs waits up to a minute for each text to appear in the log.
 func (p *program) logs(texts ...string) {
 	p.t.Helper()
 	for _, text := range texts {
@@ -161,16 +187,27 @@ func (p *program) logs(texts ...string) {
 	}
 }
 
-// scrape returns the page.
+// scrape returns the metrics page.
 func (p *program) scrape() string {
 	p.t.Helper()
 	status, body := p.get("/metrics")
 	if status != http.StatusOK {
-		p.t.Fatalf("scrape: %d %s", status, body)
+		p.t.Fatalf("GET /metrics: got status %d, want 200: %s", status, body)
 	}
 	return body
 }
 
+// scrapeUntil scrapes until the page contains all of the texts, for up to a minute, and returns it.
+func (p *program) scrapeUntil(texts ...string) (page string) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("a page with %q", texts), func() bool {
+		page = p.scrape()
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(page, text) })
+	})
+	return page
+}
+
+// get requests a path of the program.
 func (p *program) get(path string) (status int, body string) {
 	p.t.Helper()
 	response, err := http.Get(p.URL + path)
@@ -185,7 +222,7 @@ func (p *program) get(path string) (status int, body string) {
 	return response.StatusCode, string(content)
 }
 
-// values returns a page as series and values: `docker_images{use="none"}`: 3.
+// values returns the gauges and counters of a metrics page, by series: `docker_images{use="none"}`: 3.
 func values(t *testing.T, page string) map[string]float64 {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -207,6 +244,7 @@ func values(t *testing.T, page string) map[string]float64 {
 	return series
 }
 
+// labels returns the labels of a metric in the text format, or "" if there are none.
 func labels(metric *dto.Metric) string {
 	if len(metric.GetLabel()) == 0 {
 		return ""
@@ -218,7 +256,7 @@ func labels(metric *dto.Metric) string {
 	return "{" + strings.Join(pairs, ",") + "}"
 }
 
-// freeAddress returns an address that nobody listens on.
+// freeAddress returns a loopback address that no process listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -229,22 +267,24 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// eventually waits for a condition that another process brings about.
+// eventually waits up to a minute until a condition is true. A condition usually depends on another
+// process. The description what completes the sentence "timed out waiting for …".
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	eventuallyWithin(t, time.Minute, what, condition)
 }
 
-func eventuallyWithin(t *testing.T, patience time.Duration, what string, condition func() bool) {
+// eventuallyWithin is like eventually, with another timeout.
+func eventuallyWithin(t *testing.T, timeout time.Duration, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for: %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
 
-// A syncBuffer is written by a process while the test reads it.
+// A syncBuffer is a buffer that a test can read while a process writes to it.
 type syncBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,18 +20,18 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// What can never work ends the program with one line that says why.
-// Who has only the program has the alert rules and their tests.
+// TestRules checks that the command rules prints the alert rules of the repository, applies
+// thresholds, and writes the rules with their tests.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	want := readFile(t, filepath.Join(root, "alerts/docker-buildup.yml"))
 	printed, err := exec.Command(binaryPath(), "rules").Output()
 	if err != nil || string(printed) != want {
-		t.Errorf("it prints other rules than those of the repository (%v)", err)
+		t.Errorf("rules: got %v:\n%s\nwant the rules of the repository", err, printed)
 	}
 	changed, err := exec.Command(binaryPath(), "rules", "--disk.almost-full=0.15").Output()
 	if err != nil || !strings.Contains(string(changed), "avail:ratio < 0.15\n") {
-		t.Errorf("a threshold does not show (%v)", err)
+		t.Errorf("rules --disk.almost-full=0.15: got %v:\n%s\nwant a rule with this threshold", err, changed)
 	}
 	dir := filepath.Join(t.TempDir(), "new")
 	if output, err := exec.Command(binaryPath(), "rules", "--test="+dir).CombinedOutput(); err != nil {
@@ -38,12 +39,14 @@ func TestRules(t *testing.T) {
 	}
 	for _, name := range []string{"docker-buildup.yml", "tests/minutes.yml", "tests/days.yml", "tests/weeks.yml"} {
 		if readFile(t, filepath.Join(dir, name)) != readFile(t, filepath.Join(root, "alerts", name)) {
-			t.Errorf("%s is another one than in the repository", name)
+			t.Errorf("rules --test: got a different %s, want that of the repository", name)
 		}
 	}
 }
 
-func TestBadCommandLines(t *testing.T) {
+// TestInvalidCommandLines checks that a configuration that can never work ends the program with exit
+// code 1 and one error that names the cause.
+func TestInvalidCommandLines(t *testing.T) {
 	t.Parallel()
 	taken := httptest.NewServer(nil)
 	defer taken.Close()
@@ -68,9 +71,9 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--web.telemetry-path=/{x"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/-/healthy"}, "telemetry-path"},
 		{[]string{"--filesystem.path=relative"}, "HOSTPATH"},
-		{[]string{"rules", "--disk.full=5"}, "no share"},
+		{[]string{"rules", "--disk.full=5"}, "not a ratio"},
 		{[]string{"rules", "--disk.full=0.2"}, "above --disk.full-soon"},
-		{[]string{"rules", "--causes.for=soon"}, "no duration"},
+		{[]string{"rules", "--causes.for=soon"}, "not a duration"},
 		{[]string{"rules", "--format=xml"}, "xml"},
 		{[]string{"rules", "--format=prometheusrule", "--test=" + dir}, "leave --format out"},
 		{[]string{"rules", "--test=" + dir, "--causes.for=2d"}, "leave the thresholds out"},
@@ -84,60 +87,63 @@ func TestBadCommandLines(t *testing.T) {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			p := run(t, test.args...)
 			if code := p.exitCode(); code != 1 {
-				t.Errorf("exit code %d, want 1", code)
+				t.Errorf("got exit code %d, want 1", code)
 			}
 			errors := regexp.MustCompile(`(?m)^.*level=ERROR.*$`).FindAllString(p.log.String(), -1)
 			errors = slices.DeleteFunc(errors, func(line string) bool { return strings.Contains(line, "cannot reach the engine") })
 			if len(errors) != 1 || !strings.Contains(errors[0], test.want) {
-				t.Errorf("errors %q; want one that contains %q", errors, test.want)
+				t.Errorf("got errors %q, want one that contains %q", errors, test.want)
 			}
 		})
 	}
 }
 
+// TestHelpAndVersion checks that --help and --version print their text and exit with code 0.
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]string{"--help": "--docker.host", "--version": "docker_buildup_exporter, version"} {
 		p := run(t, flag)
 		if code := p.exitCode(); code != 0 || !strings.Contains(p.log.String(), want) {
-			t.Errorf("%s: exit code %d\n%s", flag, code, p.log.String())
+			t.Errorf("%s: got exit code %d, want 0 and %q:\n%s", flag, code, want, p.log.String())
 		}
 	}
 }
 
-// Every flag can be given by an environment variable.
+// TestEnvironment checks that an environment variable sets a flag.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("DOCKER_BUILDUP_EXPORTER_WEB_TELEMETRY_PATH", "/figures")
 	p, _ := fake(t, "empty-host")
 	if status, body := p.get("/figures"); status != http.StatusOK || !strings.Contains(body, "docker_up 1") {
-		t.Errorf("/figures: %d\n%s", status, body)
+		t.Errorf("/figures: got status %d, want 200 and docker_up 1:\n%s", status, body)
 	}
 	if status, _ := p.get("/metrics"); status != http.StatusNotFound {
-		t.Errorf("/metrics: %d, want 404", status)
+		t.Errorf("/metrics: got status %d, want 404", status)
 	}
 }
 
-func TestPages(t *testing.T) {
+// TestExporterMetrics checks that the metrics page contains the metrics of the exporter itself unless
+// --web.disable-exporter-metrics is set, and that an unknown path returns 404.
+func TestExporterMetrics(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, "empty-host")
 	if status, _ := p.get("/nothing"); status != http.StatusNotFound {
-		t.Errorf("/nothing: %d, want 404", status)
+		t.Errorf("/nothing: got status %d, want 404", status)
 	}
-	for _, own := range []string{"go_goroutines", "process_open_fds", "promhttp_metric_handler_requests_total", "docker_buildup_exporter_build_info"} {
-		if !strings.Contains(p.scrape(), "\n"+own) {
-			t.Errorf("no %s on the page", own)
+	for _, name := range []string{"go_goroutines", "process_open_fds", "promhttp_metric_handler_requests_total", "docker_buildup_exporter_build_info"} {
+		if !strings.Contains(p.scrape(), "\n"+name) {
+			t.Errorf("got a page without %s, want it", name)
 		}
 	}
-	lean, _ := fake(t, "empty-host", "--web.disable-exporter-metrics")
-	for line := range strings.Lines(lean.scrape()) {
+	other, _ := fake(t, "empty-host", "--web.disable-exporter-metrics")
+	for line := range strings.Lines(other.scrape()) {
 		if !strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "docker_") {
-			t.Errorf("with --web.disable-exporter-metrics: %s", line)
+			t.Errorf("--web.disable-exporter-metrics: got %q, want only docker_ metrics", line)
 		}
 	}
 }
 
-// TLS and passwords of the exporter-toolkit, and a health check that copes with both, and
-// with a server that wants a certificate of it.
+// TestWebConfig checks TLS and passwords of --web.config.file. The command healthcheck succeeds with
+// either, and also if the server requires a client certificate.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
 	cert, key := dockertest.KeyPair(t)
@@ -150,24 +156,23 @@ basic_auth_users:
   prom: $2a$04$nRsT0Hvx3pFZUQmTbpUZB.VPRiFWNjkKImZpEHzU4xQUBBtrfEnPu
 `
 	server := fmt.Sprintf("cert_file: %s, key_file: %s", cert, key)
-	webConfig(t, "tls_server_config: {"+server+"}"+password, tls.Certificate{}, http.StatusUnauthorized)
-	webConfig(t, fmt.Sprintf("tls_server_config: {%s, client_ca_file: %s, client_auth_type: RequireAndVerifyClientCert}", server, cert), identity, http.StatusOK)
+	testWebConfig(t, "tls_server_config: {"+server+"}"+password, tls.Certificate{}, http.StatusUnauthorized)
+	testWebConfig(t, fmt.Sprintf("tls_server_config: {%s, client_ca_file: %s, client_auth_type: RequireAndVerifyClientCert}", server, cert), identity, http.StatusOK)
 }
 
-// webConfig looks at the page of a program with a configuration, as a client, and lets it
-// check its health.
-func webConfig(t *testing.T, content string, identity tls.Certificate, want int) {
+// testWebConfig runs the program with a web configuration. It waits until a client with this
+// certificate gets the wanted status from the metrics page, and runs the command healthcheck.
+func testWebConfig(t *testing.T, content string, identity tls.Certificate, want int) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "web.yml")
 	write(t, config, content)
-	engine := httptest.NewServer(dockertest.NewFake(filepath.Join(engines, "empty-host")))
-	defer engine.Close()
+	host, _ := serveFake(t, filepath.Join(engines, "empty-host"))
 	address := freeAddress(t)
-	p := run(t, "--docker.host="+engine.URL, "--web.listen-address="+address, "--web.config.file="+config)
+	p := run(t, "--docker.host="+host, "--web.listen-address="+address, "--web.config.file="+config)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
 		InsecureSkipVerify: true, Certificates: []tls.Certificate{identity},
 	}}}
-	eventually(t, "the page behind TLS", func() bool {
+	eventually(t, fmt.Sprintf("status %d over TLS", want), func() bool {
 		response, err := client.Get("https://" + address + "/metrics")
 		if err != nil {
 			return false
@@ -176,33 +181,34 @@ func webConfig(t *testing.T, content string, identity tls.Certificate, want int)
 		return response.StatusCode == want
 	})
 	if check := run(t, "healthcheck", "--web.listen-address="+address); check.exitCode() != 0 {
-		t.Errorf("healthcheck: %s\n%s", check.log.String(), p.log.String())
+		t.Errorf("healthcheck: got exit code %d, want 0: %s\nlog of the program:\n%s", check.exitCode(), check.log.String(), p.log.String())
 	}
 }
 
+// TestHealthcheck checks the exit codes of the command healthcheck: 0 while the program serves
+// requests, 1 after it has exited.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, "empty-host")
 	address := "--web.listen-address=" + strings.TrimPrefix(p.URL, "http://")
 	if check := run(t, "healthcheck", address); check.exitCode() != 0 {
-		t.Errorf("while it serves: exit code %d: %s", check.exitCode(), check.log.String())
+		t.Errorf("while the program serves requests: got exit code %d, want 0: %s", check.exitCode(), check.log.String())
 	}
-	p.process.Process.Kill()
-	<-p.exited
+	p.kill()
 	if check := run(t, "healthcheck", address); check.exitCode() != 1 {
-		t.Errorf("when it is gone: exit code %d", check.exitCode())
+		t.Errorf("after the program has exited: got exit code %d, want 1", check.exitCode())
 	}
 }
 
-// A signal ends the program within a second, and a scrape that is under way is
-// answered, even if the engine hangs.
-func TestSignalEndsIt(t *testing.T) {
+// TestShutdownOnSignal checks that SIGTERM and SIGINT end the program quickly with exit code 0, and
+// that a scrape in progress is completed, even if the engine hangs.
+func TestShutdownOnSignal(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p, engine := fake(t, "api-1.51-graphdriver")
-		asked := make(chan struct{}, 10)
+		requested := make(chan struct{}, 10)
 		engine.Answer("/images/json", func(_ http.ResponseWriter, r *http.Request) {
-			asked <- struct{}{}
+			requested <- struct{}{}
 			<-r.Context().Done()
 		})
 		page := make(chan string)
@@ -215,51 +221,48 @@ func TestSignalEndsIt(t *testing.T) {
 			body, _ := io.ReadAll(response.Body)
 			page <- string(body)
 		}()
-		<-asked
+		<-requested
 		start := time.Now()
 		p.process.Process.Signal(signal)
 		if body := <-page; !strings.Contains(body, "docker_up 1") || !strings.Contains(body, `docker_containers{state="running"} 1`) {
-			t.Errorf("%v: the scrape under way got:\n%s", signal, body)
+			t.Errorf("%v: got page:\n%s\nwant docker_up 1 and one running container", signal, body)
 		}
 		if code := p.exitCode(); code != 0 {
-			t.Errorf("%v: exit code %d", signal, code)
+			t.Errorf("%v: got exit code %d, want 0", signal, code)
 		}
-		if took := time.Since(start); took > 5*time.Second { // far above the second: the machine may be busy
-			t.Errorf("%v: it took %v", signal, took)
+		if took := time.Since(start); took > 5*time.Second { // usually less than a second, but the machine may be busy
+			t.Errorf("%v: got a shutdown that took %v, want at most 5s", signal, took)
 		}
 	}
 }
 
-// A crowd of scrapers costs the engine a handful of lists, and leaves nothing behind.
-func TestCrowd(t *testing.T) {
-	const crowd = 1000
+// TestConcurrentScrapes checks that 1,000 concurrent scrapes cost the engine at most 10 image lists,
+// and leave no goroutines or file descriptors behind.
+func TestConcurrentScrapes(t *testing.T) {
+	const scrapes = 1000
 	p, engine := fake(t, "api-1.51-graphdriver", "--web.max-requests=0")
 	p.scrape()
 	before := values(t, p.scrape())
-	asked := len(engine.Requests())
+	requestsBefore := len(engine.Requests())
 
-	statuses := crowdOf(p, crowd)
-	for range crowd {
+	statuses := scrapeConcurrently(p, scrapes)
+	for range scrapes {
 		if status := <-statuses; status != http.StatusOK {
-			t.Errorf("a page's status is %d", status)
+			t.Errorf("got status %d, want 200", status)
 		}
 	}
-	lists := 0
-	for _, request := range engine.Requests()[asked:] {
-		if strings.Contains(request, "/images/json") {
-			lists++
-		}
-	}
+	lists := count(engine.Requests()[requestsBefore:], "/images/json")
 	if lists == 0 || lists > 10 {
-		t.Errorf("%d scrapes cost %d image lists", crowd, lists)
+		t.Errorf("%d concurrent scrapes: got %d image lists, want 1 to 10", scrapes, lists)
 	}
-	t.Logf("%d scrapes at once cost %d image lists", crowd, lists)
+	t.Logf("%d concurrent scrapes cost %d image lists", scrapes, lists)
 	for _, name := range []string{"go_goroutines", "process_open_fds"} {
-		eventually(t, name+" is what it was", func() bool { return values(t, p.scrape())[name] <= before[name]+2 })
+		eventually(t, name+" to return to its previous value", func() bool { return values(t, p.scrape())[name] <= before[name]+2 })
 	}
 }
 
-// Beyond the limit a scrape is refused at once; the others are served.
+// TestMaxRequests checks that a scrape above the default limit of 40 concurrent ones is refused
+// immediately, and that the others succeed.
 func TestMaxRequests(t *testing.T) {
 	t.Parallel()
 	p, engine := fake(t, "api-1.51-graphdriver")
@@ -268,22 +271,23 @@ func TestMaxRequests(t *testing.T) {
 		<-release
 		fmt.Fprint(w, "[]")
 	})
-	statuses := crowdOf(p, 50)
+	statuses := scrapeConcurrently(p, 50)
 	for range 10 {
 		if status := <-statuses; status != http.StatusServiceUnavailable {
-			t.Errorf("while 40 wait for the engine: %d, want 503", status)
+			t.Errorf("while 40 scrapes wait for the engine: got status %d, want 503", status)
 		}
 	}
 	close(release)
 	for range 40 {
 		if status := <-statuses; status != http.StatusOK {
-			t.Errorf("one of the 40: %d, want 200", status)
+			t.Errorf("one of the 40 scrapes: got status %d, want 200", status)
 		}
 	}
 }
 
-// crowdOf scrapes n times at once and sends the status of each page.
-func crowdOf(p *program, n int) <-chan int {
+// scrapeConcurrently starts n scrapes at the same time. The channel receives the status of each, or 0
+// if it fails.
+func scrapeConcurrently(p *program, n int) <-chan int {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	statuses := make(chan int, n)
 	for range n {
@@ -301,59 +305,56 @@ func crowdOf(p *program, n int) <-chan int {
 	return statuses
 }
 
-// The page has as many series for 1,000 images as for 10.
-func TestPageIsConstant(t *testing.T) {
+// TestConstantNumberOfSeries checks that the metrics page has as many series for 1,000 images as for
+// 10, and at most 16 KiB.
+func TestConstantNumberOfSeries(t *testing.T) {
 	t.Parallel()
-	var series []int
+	var series [][]string
 	for _, images := range []int{10, 1000} {
 		dir := t.TempDir()
 		populateFake(t, dir, images, images)
-		engine := httptest.NewServer(dockertest.NewFake(dir))
-		defer engine.Close()
-		p := start(t, "--docker.host="+engine.URL, "--web.disable-exporter-metrics", "--engine.max-busy-ratio-on-change=1")
-		var page string // complete once every stopped container was looked at
-		eventually(t, "a complete page", func() bool {
-			page = p.scrape()
-			return strings.Contains(page, "docker_containers_stopped{") && strings.Contains(page, "docker_image_layers ") &&
-				strings.Contains(page, `docker_disk_usage_bytes{resource="containers"}`)
-		})
+		host, _ := serveFake(t, dir)
+		p := start(t, append(withoutLimits(), "--docker.host="+host, "--web.disable-exporter-metrics")...)
+		// The page is complete when all images and stopped containers have been inspected, and all
+		// collectors have finished.
+		page := p.scrapeUntil("docker_containers_stopped{", "docker_image_layers ", `docker_disk_usage_bytes{resource="containers"}`,
+			`collector="build_cache"`, `collector="container_sizes"`, `collector="layers"`, `collector="volumes"`,
+			`docker_reclaimable_bytes{command="docker volume prune"}`, `docker_reclaimable_bytes{command="docker system prune --all --volumes"}`)
 		got := values(t, page)
 		if got["docker_images_tagged"] != float64(images) || got[`docker_images{use="stopped"}`] != float64(images) {
-			t.Errorf("%d images: the page says %v", images, got)
+			t.Errorf("got %v, want %d tagged images, each used by a stopped container", got, images)
 		}
 		if len(page) > 16<<10 {
-			t.Errorf("%d images: a page of %d bytes", images, len(page))
+			t.Errorf("%d images: got a page of %d bytes, want at most 16 KiB", images, len(page))
 		}
-		series = append(series, len(got))
+		series = append(series, slices.Sorted(maps.Keys(got)))
 	}
-	if series[0] != series[1] {
-		t.Errorf("%d series for 10 images, %d for 1,000", series[0], series[1])
+	if !slices.Equal(series[0], series[1]) {
+		t.Errorf("got series %q for 10 images and %q for 1,000, want the same", series[0], series[1])
 	}
 }
 
-// Of repositories there are so many as were asked for, and none unless they were.
+// TestRepositories checks that --collector.repositories sets the number of repositories with series:
+// two each, and none by default.
 func TestRepositories(t *testing.T) {
 	t.Parallel()
 	for n, want := range []int{0, 2, 4} {
 		p, _ := fake(t, "29-overlay2", fmt.Sprint("--collector.repositories=", n), "--engine.max-busy-ratio-on-change=1")
-		var page string
-		eventually(t, "a complete page", func() bool {
-			page = p.scrape()
-			return strings.Contains(page, "docker_image_layers ")
-		})
+		page := p.scrapeUntil("docker_image_layers ")
 		if got := strings.Count(page, `{repository="`); got != want {
-			t.Errorf("%d repositories have %d series, want %d:\n%s", n, got, want, page)
+			t.Errorf("--collector.repositories=%d: got %d series, want %d:\n%s", n, got, want, page)
 		}
 	}
 }
 
-// Nothing but GET and HEAD leaves the program, whatever the engine answers.
-func TestOnlyReads(t *testing.T) {
+// TestReadOnlyRequests checks that the program sends only GET and HEAD requests, whatever the engine
+// responds.
+func TestReadOnlyRequests(t *testing.T) {
 	t.Parallel()
 	p, engine := fake(t, "api-1.51-containerd")
 	for _, dir := range []string{"api-1.43-graphdriver", "engine-too-old", "images-forbidden", "api-1.51-containerd"} {
 		p.scrape()
-		engine.Become(filepath.Join(engines, dir))
+		engine.SwitchTo(filepath.Join(engines, dir))
 	}
 	engine.Answer("/images/json", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/containers/prune", http.StatusTemporaryRedirect)
@@ -361,16 +362,17 @@ func TestOnlyReads(t *testing.T) {
 	p.scrape()
 	requests := engine.Requests()
 	if len(requests) < 10 {
-		t.Errorf("only %d requests were seen", len(requests))
+		t.Errorf("got %d requests, want at least 10", len(requests))
 	}
 	for _, request := range requests {
 		if !strings.HasPrefix(request, "GET ") && !strings.HasPrefix(request, "HEAD ") || strings.Contains(request, "/prune") {
-			t.Errorf("sent: %s", request)
+			t.Errorf("got request %q, want only GET and HEAD, and no prune", request)
 		}
 	}
 }
 
-// --filesystem.path says where to look, and as what to report it.
+// TestFilesystemPath checks that --filesystem.path sets the measured file system and its label, and
+// that a path that does not exist is logged.
 func TestFilesystemPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -381,14 +383,15 @@ func TestFilesystemPath(t *testing.T) {
 	}
 	got := values(t, p.scrape())
 	if size := got[`docker_filesystem_size_bytes{path="/data/docker"}`]; size != float64(want.Blocks)*float64(want.Bsize) {
-		t.Errorf("size %v, statfs says %d blocks of %d", size, want.Blocks, want.Bsize)
+		t.Errorf("got a size of %v, want %d blocks of %d bytes", size, want.Blocks, want.Bsize)
 	}
-	if _, there := got[`docker_filesystem_size_bytes{path="/none"}`]; there {
-		t.Error("a file system that does not exist has a size")
+	if size, found := got[`docker_filesystem_size_bytes{path="/none"}`]; found {
+		t.Errorf("/none: got a size of %v, want no series because it does not exist", size)
 	}
 	p.logs("cannot measure the file system /none", "--filesystem.path=HOSTPATH=MOUNTPOINT")
 }
 
+// write writes a file that only this user can read.
 func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -396,6 +399,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
+// readFile returns the content of a file.
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -2,5 +2,5 @@
 
 package e2e
 
-// buildFlags build the program as the tests are built.
+// buildFlags returns the flags with which the tests were built: the race detector.
 func buildFlags() []string { return []string{"-race"} }

@@ -12,7 +12,7 @@ import (
 	"docker_buildup_exporter/collector"
 )
 
-// The README's tables say what the program says of itself.
+// TestReadme checks that the tables of metrics and flags in the README match the program.
 func TestReadme(t *testing.T) {
 	var metrics strings.Builder
 	metrics.WriteString("| metric | labels | meaning |\n|---|---|---|\n")
@@ -38,7 +38,7 @@ func TestReadme(t *testing.T) {
 	for name, content := range map[string]string{"metrics": metrics.String(), "flags": flags} {
 		part := regexp.MustCompile(`(?s)(<!-- ` + name + `: [^\n]*-->\n).*?(<!-- end -->)`)
 		if len(part.FindAllString(readme, -1)) != 1 {
-			t.Fatalf("the README has no place for its %s", name)
+			t.Fatalf("got no unique section for the %s in the README, want one", name)
 		}
 		generated = part.ReplaceAllString(generated, "${1}\n"+strings.ReplaceAll(content, "$", "$$")+"\n${2}")
 	}
@@ -49,12 +49,12 @@ func TestReadme(t *testing.T) {
 		readme = generated
 	}
 	if readme != generated {
-		t.Error(`the README's tables are not what the program says: run "make update"`)
+		t.Error(`the tables of the README are outdated: run "make update"`)
 	}
 }
 
-// What the README promises of the log is what the program logs.
-func TestReadmeQuotesTheLog(t *testing.T) {
+// TestReadmeLogMessages checks that the source code contains the log messages quoted in the README.
+func TestReadmeLogMessages(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "collector/engine/*.go"))
 	if err != nil {
 		t.Fatal(err)
@@ -63,9 +63,9 @@ func TestReadmeQuotesTheLog(t *testing.T) {
 	for _, file := range files {
 		source.WriteString(readFile(t, file))
 	}
-	for _, act := range regexp.MustCompile("`cannot ([a-z A-Z]+)`").FindAllStringSubmatch(readFile(t, filepath.Join(root, "README.md")), -1) {
-		if !strings.Contains(source.String(), `"`+act[1]) {
-			t.Errorf("the README quotes %q, which is never logged", act[0])
+	for _, message := range regexp.MustCompile("`cannot ([a-z A-Z]+)`").FindAllStringSubmatch(readFile(t, filepath.Join(root, "README.md")), -1) {
+		if !strings.Contains(source.String(), `"`+message[1]) {
+			t.Errorf("the README quotes %q, which the program never logs", message[0])
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,8 +15,8 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// The page at / is for people, and for whoever only reads.
-func TestPageForPeople(t *testing.T) {
+// TestStatusPage checks the HTML page at /: its methods, security headers and content.
+func TestStatusPage(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, "api-1.51-graphdriver", "--filesystem.path="+t.TempDir())
 	tests := []struct {
@@ -41,54 +40,50 @@ func TestPageForPeople(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		response.Body.Close()
 		if err != nil || response.StatusCode != test.want {
-			t.Errorf("%s %s: %s, %v; want %d", test.method, test.path, response.Status, err, test.want)
+			t.Errorf("%s %s: got %s, %v, want %d", test.method, test.path, response.Status, err, test.want)
 		}
 		if test.want != http.StatusOK {
 			continue
 		}
 		if !strings.HasPrefix(response.Header.Get("Content-Security-Policy"), "default-src 'none'") || response.ContentLength <= 0 {
-			t.Errorf("%s %s: its headers are %v", test.method, test.path, response.Header)
+			t.Errorf("%s %s: got headers %v, want a Content-Security-Policy and a length", test.method, test.path, response.Header)
 		}
 		for _, text := range []string{"docker image prune --all", "Engine 28.5.2", `href="./metrics"`, `href="./-/healthy"`, "0 s old"} {
 			if test.method == http.MethodGet && !bytes.Contains(body, []byte(text)) {
-				t.Errorf("%s %s lacks %q:\n%s", test.method, test.path, text, body[bytes.Index(body, []byte("<body>")):])
+				t.Errorf("%s %s: got a page without %q:\n%s", test.method, test.path, text, body[bytes.Index(body, []byte("<body>")):])
 			}
 		}
 	}
 }
 
-// Who wants metrics at / gets them there, and no other page.
+// TestMetricsAtRoot checks that --web.telemetry-path=/ replaces the HTML page with the metrics.
 func TestMetricsAtRoot(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, "empty-host", "--web.telemetry-path=/")
 	if status, body := p.get("/"); status != http.StatusOK || !strings.Contains(body, "\ndocker_up 1") {
-		t.Errorf("/: %d\n%s", status, body)
+		t.Errorf("/: got status %d, want 200 and docker_up 1:\n%s", status, body)
 	}
 }
 
-// A crowd that looks at the page costs the engine no more than a scraper.
-func TestPageIsCheap(t *testing.T) {
+// TestStatusPageUsesRecentSnapshot checks that 100 requests of the HTML page cost the engine at most
+// five image lists.
+func TestStatusPageUsesRecentSnapshot(t *testing.T) {
 	t.Parallel()
 	p, engine := fake(t, "api-1.51-graphdriver")
 	p.scrape()
-	asked := len(engine.Requests())
+	requestsBefore := len(engine.Requests())
 	for range 100 {
 		if status, _ := p.get("/"); status != http.StatusOK {
-			t.Errorf("/: %d", status)
+			t.Errorf("/: got status %d, want 200", status)
 		}
 	}
-	lists := 0
-	for _, request := range engine.Requests()[asked:] {
-		if strings.Contains(request, "/images/json") {
-			lists++
-		}
-	}
-	if lists > 5 { // one every five seconds, on a machine that is busy
-		t.Errorf("100 pages cost %d image lists", lists)
+	lists := count(engine.Requests()[requestsBefore:], "/images/json")
+	if lists > 5 { // at most one list every five seconds, but the machine may be busy
+		t.Errorf("100 pages: got %d image lists, want at most 5", lists)
 	}
 }
 
-// status runs the command to its end.
+// status runs the command status and waits until it exits.
 func status(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, log strings.Builder
@@ -101,16 +96,17 @@ func status(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return command.ProcessState.ExitCode(), out.String(), log.String()
 }
 
+// TestStatusExitCodes checks the exit code and the first line of the command status, which
+// follow the conventions of Nagios plugins.
 func TestStatusExitCodes(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(dockertest.NewFake(filepath.Join(engines, "api-1.51-graphdriver")))
-	defer server.Close()
-	up, down := "--docker.host="+server.URL, "--docker.host=http://"+freeAddress(t)
+	host, _ := serveFake(t, filepath.Join(engines, "api-1.51-graphdriver"))
+	up, down := "--docker.host="+host, "--docker.host=http://"+freeAddress(t)
 	disk := "--filesystem.path=/data=" + t.TempDir()
 	tests := []struct {
 		args   []string
 		code   int
-		stdout string // its beginning
+		stdout string // prefix
 		stderr string
 	}{
 		{[]string{up, disk, "--warn=0", "--crit=0"}, 0, "DOCKER OK - /data has ", ""},
@@ -130,26 +126,25 @@ func TestStatusExitCodes(t *testing.T) {
 	for _, test := range tests {
 		code, stdout, stderr := status(t, test.args...)
 		if code != test.code || !strings.HasPrefix(stdout, test.stdout) || (test.stdout == "") != (stdout == "") {
-			t.Errorf("%v: exit code %d, want %d:\n%s", test.args, code, test.code, stdout)
+			t.Errorf("%v: got exit code %d and %q, want %d and %q", test.args, code, stdout, test.code, test.stdout)
 		}
 		if !strings.Contains(stderr, test.stderr) || (test.stderr == "") != (stderr == "") {
-			t.Errorf("%v: the log does not say %q alone:\n%s", test.args, test.stderr, stderr)
+			t.Errorf("%v: got log %q, want %q", test.args, stderr, test.stderr)
 		}
 	}
 }
 
-// The command asks for each list once, and says what the metrics say.
+// TestStatusAgreesWithMetrics checks that the JSON output of the command status has the values of
+// the metrics, and that the command requests each list once.
 func TestStatusAgreesWithMetrics(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"api-1.51-graphdriver", "api-1.51-containerd", "api-1.43-graphdriver", "20.10-overlay2"} {
 		p, _ := fake(t, dir)
 		page := values(t, p.scrape())
-		engine := dockertest.NewFake(filepath.Join(engines, dir))
-		server := httptest.NewServer(engine)
-		defer server.Close()
-		_, stdout, log := status(t, "--docker.host="+server.URL, "--output=json")
+		host, engine := serveFake(t, filepath.Join(engines, dir))
+		_, stdout, log := status(t, "--docker.host="+host, "--output=json")
 
-		var told struct {
+		var output struct {
 			Images struct {
 				Tagged, Untagged *float64
 				VirtualSize      *float64 `json:"virtual_size_bytes"`
@@ -168,33 +163,33 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 				Usage    *float64 `json:"disk_usage_bytes"`
 			}
 		}
-		if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+		if err := json.Unmarshal([]byte(stdout), &output); err != nil {
 			t.Fatalf("%s: %v\n%s\n%s", dir, err, stdout, log)
 		}
 		same := func(series string, got *float64) {
 			t.Helper()
 			want, known := page[series]
 			if known != (got != nil) || known && *got != want {
-				t.Errorf("%s: %s is %v, and %v in the metrics (known: %v)", dir, series, got, want, known)
+				t.Errorf("%s: %s: got %v, want %v as in the metrics (known: %v)", dir, series, got, want, known)
 			}
 		}
-		same("docker_images_tagged", told.Images.Tagged)
-		same("docker_images_untagged", told.Images.Untagged)
-		same("docker_images_virtual_size_bytes", told.Images.VirtualSize)
-		for use, n := range told.Images.Use {
+		same("docker_images_tagged", output.Images.Tagged)
+		same("docker_images_untagged", output.Images.Untagged)
+		same("docker_images_virtual_size_bytes", output.Images.VirtualSize)
+		for use, n := range output.Images.Use {
 			same(fmt.Sprintf("docker_images{use=%q}", use), &n)
 		}
-		for state, n := range told.Containers.State {
+		for state, n := range output.Containers.State {
 			same(fmt.Sprintf("docker_containers{state=%q}", state), &n)
 		}
-		for _, c := range told.Commands {
+		for _, c := range output.Commands {
 			same(fmt.Sprintf("docker_reclaimable_bytes{command=%q}", c.Command), c.Reclaimable.Bytes)
 		}
-		for _, r := range told.Resources {
+		for _, r := range output.Resources {
 			same(fmt.Sprintf("docker_disk_usage_bytes{resource=%q}", r.Resource), r.Usage)
 		}
-		if len(told.Images.Use) != 3 || len(told.Containers.State) < 7 || len(told.Commands) < 9 || len(told.Resources) != 4 {
-			t.Errorf("%s: something is missing:\n%s", dir, stdout)
+		if len(output.Images.Use) != 3 || len(output.Containers.State) < 7 || len(output.Commands) < 9 || len(output.Resources) != 4 {
+			t.Errorf("%s: got incomplete output, want all uses, states, commands and resources:\n%s", dir, stdout)
 		}
 
 		times := make(map[string]int)
@@ -204,37 +199,35 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 		for request, n := range times {
 			isList := strings.Contains(request, "/images/json") || strings.Contains(request, "/containers/json") || strings.HasSuffix(request, "/volumes")
 			if n > 1 && isList {
-				t.Errorf("%s: asked %d times: %s", dir, n, request)
+				t.Errorf("%s: got %d requests of %q, want 1", dir, n, request)
 			}
 		}
 	}
 }
 
-// On a real engine the command finds the disk by itself, and waits until it knows what
-// is to know.
+// TestStatusOfRealEngine checks that the command status detects the file system of a real engine,
+// and waits until images and containers have been inspected.
 func TestStatusOfRealEngine(t *testing.T) {
-	for _, kind := range dockertest.Kinds() {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			engine := dockertest.Start(t, kind)
-			engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2")
-			engine.Try("run", "--network=none", "app:1", "0")
-			code, stdout, log := status(t, "--docker.host="+engine.Host(), "--output=json", "--warn=0", "--crit=0")
-			var told struct {
-				Status      string
-				Filesystems []struct{ Path string }
-				Images      struct{ Tagged, Tags *int }
-				Containers  struct {
-					StoppedFor map[string]int `json:"stopped_for"`
-				}
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
+		engine := dockertest.Start(t, kind)
+		engine.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "app:1", "-t", "app:2")
+		engine.Try("run", "--network=none", "app:1", "0")
+		code, stdout, log := status(t, "--docker.host="+engine.Host(), "--output=json", "--warn=0", "--crit=0")
+		var output struct {
+			Status      string
+			Filesystems []struct{ Path string }
+			Images      struct{ Tagged, Tags *int }
+			Containers  struct {
+				StoppedFor map[string]int `json:"stopped_for"`
 			}
-			if err := json.Unmarshal([]byte(stdout), &told); err != nil {
-				t.Fatal(err)
-			}
-			if code != 0 || told.Status != "ok" || len(told.Filesystems) == 0 || told.Filesystems[0].Path != engine.Dir+"/data" ||
-				*told.Images.Tagged != 1 || *told.Images.Tags != 2 || told.Containers.StoppedFor["0-1h"] != 1 {
-				t.Errorf("exit code %d:\n%s\n%s", code, stdout, log)
-			}
-		})
-	}
+		}
+		if err := json.Unmarshal([]byte(stdout), &output); err != nil {
+			t.Fatal(err)
+		}
+		if code != 0 || output.Status != "ok" || len(output.Filesystems) == 0 || output.Filesystems[0].Path != engine.Dir+"/data" ||
+			*output.Images.Tagged != 1 || *output.Images.Tags != 2 || output.Containers.StoppedFor["0-1h"] != 1 {
+			t.Errorf("got exit code %d, want 0, status ok, the file system of the engine, 1 image with 2 tags and 1 stopped container:\n%s\n%s", code, stdout, log)
+		}
+	})
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"archive/tar"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,50 +15,41 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// A real engine is changed at random, as its users would, and after each change
-// the page says of every gauge what the Docker CLI says.
+// TestRandomWalk changes real engines at random, as users do. After each change it compares the
+// metrics with the output of the Docker CLI.
 func TestRandomWalk(t *testing.T) {
-	for _, kind := range dockertest.Kinds() {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			randomWalk(t, kind)
-		})
-	}
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
+		testRandomWalk(t, kind)
+	})
 }
 
-func randomWalk(t *testing.T, kind dockertest.Kind) {
+// testRandomWalk is TestRandomWalk for one kind of engine. The walk is extended, up to three times
+// its length, until it has made each kind of change and each series has been more than 0.
+func testRandomWalk(t *testing.T, kind dockertest.Kind) {
 	steps := 100
 	if kind == dockertest.Docker20 {
 		steps = 220
 	}
 	engine := dockertest.Start(t, kind)
-	w := newWalk(t, engine)
+	w := newRandomWalk(t, engine)
 	host := engine.Host()
-	// Where a list is dear a change that no event tells of shows after the next
-	// cross-check and the list that it leads to.
-	var patience, longest time.Duration
-	latest := "none"
+	// Where lists are slow, a change without an event shows only after the next resync check and
+	// the list that it triggers.
+	var timeout, longest time.Duration
+	slowest := "none"
 	if kind == dockertest.Docker29Containerd {
-		patience = 3 * time.Minute
-		host = newProxy(engine).serve(t)
+		timeout = 3 * time.Minute
+		host = serve(t, newProxy(engine))
 	}
-	p := start(t, "--docker.host="+host, everyRepository)
+	p := start(t, "--docker.host="+host, allRepositories)
 	failures := 0
-	done := make(map[string]int)
-	largest := make(map[string]float64)
-	never := func() (series []string) { // seen, but for what is rare
-		for name, most := range largest {
-			rare := strings.Contains(name, "stopped_for") && !strings.Contains(name, "0-1h") || strings.Contains(name, "removing") || strings.Contains(name, "dead") || strings.Contains(name, "restarting")
-			if most == 0 && !rare {
-				series = append(series, name)
-			}
-		}
-		return series
-	}
-	for i := 0; i < steps || (len(done) < len(w.names()) || len(never()) > 0) && i < 3*steps; {
+	reached := coverage{changes: make(map[string]int), largest: make(map[string]float64)}
+	isComplete := func() bool { return len(reached.changes) == len(w.names()) && len(reached.zero()) == 0 }
+	for i := 0; i < steps || !isComplete() && i < 3*steps; {
 		choices := w.names()
-		if i > steps/2 && w.random.IntN(2) == 0 { // what chance has left out so far
-			missing := slices.DeleteFunc(w.names(), func(name string) bool { return done[name] > 0 })
+		if i > steps/2 && w.random.IntN(2) == 0 { // prefer the changes that are still missing
+			missing := slices.DeleteFunc(w.names(), func(name string) bool { return reached.changes[name] > 0 })
 			if len(missing) > 0 {
 				choices = missing
 			}
@@ -67,67 +57,98 @@ func randomWalk(t *testing.T, kind dockertest.Kind) {
 		name, err := w.step(choices)
 		if err != nil {
 			if failures++; failures > 100*steps {
-				t.Fatalf("the engine refuses everything, at last: %v", err)
+				t.Fatalf("the engine refused %d changes; the last error: %v", failures, err)
 			}
-			continue // the engine refused
+			continue // the engine refused the change
 		}
 		i++
-		done[name]++
-		want, differ, took := w.settle(p, patience)
-		if differ != "" {
-			t.Fatalf("step %d, %s: %s", i, name, differ)
+		want, difference, took := w.compare(p, timeout)
+		if difference != "" {
+			t.Fatalf("step %d, %s: %s", i, name, difference)
 		}
 		if took > longest {
-			longest, latest = took, name
+			longest, slowest = took, name
 		}
-		for series, value := range want {
-			largest[series] = max(largest[series], value)
-		}
+		reached.add(name, want)
 	}
-	t.Logf("made %v", done)
-	t.Logf("the page was right at the latest %v after a change (%s)", longest.Round(10*time.Millisecond), latest)
-	eventually(t, "all prunes are counted", func() bool {
-		got := values(t, p.scrape())
-		images, tells := got[`docker_prunes_total{resource="images"}`]
-		return got[`docker_prunes_total{resource="containers"}`] == float64(done["container prune"]) &&
-			tells == (kind != dockertest.Docker29Containerd) &&
-			(!tells || images == float64(done["image prune"]+done["image prune -a"]))
-	})
-	t.Logf("reached at most %v", largest)
-	if len(done) != len(w.names()) {
-		t.Errorf("the walk made %d of %d kinds of change", len(done), len(w.names()))
+	t.Logf("changes: %v", reached.changes)
+	t.Logf("the metrics were correct at most %v after a change (%s)", longest.Round(10*time.Millisecond), slowest)
+	t.Logf("largest values: %v", reached.largest)
+	comparePrunes(t, p, kind, reached.changes)
+	if len(reached.changes) != len(w.names()) {
+		t.Errorf("got %d kinds of changes, want %d", len(reached.changes), len(w.names()))
 	}
-	if series := never(); len(series) > 0 {
-		t.Errorf("never more than 0: %q", series)
+	if series := reached.zero(); len(series) > 0 {
+		t.Errorf("got 0 throughout for %q, want more", series)
 	}
 }
 
-type walk struct {
+// comparePrunes waits until docker_prunes_total counts all prunes of a walk. With the containerd
+// image store the engine emits no event for image prunes.
+func comparePrunes(t *testing.T, p *program, kind dockertest.Kind, changes map[string]int) {
+	t.Helper()
+	eventually(t, "docker_prunes_total to count all prunes", func() bool {
+		got := values(t, p.scrape())
+		images, known := got[`docker_prunes_total{resource="images"}`]
+		return got[`docker_prunes_total{resource="containers"}`] == float64(changes["container prune"]) &&
+			known == (kind != dockertest.Docker29Containerd) &&
+			(!known || images == float64(changes["image prune"]+changes["image prune -a"]))
+	})
+}
+
+// coverage records what a random walk has reached.
+type coverage struct {
+	changes map[string]int     // number of changes by name
+	largest map[string]float64 // largest value of each series
+}
+
+// add adds a change and the values after it.
+func (c coverage) add(change string, after map[string]float64) {
+	c.changes[change]++
+	for series, value := range after {
+		c.largest[series] = max(c.largest[series], value)
+	}
+}
+
+// zero returns the series that were always 0, without those that are rarely more.
+func (c coverage) zero() (series []string) {
+	for name, value := range c.largest {
+		isRare := strings.Contains(name, "stopped_for") && !strings.Contains(name, "0-1h") || strings.Contains(name, "removing") || strings.Contains(name, "dead") || strings.Contains(name, "restarting")
+		if value == 0 && !isRare {
+			series = append(series, name)
+		}
+	}
+	return series
+}
+
+// A randomWalk changes a real engine at random.
+type randomWalk struct {
 	*dockertest.Real
 	t      *testing.T
 	random *rand.Rand
-	count  int
+	count  int // makes names unique
 }
 
-// A program whose page a walk compares must be asked for all that its oracle knows.
-const everyRepository = "--collector.repositories=255"
+// allRepositories is the flag for series of all repositories, as the oracle has them.
+const allRepositories = "--collector.repositories=255"
 
-// newWalk makes a walk on an engine that holds one image.
-func newWalk(t *testing.T, engine *dockertest.Real) *walk {
+// newRandomWalk returns a walk on an engine, to which it adds one image. The environment variable
+// DOCKER_BUILDUP_SEED repeats an earlier walk.
+func newRandomWalk(t *testing.T, engine *dockertest.Real) *randomWalk {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("DOCKER_BUILDUP_SEED"); text != "" {
 		fmt.Sscan(text, &seed)
 	}
 	t.Logf("DOCKER_BUILDUP_SEED=%d repeats this walk", seed)
-	w := &walk{Real: engine, t: t, random: rand.New(rand.NewPCG(seed, 0))}
+	w := &randomWalk{Real: engine, t: t, random: rand.New(rand.NewPCG(seed, 0))}
 	engine.Build(w.dockerfile("scratch"), "-t", "base:1")
 	return w
 }
 
-// mutations are the ways in which hosts change. Each fails if the engine refuses,
-// as it does where there is nothing to work on.
-func (w *walk) mutations() map[string]func() error {
+// changes returns the possible changes by name. A change returns an error if the engine refuses it,
+// for example because there is no object to change.
+func (w *randomWalk) changes() map[string]func() error {
 	return map[string]func() error{
 		"build":                     func() error { return w.build(w.Build, "-t", w.name()) },
 		"build over a tag":          func() error { return w.build(w.Build, "-t", w.tag()) },
@@ -157,9 +178,9 @@ func (w *walk) mutations() map[string]func() error {
 			w.count++
 			return w.do("create", "--network=none", "-v", fmt.Sprintf("volume%d:/data", w.count), "-v", "/anonymous", w.tag())
 		},
-		"run":           func() error { return w.do("run", "-d", "--network=none", w.tag()) },
-		"run to an end": func() error { return w.runToEnd() },
-		"restart for ever": func() error {
+		"run":            func() error { return w.do("run", "-d", "--network=none", w.tag()) },
+		"run until exit": func() error { return w.runUntilExit() },
+		"restart forever": func() error {
 			return w.do("run", "-d", "--network=none", "--restart=always", w.tag(), "1")
 		},
 		"start":           func() error { return w.do("start", w.container("created", "exited")) },
@@ -168,39 +189,42 @@ func (w *walk) mutations() map[string]func() error {
 		"stop":            func() error { return w.do("stop", "-t", "2", w.container("running")) },
 		"rm":              func() error { return w.do("rm", w.container("created", "exited")) },
 		"rm -f":           func() error { return w.do("rm", "-f", w.container("running", "paused", "restarting")) },
-		"container prune": func() error { return w.seldom("container", "prune", "-f") },
-		"image prune":     func() error { return w.seldom("image", "prune", "-f") },
-		"image prune -a":  func() error { return w.seldom("image", "prune", "-af") },
+		"container prune": func() error { return w.rarely("container", "prune", "-f") },
+		"image prune":     func() error { return w.rarely("image", "prune", "-f") },
+		"image prune -a":  func() error { return w.rarely("image", "prune", "-af") },
 	}
 }
 
-func (w *walk) names() []string { return slices.Sorted(maps.Keys(w.mutations())) }
+// names returns the names of all changes.
+func (w *randomWalk) names() []string { return slices.Sorted(maps.Keys(w.changes())) }
 
-// step makes one change out of some.
-func (w *walk) step(names []string) (name string, err error) {
+// step makes one of the named changes.
+func (w *randomWalk) step(names []string) (name string, err error) {
 	name = w.oneOf(names)
-	return name, w.mutations()[name]()
+	return name, w.changes()[name]()
 }
 
-func (w *walk) do(args ...string) error {
+// do runs the Docker CLI. It returns an error if an argument is empty because there is no such object.
+func (w *randomWalk) do(args ...string) error {
 	if slices.Contains(args, "") {
-		return fmt.Errorf("nothing to do %v on", args)
+		return fmt.Errorf("no object for %v", args)
 	}
 	_, err := w.Try(args...)
 	return err
 }
 
-// seldom lets things pile up between prunes.
-func (w *walk) seldom(args ...string) error {
+// rarely runs the Docker CLI in one of eight cases, so that objects accumulate between prunes.
+func (w *randomWalk) rarely(args ...string) error {
 	if w.random.IntN(8) > 0 {
-		return fmt.Errorf("not now")
+		return fmt.Errorf("skipped at random")
 	}
 	return w.do(args...)
 }
 
-func (w *walk) build(build func(dockerfile string, args ...string) string, args ...string) error {
+// build builds an image on a random image or on none.
+func (w *randomWalk) build(build func(dockerfile string, args ...string) string, args ...string) error {
 	if slices.Contains(args, "") {
-		return fmt.Errorf("no tag to build over")
+		return fmt.Errorf("no tag to replace")
 	}
 	from := "scratch"
 	if tag := w.tag(); tag != "" && w.random.IntN(2) == 0 {
@@ -210,8 +234,8 @@ func (w *walk) build(build func(dockerfile string, args ...string) string, args 
 	return nil
 }
 
-// dockerfile is of some steps, each of them new.
-func (w *walk) dockerfile(from string) string {
+// dockerfile returns a Dockerfile with up to two steps that no other image has.
+func (w *randomWalk) dockerfile(from string) string {
 	lines := []string{"FROM " + from, "COPY idle /", `ENTRYPOINT ["/idle"]`}
 	for range w.random.IntN(3) {
 		w.count++
@@ -220,22 +244,12 @@ func (w *walk) dockerfile(from string) string {
 	return strings.Join(lines, "\n")
 }
 
-// importArchive makes an image of one layer and no history, tagged or not.
-func (w *walk) importArchive() error {
+// importArchive imports an image of one layer, with or without a tag.
+func (w *randomWalk) importArchive() error {
 	w.count++
 	archive := filepath.Join(w.Dir, "layer.tar")
-	file, err := os.Create(archive)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	layer := tar.NewWriter(file)
-	content := fmt.Sprint("layer ", w.count)
-	if err := layer.WriteHeader(&tar.Header{Name: "content", Mode: 0o644, Size: int64(len(content))}); err != nil {
-		return err
-	}
-	fmt.Fprint(layer, content)
-	if err := layer.Close(); err != nil {
+	layer := dockertest.Layer("content", fmt.Append(nil, "layer ", w.count))
+	if err := os.WriteFile(archive, layer, 0o644); err != nil {
 		return err
 	}
 	args := []string{"import", archive}
@@ -245,7 +259,8 @@ func (w *walk) importArchive() error {
 	return w.do(args...)
 }
 
-func (w *walk) runToEnd() error {
+// runUntilExit runs a container until it exits, with a random exit code.
+func (w *randomWalk) runUntilExit() error {
 	tag := w.tag()
 	if tag == "" {
 		return fmt.Errorf("no tag to run")
@@ -257,14 +272,14 @@ func (w *walk) runToEnd() error {
 	return w.do("wait", id)
 }
 
-// name is a new one.
-func (w *walk) name() string {
+// name returns a new tag in a random repository.
+func (w *randomWalk) name() string {
 	w.count++
 	return fmt.Sprintf("app%d:%d", w.random.IntN(5), w.count)
 }
 
-// tag is one that there is, or "".
-func (w *walk) tag() string {
+// tag returns a random tag, or "" if there is none.
+func (w *randomWalk) tag() string {
 	var tags []string
 	for tag := range strings.Lines(w.Docker("images", "--format", "{{.Repository}}:{{.Tag}}")) {
 		if !strings.Contains(tag, "<none>") {
@@ -274,13 +289,14 @@ func (w *walk) tag() string {
 	return w.oneOf(tags)
 }
 
-// image is the ID of one that there is, or "".
-func (w *walk) image() string {
+// image returns the ID of a random image, or "" if there is none.
+func (w *randomWalk) image() string {
 	return w.oneOf(strings.Fields(w.Docker("images", "-aq", "--no-trunc")))
 }
 
-// container is the ID of one in any of some states, or "".
-func (w *walk) container(states ...string) string {
+// container returns the ID of a random container in one of the states, or "" if there is none. The
+// state "" means any state.
+func (w *randomWalk) container(states ...string) string {
 	args := []string{"ps", "-aq"}
 	for _, state := range states {
 		if state != "" {
@@ -290,17 +306,18 @@ func (w *walk) container(states ...string) string {
 	return w.oneOf(strings.Fields(w.Docker(args...)))
 }
 
-func (w *walk) oneOf(choices []string) string {
+// oneOf returns a random choice, or "" if there is none.
+func (w *randomWalk) oneOf(choices []string) string {
 	if len(choices) == 0 {
 		return ""
 	}
 	return choices[w.random.IntN(len(choices))]
 }
 
-// settle waits until the page says what the CLI says, for as long as patience allows
-// and the CLI keeps changing its mind. A container that restarts for ever does so
-// between any two looks.
-func (w *walk) settle(p *program, patience time.Duration) (want map[string]float64, differ string, took time.Duration) {
+// compare scrapes until the metrics match the oracle, and returns the values of the oracle and how
+// long this took. It returns a difference after the timeout, but not while the oracle itself changes,
+// for at most 50 attempts: a container that restarts forever changes between any two requests.
+func (w *randomWalk) compare(p *program, timeout time.Duration) (want map[string]float64, difference string, took time.Duration) {
 	w.t.Helper()
 	began := time.Now()
 	var before map[string]float64
@@ -308,39 +325,60 @@ func (w *walk) settle(p *program, patience time.Duration) (want map[string]float
 		took = time.Since(began)
 		got := values(w.t, p.scrape())
 		want = w.oracle()
-		differ = difference(got, want)
+		difference = firstDifference(got, want)
 		const restarting = `docker_containers{state="restarting"}`
 		isStable := maps.Equal(before, want) && want[restarting]+got[restarting] == 0
-		if differ == "" || time.Since(began) > patience && (isStable || attempt > 50) {
-			return want, differ, took
+		if difference == "" || time.Since(began) > timeout && (isStable || attempt > 50) {
+			return want, difference, took
 		}
 		before = want
-		time.Sleep(min(patience, 100*time.Millisecond))
+		time.Sleep(min(timeout, 100*time.Millisecond))
 	}
 }
 
-// difference names the first series in which a page is not as wanted.
-func difference(got, want map[string]float64) string {
+// firstDifference describes the first series that is missing or has another value than wanted. It
+// returns "" if there is none.
+func firstDifference(got, want map[string]float64) string {
 	for _, series := range slices.Sorted(maps.Keys(want)) {
-		if value, there := got[series]; !there || value != want[series] {
-			return fmt.Sprintf("%s is %v (there: %v), the CLI says %v", series, value, there, want[series])
+		if value, found := got[series]; !found || value != want[series] {
+			return fmt.Sprintf("%s: got %v (found: %v), want %v as in the CLI", series, value, found, want[series])
 		}
 	}
 	return ""
 }
 
-// oracle counts by what the Docker CLI prints, and shares no line with the program.
-func (w *walk) oracle() map[string]float64 {
+// oracle returns the expected metrics, computed from the output of the Docker CLI. It shares no code
+// with the program.
+func (w *randomWalk) oracle() map[string]float64 {
 	w.t.Helper()
 	want := map[string]float64{
 		"docker_up": 1,
 		`docker_scrape_collector_success{collector="images"}`:     1,
 		`docker_scrape_collector_success{collector="containers"}`: 1,
 	}
+	use := w.countLayers(want, w.countImages(want))
+	w.countContainers(want, use)
+	for _, u := range []string{"running", "stopped", "none"} {
+		want[fmt.Sprintf("docker_images{use=%q}", u)] = 0
+	}
+	for _, u := range use {
+		want[fmt.Sprintf("docker_images{use=%q}", u)]++
+	}
+	unused := make(map[string]bool)
+	for name := range strings.Lines(w.Docker("volume", "ls", "-q", "--filter", "dangling=true")) {
+		unused[name] = true
+	}
+	volumes := len(strings.Fields(w.Docker("volume", "ls", "-q")))
+	want[`docker_volumes{in_use="false"}`] = float64(len(unused))
+	want[`docker_volumes{in_use="true"}`] = float64(volumes - len(unused))
+	return want
+}
 
-	// "docker images" hides intermediate images, "docker images -a" does not. Both
-	// call an image without any name <none>:<none>.
-	repositories := make(map[string]map[string]bool) // the images of each
+// countImages adds the metrics of images and tags, and returns the IDs of the images.
+func (w *randomWalk) countImages(want map[string]float64) (ids []string) {
+	// "docker images" hides intermediate images, "docker images -a" does not. Both show an image
+	// without a name as <none>:<none>.
+	repositories := make(map[string]map[string]bool) // IDs of the images by repository
 	rows := func(args ...string) (tagged map[string]bool, untagged map[string]bool, tags int) {
 		tagged, untagged = make(map[string]bool), make(map[string]bool)
 		format := "{{.ID}} {{.Repository}}:{{.Tag}}"
@@ -363,23 +401,27 @@ func (w *walk) oracle() map[string]float64 {
 	}
 	_, dangling, _ := rows()
 	tagged, untagged, tags := rows("-a")
-	for repository, ids := range repositories {
-		want[fmt.Sprintf("docker_repository_images{repository=%q}", repository)] = float64(len(ids))
+	for repository, images := range repositories {
+		want[fmt.Sprintf("docker_repository_images{repository=%q}", repository)] = float64(len(images))
 	}
 	want["docker_images_tagged"] = float64(len(tagged))
 	want["docker_images_untagged"] = float64(len(untagged))
 	want["docker_images_dangling"] = float64(len(dangling))
 	want["docker_images_intermediate"] = float64(len(untagged) - len(dangling))
 	want["docker_image_tags"] = float64(tags)
+	return slices.Concat(slices.Collect(maps.Keys(tagged)), slices.Collect(maps.Keys(untagged)))
+}
 
+// countLayers adds the metrics of image sizes and layers. It returns the use "none" for each image.
+func (w *randomWalk) countLayers(want map[string]float64, ids []string) (use map[string]string) {
 	var images []struct {
 		ID     string `json:"Id"`
 		Size   float64
 		RootFS struct{ Layers []string }
 	}
-	w.inspect(&images, "image", slices.Concat(slices.Collect(maps.Keys(tagged)), slices.Collect(maps.Keys(untagged))))
+	w.inspect(&images, "image", ids)
 	want["docker_images_virtual_size_bytes"] = 0
-	use := make(map[string]string)
+	use = make(map[string]string)
 	layers := make(map[string]bool)
 	for _, image := range images {
 		want["docker_images_virtual_size_bytes"] += image.Size
@@ -389,7 +431,11 @@ func (w *walk) oracle() map[string]float64 {
 		}
 	}
 	want["docker_image_layers"] = float64(len(layers))
+	return use
+}
 
+// countContainers adds the metrics of containers, and sets the use of the images that they use.
+func (w *randomWalk) countContainers(want map[string]float64, use map[string]string) {
 	for _, state := range []string{"created", "running", "paused", "restarting", "removing", "exited", "dead"} {
 		want[fmt.Sprintf("docker_containers{state=%q}", state)] = 0
 	}
@@ -405,8 +451,8 @@ func (w *walk) oracle() map[string]float64 {
 	}
 	w.inspect(&containers, "container", slices.Collect(maps.Keys(states)))
 	for _, container := range containers {
-		if _, there := use[container.Image]; !there {
-			continue // removed by force
+		if _, exists := use[container.Image]; !exists {
+			continue // the image was removed by force
 		}
 		switch states[container.ID] {
 		case "running", "paused", "restarting":
@@ -417,34 +463,21 @@ func (w *walk) oracle() map[string]float64 {
 			}
 		}
 	}
-	// All has happened within the hour.
-	for _, span := range []string{"0-1h", "1h-1d", "1d-7d", "7d-30d", "30d+"} {
-		want[fmt.Sprintf("docker_containers_stopped{stopped_for=%q}", span)] = 0
+	// All containers are less than an hour old.
+	for _, age := range []string{"0-1h", "1h-1d", "1d-7d", "7d-30d", "30d+"} {
+		want[fmt.Sprintf("docker_containers_stopped{stopped_for=%q}", age)] = 0
 	}
 	want[`docker_containers_stopped{stopped_for="0-1h"}`] = want[`docker_containers{state="created"}`] +
 		want[`docker_containers{state="exited"}`] + want[`docker_containers{state="dead"}`]
-	unused := make(map[string]bool)
-	for name := range strings.Lines(w.Docker("volume", "ls", "-q", "--filter", "dangling=true")) {
-		unused[name] = true
-	}
-	volumes := len(strings.Fields(w.Docker("volume", "ls", "-q")))
-	want[`docker_volumes{in_use="false"}`] = float64(len(unused))
-	want[`docker_volumes{in_use="true"}`] = float64(volumes - len(unused))
-	for _, u := range []string{"running", "stopped", "none"} {
-		want[fmt.Sprintf("docker_images{use=%q}", u)] = 0
-	}
-	for _, u := range use {
-		want[fmt.Sprintf("docker_images{use=%q}", u)]++
-	}
-	return want
 }
 
-func (w *walk) inspect(into any, kind string, ids []string) {
+// inspect decodes the output of "docker image inspect" or "docker container inspect".
+func (w *randomWalk) inspect(into any, kind string, ids []string) {
 	w.t.Helper()
 	if len(ids) == 0 {
 		return
 	}
-	// What went away since the list is left out, and the count then differs from the next.
+	// The CLI omits objects that were removed since the list. The next attempt then has another count.
 	output, _ := w.Try(append([]string{kind, "inspect"}, ids...)...)
 	if err := json.Unmarshal([]byte(output), into); err != nil {
 		w.t.Fatal(err)

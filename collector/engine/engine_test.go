@@ -61,7 +61,7 @@ func TestOneRequestFails(t *testing.T) {
 		{"a number too large", replyWith(`[{"Id":"sha256:aa","Size":1e99}]`), "cannot unmarshal number", whoAnswers},
 		{"a record without an ID", replyWith(`[{"Size":1}]`), "no ID", whoAnswers},
 		{"HTML", replyWith("<html>Sign in</html>"), "invalid character", whoAnswers},
-		{"100 MB of rubbish", endless("", "rubbish "), "invalid character", whoAnswers},
+		{"100 MB of text", endless("", "some text "), "invalid character", whoAnswers},
 		{"an endless list", endless(`[`, `{"Id":"sha256:aa","ParentId":"`+strings.Repeat("a", 64<<10)+`"},`), "larger than 32 MiB", whoAnswers},
 		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "larger than 32 MiB", whoAnswers},
 	}
@@ -300,7 +300,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 			{"20.10-overlay2", "1.41", model.GraphDriver},
 			{"api-1.43-containerd", "1.43", model.Containerd},
 		} {
-			f.Become(testdata + step.dir)
+			f.SwitchTo(testdata + step.dir)
 			s := f.scrapeAfter(time.Second)
 			images, _ := s.Images.Get()
 			engine, _ := s.Engine.Get()
@@ -310,7 +310,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 		}
 		f.logged(0, "\n")
 
-		f.Become(testdata + "engine-too-old")
+		f.SwitchTo(testdata + "engine-too-old")
 		if s := f.scrapeAfter(time.Second); s.Images.IsKnown() || s.Engine.IsKnown() || !s.Up {
 			t.Errorf("API 1.39: up %v, images %v; want up, and nothing known", s.Up, s.Images.IsKnown())
 		}

@@ -174,7 +174,7 @@ func TestEventsLeadToInspections(t *testing.T) {
 	}
 }
 
-// An object that does not settle is inspected all the same, and again when it has settled.
+// An object that does not settle is inspected nevertheless, and again when it has settled.
 func TestObjectDoesNotSettle(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()
@@ -449,7 +449,6 @@ func TestStreamEndsImmediately(t *testing.T) {
 
 // A stream that ends as soon as it begins, each time, is one line in the log, until one lasts.
 func TestStreamEndsImmediatelyIsLoggedOnce(t *testing.T) {
-	t.Skip("the recovery is logged when the stream that lasts has ended: until then the log says that events cannot be watched")
 	config := listsOnly()
 	config.Events = true
 	synctest.Test(t, func(t *testing.T) {
@@ -723,7 +722,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 		defer f.start()()
 		f.scrape()
 		time.Sleep(10 * time.Second)
-		f.Become(testdata + "api-1.51-containerd")
+		f.SwitchTo(testdata + "api-1.51-containerd")
 		f.Answer("/containers/json", replyWith(`[{"Id":"c9","State":"running"}]`))
 		f.reply("/containers/c9/json", `{"Id":"c9","State":{"Status":"running"},"Config":{"Image":"x"}}`)
 		events.events <- ""
@@ -738,7 +737,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	})
 }
 
-// An engine whose identity changes is another one, of which nothing is known.
+// An engine whose identity changes is another one, and its state is unknown.
 func TestAnotherEngine(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()

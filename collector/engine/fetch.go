@@ -117,13 +117,14 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 // takes longer than the timeout is left out.
 func fetchContainerSizes(ctx context.Context, t task, part func(any)) (failure error) {
 	for _, c := range t.containers {
-		bounded, cancel := context.WithTimeout(ctx, t.timeout)
+		started := time.Now()
+		bounded, cancel := context.WithTimeout(ctx, t.timeouts[c.ID])
 		size, err := t.api.ContainerSize(bounded, c.ID)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		part(sizedContainer{c, size, err})
+		part(sizedContainer{c, size, err, time.Since(started)})
 		if failure == nil && !docker.IsGone(err) {
 			failure = err
 		}

@@ -1,6 +1,6 @@
-// Package dockertest is what tests need of Docker engines: one that answers from
-// files, for faults and versions that no real engine produces on demand, and a
-// real one of the test's own.
+// Package dockertest provides Docker engines for tests: a Fake, which serves responses from files
+// and can produce the errors and versions that a real engine cannot produce on demand, and a Real,
+// which is a private Docker engine.
 package dockertest
 
 import (
@@ -16,47 +16,48 @@ import (
 	"github.com/docker/docker/api/types/versions"
 )
 
-// A Fake answers as an engine does, from the files of one folder:
+// A Fake is a fake Docker engine. It serves the files of one folder:
 //
-//	api-version      the newest version of the API that it speaks, and perhaps the oldest
+//	api-version      the newest API version, and optionally the oldest, separated by a space
 //	info.json        /info
 //	images.json      /images/json
 //	containers.json  /containers/json
 //	volumes.json     /volumes
 //	system/df.json   /system/df
 //
-// A container of the list can be looked at: it has finished at FinishedAt, and 100
-// bytes in its writable layer, which lies on 1000. So can an image: it has a layer of its own, and one
-// that is as large as half of it and shared by all that are as large as it.
-// What has no file is forbidden, as by a socket proxy.
+// The containers and images of these lists can be inspected. A container finished at FinishedAt;
+// its writable layer has 100 bytes and its image has 1000. An image has two layers: the lower one
+// has half of the image's size, and is shared by all images of that size; the upper one is not
+// shared. An endpoint without a file returns 403 Forbidden, as a socket proxy does.
 type Fake struct {
 	mu       sync.Mutex
 	dir      string
-	answers  map[string]http.HandlerFunc
+	handlers map[string]http.HandlerFunc // by endpoint
 	requests []string
-	images   map[string]map[string]int64 // sizes by folder and ID
+	lists    map[string]lists // by folder
 }
 
-// NewFake returns an engine that answers from dir.
+// NewFake returns an engine that serves the files of dir.
 func NewFake(dir string) *Fake {
-	return &Fake{dir: dir, answers: make(map[string]http.HandlerFunc), images: make(map[string]map[string]int64)}
+	return &Fake{dir: dir, handlers: make(map[string]http.HandlerFunc), lists: make(map[string]lists)}
 }
 
-// Become makes the engine answer from another folder, as after an upgrade.
-func (f *Fake) Become(dir string) {
+// SwitchTo makes the engine serve the files of another folder, for example after an upgrade.
+func (f *Fake) SwitchTo(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dir = dir
 }
 
-// Answer replaces the answer at an endpoint, such as "/images/json". Nil: as it was.
-func (f *Fake) Answer(endpoint string, answer http.HandlerFunc) {
+// Answer replaces the handler of an endpoint such as "/images/json". Nil restores the response
+// from the file.
+func (f *Fake) Answer(endpoint string, handler http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answers[endpoint] = answer
+	f.handlers[endpoint] = handler
 }
 
-// Requests returns what was asked so far, as in "GET /v1.41/info".
+// Requests returns all requests so far, such as "GET /v1.41/info".
 func (f *Fake) Requests() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,7 +73,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
-	dir, answer := f.dir, f.answers[endpoint]
+	dir, handler := f.dir, f.handlers[endpoint]
 	f.mu.Unlock()
 
 	newest, oldest := "1.24", "1.12"
@@ -81,8 +82,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Api-Version", newest)
 	switch {
-	case answer != nil:
-		answer(w, r)
+	case handler != nil:
+		handler(w, r)
 	case version != "" && versions.GreaterThan(version, newest):
 		fail(w, http.StatusBadRequest, fmt.Sprintf("client version %s is too new. Maximum supported API version is %s", version, newest))
 	case version != "" && versions.LessThan(version, oldest):
@@ -90,10 +91,10 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case endpoint == "/_ping":
 		fmt.Fprint(w, "OK")
 	case strings.HasPrefix(endpoint, "/containers/") && endpoint != "/containers/json":
-		inspect(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
+		f.inspectContainer(w, dir, strings.TrimSuffix(strings.TrimPrefix(endpoint, "/containers/"), "/json"))
 	case strings.HasPrefix(endpoint, "/images/") && endpoint != "/images/json":
-		id, what := path.Split(strings.TrimPrefix(endpoint, "/images/"))
-		f.inspectImage(w, dir, strings.TrimSuffix(id, "/"), what)
+		id, action := path.Split(strings.TrimPrefix(endpoint, "/images/"))
+		f.inspectImage(w, dir, strings.TrimSuffix(id, "/"), action)
 	default:
 		file := strings.TrimSuffix(strings.TrimPrefix(endpoint, "/"), "/json") + ".json"
 		body, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(filepath.Clean(file))))
@@ -107,59 +108,71 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// FinishedAt is when the containers of a Fake have finished.
+// FinishedAt is the time at which the containers of a Fake finished.
 const FinishedAt = "2025-10-09T08:53:20Z"
 
-func inspect(w http.ResponseWriter, dir, id string) {
-	var containers []struct{ Id, ImageID, State string }
-	if body, err := os.ReadFile(filepath.Join(dir, "containers.json")); err == nil {
-		json.Unmarshal(body, &containers)
-	}
-	for _, c := range containers {
-		if c.Id == id {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
-				id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
-			return
-		}
-	}
-	fail(w, http.StatusNotFound, "No such container: "+id)
+// lists are the containers and the sizes of the images in bytes, by ID, of one folder.
+type lists struct {
+	containers map[string]container
+	images     map[string]int64
 }
 
-func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, what string) {
-	size, there := f.imageSizes(dir)[id]
+type container struct{ ID, ImageID, State string }
+
+// inspectContainer serves /containers/{id}/json.
+func (f *Fake) inspectContainer(w http.ResponseWriter, dir, id string) {
+	c, found := f.read(dir).containers[id]
+	if !found {
+		fail(w, http.StatusNotFound, "No such container: "+id)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"Id":%q,"Image":%q,"Created":%q,"State":{"Status":%q,"FinishedAt":%q},"Config":{"Image":%q},"SizeRw":100,"SizeRootFs":1100}`,
+		id, c.ImageID, FinishedAt, c.State, FinishedAt, c.ImageID)
+}
+
+// inspectImage serves /images/{id}/json and /images/{id}/history.
+func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, action string) {
+	size, found := f.read(dir).images[id]
 	switch {
-	case !there:
+	case !found:
 		fail(w, http.StatusNotFound, "No such image: "+id)
-	case what == "history":
+	case action == "history":
 		fmt.Fprintf(w, `[{"Size":0},{"Size":%d},{"Size":%d}]`, size-size/2, size/2)
 	default:
 		fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":["sha256:%d",%q]}}`, id, size, id)
 	}
 }
 
-// imageSizes are those of the list in a folder, which is read once.
-func (f *Fake) imageSizes(dir string) map[string]int64 {
+// read returns the lists of a folder. It reads each folder once; a missing or invalid file is empty.
+func (f *Fake) read(dir string) lists {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if sizes, read := f.images[dir]; read {
-		return sizes
+	if known, found := f.lists[dir]; found {
+		return known
 	}
+	var containers []container
 	var images []struct {
-		Id   string
+		ID   string
 		Size int64
 	}
-	if body, err := os.ReadFile(filepath.Join(dir, "images.json")); err == nil {
-		json.Unmarshal(body, &images)
+	for file, list := range map[string]any{"containers.json": &containers, "images.json": &images} {
+		if body, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+			json.Unmarshal(body, list)
+		}
 	}
-	sizes := make(map[string]int64, len(images))
+	l := lists{containers: make(map[string]container, len(containers)), images: make(map[string]int64, len(images))}
+	for _, c := range containers {
+		l.containers[c.ID] = c
+	}
 	for _, image := range images {
-		sizes[image.Id] = image.Size
+		l.images[image.ID] = image.Size
 	}
-	f.images[dir] = sizes
-	return sizes
+	f.lists[dir] = l
+	return l
 }
 
+// fail responds with an error as the Engine API formats it.
 func fail(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// KeyPair makes a certificate that signs itself, and its key, as files.
+// KeyPair writes a self-signed certificate, valid for an hour, and its private key to PEM files
+// that are removed when the test ends.
 func KeyPair(t testing.TB) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -16,17 +16,17 @@ import (
 	"testing"
 )
 
-// Populate gives the engine images and containers, as many as a host has after
-// months: trees of images that share layers, a quarter of them untagged, some with
-// several tags; containers of which one in ten runs and three have ended.
+// Populate adds images and containers to the engine, like those of a host that has run for months.
+// The images share layers; a quarter of them is untagged, and some have three tags. Of every ten
+// containers one is running, three have exited and six were never started.
 func (r *Real) Populate(images, containers int) {
 	r.t.Helper()
-	r.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "idle:1") // also makes the program
+	r.Build("FROM scratch\nCOPY idle /\nENTRYPOINT [\"/idle\"]\n", "-t", "idle:1") // also builds the program
 	program, err := os.ReadFile(filepath.Join(r.Dir, "context/idle"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	const batch = 200 // one archive of all would be gigabytes in the engine's memory
+	const batch = 200 // limits the archive, which the engine holds in memory
 	for first := 0; first < images; first += batch {
 		var archive bytes.Buffer
 		if err := writeImages(&archive, program, first, min(images, first+batch)); err != nil {
@@ -50,19 +50,20 @@ func (r *Real) Populate(images, containers int) {
 	wg.Wait()
 }
 
+// populateContainer creates container i of Populate, and starts it if i%10 is less than 4.
 func (r *Real) populateContainer(i, images int) {
 	image := imageName(i % images)
 	if isUntagged(i % images) {
 		image = "idle:1"
 	}
-	command := "[]" // runs until it is stopped
+	command := "[]" // run until stopped
 	if i%10 < 4 && i%10 > 0 {
 		command = `["0"]`
 	}
 	created := r.post("/containers/create", strings.NewReader(fmt.Sprintf(`{"Image":%q,"Cmd":%s,"HostConfig":{"NetworkMode":"none"}}`, image, command)))
 	var container struct{ ID string }
 	if err := json.Unmarshal(created, &container); err != nil {
-		r.t.Errorf("create a container: %v: %s", err, created)
+		r.t.Errorf("cannot decode the created container: %v: %s", err, created)
 		return
 	}
 	if i%10 < 4 {
@@ -70,7 +71,7 @@ func (r *Real) populateContainer(i, images int) {
 	}
 }
 
-// post changes something: a test may, the program may not.
+// post sends a POST request and returns the body of the response.
 func (r *Real) post(path string, body io.Reader) []byte {
 	r.t.Helper()
 	client := http.Client{Transport: r.Transport()}
@@ -85,15 +86,15 @@ func (r *Real) post(path string, body io.Reader) []byte {
 		return nil
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode >= 400 {
-		r.t.Errorf("POST %s: %s, %v: %s", path, response.Status, err, answer)
+		r.t.Errorf("POST %s: got %s, %v: %s; want a success", path, response.Status, err, content)
 	}
-	return answer
+	return content
 }
 
-// WriteImages writes an archive for "docker load" of n images out of those that
-// Populate makes, the program left out of them.
+// WriteImages writes an archive for "docker load". It holds the n images of Populate that start at
+// number first, with a placeholder instead of the program.
 func WriteImages(t testing.TB, path string, first, n int) {
 	t.Helper()
 	var archive bytes.Buffer
@@ -109,10 +110,9 @@ func imageName(i int) string  { return fmt.Sprintf("app%d:%d", i%50, i) }
 func isUntagged(i int) bool   { return i%4 == 3 }
 func hasThreeTags(i int) bool { return i%4 == 1 && i%3 == 0 }
 
-// writeImages writes an archive as "docker save" does, of the images from first to
-// last. Each has the program's layer, one that 40 share, one that 8 share, and one
-// to three of its own.
-func writeImages(w io.Writer, program []byte, first, last int) error {
+// writeImages writes the images from number first up to, but without, number end as an archive in
+// the format of "docker save".
+func writeImages(w io.Writer, program []byte, first, end int) error {
 	archive := tar.NewWriter(w)
 	written := make(map[string]bool)
 	addFile := func(name string, content []byte) error {
@@ -132,7 +132,7 @@ func writeImages(w io.Writer, program []byte, first, last int) error {
 		Layers   []string
 	}
 	var manifests []manifest
-	for i := first; i < last; i++ {
+	for i := first; i < end; i++ {
 		m := manifest{}
 		if !isUntagged(i) {
 			m.RepoTags = []string{imageName(i)}
@@ -140,31 +140,15 @@ func writeImages(w io.Writer, program []byte, first, last int) error {
 		if hasThreeTags(i) {
 			m.RepoTags = append(m.RepoTags, imageName(i)+"-a", imageName(i)+"-b")
 		}
-		layers := [][]byte{
-			layer("idle", 0o755, program),
-			layer("os", 0o644, content("os", i/40, 20_000)),
-			layer("runtime", 0o644, content("runtime", i/8, 8_000)),
-		}
-		for own := range 1 + i%3 {
-			layers = append(layers, layer(fmt.Sprint("own", own), 0o644, content("own", 3*i+own, 500)))
-		}
-		var diffIDs []string
-		var history []map[string]any
+		layers := imageLayers(i, program)
 		for _, content := range layers {
-			digest := fmt.Sprintf("%x", sha256.Sum256(content))
-			diffIDs = append(diffIDs, "sha256:"+digest)
-			history = append(history, map[string]any{"created": FinishedAt, "created_by": "COPY"})
-			m.Layers = append(m.Layers, digest+"/layer.tar")
-			if err := addFile(digest+"/layer.tar", content); err != nil {
+			file := fmt.Sprintf("%x/layer.tar", sha256.Sum256(content))
+			m.Layers = append(m.Layers, file)
+			if err := addFile(file, content); err != nil {
 				return err
 			}
 		}
-		config, err := json.Marshal(map[string]any{
-			"architecture": runtime.GOARCH, "os": "linux", "created": FinishedAt,
-			"config":  map[string]any{"Entrypoint": []string{"/idle"}, "Labels": map[string]string{"number": fmt.Sprint(i)}},
-			"rootfs":  map[string]any{"type": "layers", "diff_ids": diffIDs},
-			"history": history,
-		})
+		config, err := json.Marshal(imageConfig(map[string]string{"number": fmt.Sprint(i)}, layers))
 		if err != nil {
 			return err
 		}
@@ -184,16 +168,52 @@ func writeImages(w io.Writer, program []byte, first, last int) error {
 	return archive.Close()
 }
 
-// layer is one with a single file.
+// imageLayers returns the layers of image i: the program, a layer that 40 images share, a layer
+// that 8 images share, and one to three layers that are not shared.
+func imageLayers(i int, program []byte) [][]byte {
+	layers := [][]byte{
+		layer("idle", 0o755, program),
+		layer("os", 0o644, content("os", i/40, 20_000)),
+		layer("runtime", 0o644, content("runtime", i/8, 8_000)),
+	}
+	for own := range 1 + i%3 {
+		layers = append(layers, layer(fmt.Sprint("own", own), 0o644, content("own", 3*i+own, 500)))
+	}
+	return layers
+}
+
+// imageConfig returns the configuration of an image that has these layers, in the format of the
+// OCI image specification.
+func imageConfig(labels map[string]string, layers [][]byte) map[string]any {
+	var diffIDs []string
+	var history []map[string]any
+	for _, layer := range layers {
+		diffIDs = append(diffIDs, fmt.Sprintf("sha256:%x", sha256.Sum256(layer)))
+		history = append(history, map[string]any{"created": FinishedAt, "created_by": "COPY"})
+	}
+	config := map[string]any{"Entrypoint": []string{"/idle"}}
+	if labels != nil {
+		config["Labels"] = labels
+	}
+	return map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "created": FinishedAt,
+		"config":  config,
+		"rootfs":  map[string]any{"type": "layers", "diff_ids": diffIDs},
+		"history": history,
+	}
+}
+
+// layer returns the tar archive of a layer with one file.
 func layer(name string, mode int64, content []byte) []byte {
 	var buffer bytes.Buffer
 	w := tar.NewWriter(&buffer)
-	w.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(content))}) // into memory: does not fail
+	w.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(content))}) // cannot fail: it writes to memory
 	w.Write(content)
 	w.Close()
 	return buffer.Bytes()
 }
 
+// content returns about size bytes that are the same for the same kind and i.
 func content(kind string, i, size int) []byte {
 	return bytes.Repeat([]byte(fmt.Sprintf("%s %d\n", kind, i)), size/10)
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// Child makes a process end with the test that starts it, however the test ends.
+// Child returns the attributes of a child process that receives SIGTERM when the test process
+// ends, even if the test process is killed.
 func Child() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 }
 
-// unmountBelow takes away what an engine that was killed has left mounted.
+// unmountBelow unmounts everything below dir. A killed engine leaves its mounts behind.
 func unmountBelow(dir string) {
 	mounts, _ := procfs.GetMounts()
 	for _, mount := range slices.Backward(mounts) {
@@ -26,23 +27,23 @@ func unmountBelow(dir string) {
 	}
 }
 
-// waitForStop waits until every thread of a process has stopped. A signal only tells
-// them to: on a busy machine some answer another request before they do.
+// waitForStop waits up to 10 seconds until every thread of a process has stopped. SIGSTOP does not
+// stop all threads at once: on a busy machine some answer another request first.
 func waitForStop(pid int) {
-	runs := func(thread procfs.Proc) bool {
+	isRunning := func(thread procfs.Proc) bool {
 		stat, err := thread.Stat()
 		return err == nil && stat.State != "T"
 	}
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if threads, err := procfs.AllThreads(pid); err != nil || !slices.ContainsFunc(threads, runs) {
+		if threads, err := procfs.AllThreads(pid); err != nil || !slices.ContainsFunc(threads, isRunning) {
 			break
 		}
 	}
 }
 
-// waitForEnd waits until the process that a file names is gone, and forgets it.
-// A process that nobody reaps is gone, too.
-func waitForEnd(pidFile string) {
+// waitForExit waits up to 10 seconds until the process whose ID is in pidFile has exited, and
+// removes the file. A zombie counts as exited.
+func waitForExit(pidFile string) {
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		return
@@ -63,7 +64,7 @@ func waitForEnd(pidFile string) {
 	os.Remove(pidFile)
 }
 
-// CPU is the time that the engine and its containerd have computed so far.
+// CPU returns the CPU time that the engine and its containerd have used since they started.
 func (r *Real) CPU() time.Duration {
 	r.t.Helper()
 	all, err := procfs.AllProcs()
@@ -74,7 +75,7 @@ func (r *Real) CPU() time.Duration {
 	for _, process := range all {
 		stat, err := process.Stat()
 		if err != nil {
-			continue // it has ended
+			continue // it has exited
 		}
 		dockerd := r.process.Process.Pid
 		if stat.PID == dockerd || stat.PPID == dockerd && stat.Comm == "containerd" {

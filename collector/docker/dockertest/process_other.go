@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// Engines of the test's own run on Linux alone.
+// Real engines run only on Linux. These functions let the package compile elsewhere.
 
+// Child returns no attributes.
 func Child() *syscall.SysProcAttr { return nil }
 
 func unmountBelow(string) {}
 
 func waitForStop(int) {}
 
-func waitForEnd(string) {}
+func waitForExit(string) {}
 
-// CPU is not known where engines of the test's own do not run.
+// CPU returns 0.
 func (r *Real) CPU() time.Duration { return 0 }

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// RealVariable is the environment variable that lets tests start engines, and
-// makes those fail that lack something for it.
+// RealVariable is the environment variable that enables tests with real engines. If it is set,
+// tests fail, instead of being skipped, where a program that they need is missing.
 const RealVariable = "DOCKER_BUILDUP_REAL"
 
-// Need returns where a command is. Without it the test is skipped, or fails if
-// tests are to be real.
+// Need returns the path of a command. If it is missing, the test is skipped, or fails if
+// RealVariable is set.
 func Need(t testing.TB, command string) string {
 	t.Helper()
 	path, err := exec.LookPath(command)
@@ -36,50 +36,50 @@ func Need(t testing.TB, command string) string {
 	return path
 }
 
-// A Kind is a kind of engine that .ci/engine can start.
+// A Kind is a version and image store of an engine that .ci/engine can start.
 type Kind string
 
 const (
-	Docker20           Kind = "20.10"         // Debian's, with overlay2
-	Docker29Overlay2   Kind = "29-overlay2"   // as upgraded from an older engine
-	Docker29Containerd Kind = "29-containerd" // as newly installed
+	Docker20           Kind = "20.10"         // Debian's package, with overlay2
+	Docker29Overlay2   Kind = "29-overlay2"   // the image store after an upgrade from an older engine
+	Docker29Containerd Kind = "29-containerd" // the image store of a new installation
 )
 
-// Kinds are all of them.
+// Kinds returns all kinds of engines.
 func Kinds() []Kind {
 	return []Kind{Docker20, Docker29Overlay2, Docker29Containerd}
 }
 
-// A Real is a Docker engine of the test's own, with its own data and socket.
+// A Real is a private Docker engine with its own data and socket.
 type Real struct {
 	Kind    Kind
-	Dir     string
-	Context string // of builds, in Dir; "context" unless a test wants several
+	Dir     string // holds the socket, the data and the build context
+	Context string // folder of the build context, relative to Dir; by default "context"
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
 	exited  chan struct{}
 }
 
-// Start starts an engine that ends with the test. The test is skipped unless
-// tests are to be real.
+// Start starts an engine that is removed when the test ends. The test is skipped if RealVariable
+// is not set.
 func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
 	if os.Getenv(RealVariable) == "" {
-		t.Skipf("starts a Docker engine of its own: set %s=1 to run it", RealVariable)
+		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
 	}
 	Need(t, "docker")
 	if kind == Docker20 {
 		Need(t, "dockerd")
-	} else if output, err := exec.Command(ci("build-engine29")).CombinedOutput(); err != nil { // minutes, once
+	} else if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
 		t.Fatalf("%v\n%s", err, output)
 	}
-	// The path of a socket is short, so a test's long folder will not do.
+	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own rights
+	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
 	}
 	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
@@ -88,31 +88,32 @@ func Start(t testing.TB, kind Kind) *Real {
 	return r
 }
 
-// here is the folder of this file.
-func here() string {
+// packageDir returns the folder of this file.
+func packageDir() string {
 	_, self, _, _ := runtime.Caller(0)
 	return filepath.Dir(self)
 }
 
-// ci is where a program of the folder .ci is.
-func ci(program string) string { return filepath.Join(here(), "../../../.ci", program) }
+// ciPath returns the path of a script in the folder .ci.
+func ciPath(script string) string { return filepath.Join(packageDir(), "../../../.ci", script) }
 
-// Host is the engine's address.
+// Host returns the address of the engine, as in DOCKER_HOST.
 func (r *Real) Host() string { return "unix://" + r.Dir + "/docker.sock" }
 
-// Transport is a way to the engine for requests of a test's own, to any host.
+// Transport returns a transport that sends the requests to any host to the engine.
 func (r *Real) Transport() *http.Transport {
 	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(r.Host(), "unix://"))
 	}}
 }
 
-// Start starts the engine and waits until it answers. It may have run before.
+// Start starts the engine, or starts it again after it exited, and waits up to a minute until it
+// responds.
 func (r *Real) Start() {
 	r.t.Helper()
-	// The containerd of an engine that was killed dies with it, but not at once.
-	waitForEnd(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ci("engine"), r.Dir, string(r.Kind))
+	// The containerd of a killed engine also exits, but slightly later.
+	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
+	r.process = exec.Command(ciPath("engine"), r.Dir, string(r.Kind))
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -131,16 +132,16 @@ func (r *Real) Start() {
 		}
 		select {
 		case <-exited:
-			r.t.Fatalf("the engine ended:\n%s", r.log.String())
+			r.t.Fatalf("the engine exited:\n%s", r.log.String())
 		case <-time.After(100 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("the engine does not answer: %v", err)
+			r.t.Fatalf("timed out waiting for the engine to respond: %v", err)
 		}
 	}
 }
 
-// Signal sends the engine a signal.
+// Signal sends a signal to the engine. After SIGSTOP it waits until the engine has stopped.
 func (r *Real) Signal(signal syscall.Signal) {
 	r.t.Helper()
 	if err := r.process.Process.Signal(signal); err != nil {
@@ -151,21 +152,22 @@ func (r *Real) Signal(signal syscall.Signal) {
 	}
 }
 
-// Wait waits for the engine to end.
+// Wait waits until the engine has exited.
 func (r *Real) Wait() { <-r.exited }
 
-// Try runs the Docker CLI on this engine.
+// Try runs the Docker CLI with this engine and returns its trimmed standard output.
 func (r *Real) Try(args ...string) (string, error) {
 	return r.run("docker", "0", args...)
 }
 
+// run runs a Docker CLI with this engine; buildKit is "1" to build with BuildKit, else "0".
 func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	command := exec.Command(client, args...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
-		// The containerd store counts attestations in lists, but not in inspect, so nothing
-		// that the CLI says could be compared.
+		// The containerd store counts attestations in lists, but not in inspect, so the outputs of
+		// the CLI would contradict each other.
 		"BUILDX_NO_DEFAULT_ATTESTATIONS=1")
 	output, err := command.Output()
 	if err != nil {
@@ -174,7 +176,7 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	return strings.TrimSpace(string(output)), err
 }
 
-// Docker runs the Docker CLI on this engine, and fails the test if it fails.
+// Docker is like Try, but an error fails the test.
 func (r *Real) Docker(args ...string) string {
 	r.t.Helper()
 	output, err := r.Try(args...)
@@ -184,21 +186,21 @@ func (r *Real) Docker(args ...string) string {
 	return output
 }
 
-// Build builds an image by the classic builder and returns its ID.
-// The program "/idle" is in the build context.
+// Build builds an image with the classic builder and returns its ID. The build context contains
+// the program "idle".
 func (r *Real) Build(dockerfile string, args ...string) string {
 	r.t.Helper()
 	return r.build("docker", "0", dockerfile, args)
 }
 
-// BuildKit is Build by BuildKit.
+// BuildKit is like Build, but builds with BuildKit.
 func (r *Real) BuildKit(dockerfile string, args ...string) string {
 	r.t.Helper()
 	return r.build(r.buildKitClient(), "1", dockerfile, args)
 }
 
-// buildKitClient is a Docker CLI that can build by BuildKit: one before 23, or one
-// that has buildx. It need not be the first in PATH.
+// buildKitClient returns the first Docker CLI in PATH that can build with BuildKit: a version before
+// 23, or one with buildx.
 func (r *Real) buildKitClient() string {
 	r.t.Helper()
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
@@ -213,10 +215,12 @@ func (r *Real) buildKitClient() string {
 			return client
 		}
 	}
-	r.t.Fatal("no docker in PATH can use BuildKit: install docker.io, or buildx")
+	r.t.Fatal("no docker in PATH can build with BuildKit: install docker.io, or buildx")
 	return ""
 }
 
+// build writes the Dockerfile and, if it is missing, the program to the build context, and builds
+// the image.
 func (r *Real) build(client, buildKit, dockerfile string, args []string) string {
 	r.t.Helper()
 	context := filepath.Join(r.Dir, r.Context)
@@ -226,7 +230,7 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	idle := filepath.Join(context, "idle")
 	if _, err := os.Stat(idle); err != nil {
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", idle, ".")
-		build.Dir = filepath.Join(here(), "testdata/idle")
+		build.Dir = filepath.Join(packageDir(), "testdata/idle")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := build.CombinedOutput(); err != nil {
 			r.t.Fatalf("%v\n%s", err, output)
@@ -242,13 +246,13 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	return id
 }
 
-// remove ends the engine with all that runs in it, and removes its data.
+// remove stops the engine and its containers, and removes the data.
 func (r *Real) remove() {
 	if r.process == nil {
 		return
 	}
 	select {
-	case <-r.exited: // shims outlive their engine: only an engine ends them
+	case <-r.exited: // containers outlive their engine: only a running engine can remove them
 		r.Start()
 	default:
 	}
@@ -272,6 +276,7 @@ func (r *Real) remove() {
 	}
 }
 
+// tail returns the last lines of a text.
 func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")

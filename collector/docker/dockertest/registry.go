@@ -9,19 +9,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// A Registry is one that engines can pull from, at a loopback address, which they
-// trust without TLS. It knows as much of the protocol as a pull needs.
+// A Registry is an image registry on a loopback address, from which engines pull without TLS.
+// It implements only what a pull by digest needs.
 type Registry struct {
 	server *httptest.Server
 
 	mu    sync.Mutex
-	blobs map[string][]byte // by digest; manifests, too
+	blobs map[string][]byte // blobs and manifests, by digest
 }
 
 const (
@@ -30,7 +29,7 @@ const (
 	layerType    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 )
 
-// NewRegistry starts one that ends with the test.
+// NewRegistry starts a registry that is closed when the test ends.
 func NewRegistry(t testing.TB) *Registry {
 	r := &Registry{blobs: make(map[string][]byte)}
 	r.server = httptest.NewServer(http.HandlerFunc(r.serve))
@@ -43,9 +42,9 @@ func (r *Registry) serve(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	r.mu.Lock()
-	blob, there := r.blobs[path.Base(request.URL.Path)]
+	blob, found := r.blobs[path.Base(request.URL.Path)]
 	r.mu.Unlock()
-	if !there {
+	if !found {
 		http.NotFound(w, request)
 		return
 	}
@@ -65,8 +64,8 @@ func (r *Registry) put(blob []byte) (digest string) {
 	return digest
 }
 
-// Add makes an image of layers, which are archives, and returns the reference by
-// digest that it is pulled by.
+// Add adds an image that has these layers, which are tar archives. It returns the image's
+// reference by digest.
 func (r *Registry) Add(t testing.TB, repository string, layers ...[]byte) (reference string) {
 	t.Helper()
 	encode := func(v any) []byte {
@@ -81,24 +80,15 @@ func (r *Registry) Add(t testing.TB, repository string, layers ...[]byte) (refer
 		Size      int    `json:"size"`
 		Digest    string `json:"digest"`
 	}
-	var diffIDs []string
-	var history []map[string]any
 	var blobs []descriptor
 	for _, layer := range layers {
 		var compressed bytes.Buffer
 		w := gzip.NewWriter(&compressed)
-		w.Write(layer) // into memory: does not fail
+		w.Write(layer) // cannot fail: it writes to memory
 		w.Close()
-		diffIDs = append(diffIDs, fmt.Sprintf("sha256:%x", sha256.Sum256(layer)))
-		history = append(history, map[string]any{"created": FinishedAt, "created_by": "COPY"})
 		blobs = append(blobs, descriptor{layerType, compressed.Len(), r.put(compressed.Bytes())})
 	}
-	config := encode(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "created": FinishedAt,
-		"config":  map[string]any{"Entrypoint": []string{"/idle"}},
-		"rootfs":  map[string]any{"type": "layers", "diff_ids": diffIDs},
-		"history": history,
-	})
+	config := encode(imageConfig(nil, layers))
 	manifest := r.put(encode(map[string]any{
 		"schemaVersion": 2, "mediaType": manifestType,
 		"config": descriptor{configType, len(config), r.put(config)}, "layers": blobs,
@@ -106,5 +96,5 @@ func (r *Registry) Add(t testing.TB, repository string, layers ...[]byte) (refer
 	return strings.TrimPrefix(r.server.URL, "http://") + "/" + repository + "@" + manifest
 }
 
-// Layer is the archive of a layer with one file.
+// Layer returns the tar archive of a layer with one file.
 func Layer(name string, content []byte) []byte { return layer(name, 0o644, content) }

@@ -1,6 +1,8 @@
-// Idle is what runs in the containers of tests: it waits to be stopped, exits at once
-// with the code that it is given or, given a path and a number, writes so many bytes, or
-// removes what is there if the number is negative.
+// Idle is the program that runs in the containers of tests.
+//
+//	idle              waits for SIGTERM
+//	idle CODE         exits immediately with this code
+//	idle PATH BYTES   writes a file of this size, or removes PATH if BYTES is negative
 package main
 
 import (
