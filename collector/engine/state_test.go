@@ -201,7 +201,7 @@ func (s *state) pendingKeys() string {
 	return strings.Join(keys, ", ")
 }
 
-// discarded returns the containers of which the time of the stop or the size is not known.
+// discarded returns the containers whose stop time or size is not known.
 func (s *state) discarded() string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(s.details)) {
@@ -1536,7 +1536,7 @@ func TestAnswer(t *testing.T) {
 	first := s.wait(at(0))
 	s.answer(at(time.Hour))
 	if len(first) != 0 {
-		t.Fatal("answered before the first ping, of which there is none")
+		t.Fatal("answered before the first ping")
 	}
 	s.due(at(0))
 	s.answer(at(time.Hour))
