@@ -165,7 +165,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	t.timeout = sched.timeout(0)
 	switch k {
 	case images:
-		t.store = s.lastStoreOf()
+		t.store = s.imageStore()
 	case volumeSizes, buildCache, diskUsage:
 		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
 	case contents:
@@ -185,7 +185,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
-		t.store = s.lastStoreOf()
+		t.store = s.imageStore()
 		return t, len(t.changed) > 0
 	case filesystems:
 		t.roots = s.roots
@@ -198,8 +198,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	return t, true
 }
 
-// lastStoreOf returns the image store of this engine.
-func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
+// imageStore returns the image store of this engine.
+func (s *state) imageStore() model.Optional[model.ImageStore] {
 	if info, known := s.info.Get(); known {
 		return model.Known(info.ImageStore)
 	}
