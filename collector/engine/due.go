@@ -56,7 +56,7 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		sched := s.schedules[changes]
 		limit := s.config.BusyRatio.Changed
 		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
-		return len(s.changed.pending) > 0 && isAllowed && now.Sub(s.changed.checked) >= debounce/4
+		return isAllowed && now.Sub(s.changed.checked) >= debounce/4
 	case contents, details: // once for each object; what fails has a back-off of its own
 		return s.isWanted(k, now)
 	case sizeRetries:

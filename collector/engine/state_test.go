@@ -1848,3 +1848,33 @@ func TestHealthMeasure(t *testing.T) {
 		t.Errorf("after a reset: %+v", got)
 	}
 }
+
+// TestChangesDue checks when changed objects are inspected: not more often than each tenth of
+// a second, and not so often that the engine is busy for more than the ratio.
+func TestChangesDue(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		ratio   float64
+		took    time.Duration // the last inspections, which ended at 0
+		now     time.Duration
+		checked time.Duration // when the queue was checked
+		want    bool
+	}{
+		{"busy for the ratio", 0.1, time.Second, 10 * time.Second, 0, true},
+		{"busy for more than the ratio", 0.1, time.Second, 10*time.Second - time.Millisecond, 0, false},
+		{"no limit", 1, time.Hour, time.Second, 0, true},
+		{"checked just now", 0.1, 0, time.Minute, time.Minute - debounce/4 + 1, false},
+		{"checked lately", 0.1, 0, time.Minute, time.Minute - debounce/4, true},
+		{"checked just now, no limit", 1, 0, time.Minute, time.Minute - debounce/4 + 1, false},
+	}
+	for _, test := range tests {
+		s := newTestState(t)
+		s.config.BusyRatio.Changed = test.ratio
+		*s.schedules[changes] = schedule{known: true, ended: at(0), took: test.took}
+		s.changed.checked = at(test.checked)
+		if got := s.isDue(changes, at(test.now)); got != test.want {
+			t.Errorf("%s: due %v, want %v", test.name, got, test.want)
+		}
+	}
+}
