@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,17 +15,42 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// equivalent lists changes that no test can detect, or only at great expense.
-var equivalent = map[string]string{}
+// equivalent lists changes that make no difference in a unit test, or none at all.
+var equivalent = []struct{ rule, change, reason string }{
+	{"", `^"<=" for "<" in .*(deriv|predict_linear|0\.9 \*|ratio_min1h|offset 7d)`, "floating-point results are not equal"},
+	{"", `^(">" for ">="|"max_over_time" for "min_over_time") in .*ratio.*>=`, "a ratio of 0 is not worth a test: the comparison requires history"},
+	{"", `^"max" for "sum" in .*(running|stopped_for|collector)`, "there is one series, or only whether the sum is 0 counts"},
+	{"bytes:", `^"min" for "max" in .*by \(job, instance`, "there is one series"},
+	{"files_free:ratio", `^"1" for "0"`, "no file system has one inode"},
+	{"DockerExporterDown", `docker_up\[1h\]|max1h`, "promtool evaluates the hourly record every minute, which then has the same value"},
+	{"DockerCleanupUseless", `0\.0\d+5" for|<2\.5>|<>=>|^"<=" for "<" in (  <<> on|time)|: 40m|: 1h20m|: 1d8h`, "increase() extrapolates, differently in Prometheus 2 and 3; the test evaluates every hour"},
+	{"DockerCleanupMissing", `: 40m|: 1h20m`, "the test evaluates every half an hour"},
+	{"DockerDiskUsageGrowing", `: 16h|: 40m|: 1h20m`, "the test evaluates every half an hour"},
+	{"DockerCollectionStale", `^">=" for ">"`, "an age is not equal to the limit"},
+}
 
-// TestMutants changes one number, duration, operator or function of one rule at a time. It
-// fails if the unit tests pass all the same.
+func isEquivalent(r *rule, change string) bool {
+	for _, e := range equivalent {
+		if strings.Contains(r.name(), e.rule) && regexp.MustCompile(e.change).MatchString(change) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestMutants changes one number, operator, aggregation, or time of one rule at a time, and
+// fails if the unit tests still pass. Windows and offsets are not changed: "make simulate"
+// holds them.
 func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
 	all := readRules(t)
 	var scenarios []*scenario
 	for _, test := range readUnitTests(t) {
 		scenarios = append(scenarios, newScenario(t, test, all))
 	}
+	slices.SortFunc(scenarios, func(a, b *scenario) int { return cmp.Compare(a.end/a.every, b.end/b.every) }) // fast ones first
 	type mutant struct {
 		original *rule
 		change   string
@@ -34,7 +61,7 @@ func TestMutants(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for m := range mutants {
-				if _, ok := equivalent[m.change]; !ok && !isKilled(scenarios, m.original, &m.changed) {
+				if !isEquivalent(m.original, m.change) && !isKilled(scenarios, m.original, &m.changed) {
 					t.Errorf("%s %s: no test fails with %s", m.original.name(), m.original.Labels["severity"], m.change)
 				}
 			}
