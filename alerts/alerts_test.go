@@ -365,6 +365,7 @@ func TestInodesAlmostOutAtAnyInterval(t *testing.T) {
 	if len(test.AlertRuleTests) != 3 {
 		t.Fatalf("%s has %d checks of %s, want before, while and after", scenario, len(test.AlertRuleTests), alert)
 	}
+	test.ExprTests = nil
 	file.RuleFiles, file.Tests = []string{rules}, []unitTest{test}
 	for _, interval := range []string{"30s", "2m"} {
 		t.Run(interval, func(t *testing.T) {
