@@ -159,8 +159,8 @@ func (p *program) newApp() *kingpin.Application {
 		Default(string(alerts.Prometheus)).EnumVar(&p.rules.format, string(alerts.Prometheus), string(alerts.PrometheusRule))
 	rules.Flag("test", "Write the rules and their unit tests, which use the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").
 		PlaceHolder("DIR").StringVar(&p.rules.testFolder)
-	for _, setting := range p.rules.thresholds.Settings() {
-		rules.Flag(setting.Name, setting.Help).Default(setting.Value.String()).SetValue(setting.Value)
+	for _, threshold := range p.rules.thresholds.All() {
+		rules.Flag(threshold.Name, threshold.Help).Default(threshold.Value.String()).SetValue(threshold.Value)
 	}
 
 	status := app.Command("status", "Print the state of the engine once. Exit code of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.").

@@ -21,7 +21,7 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// receivers says who is told of what.
+// receivers maps severities to receivers.
 var receivers = map[string]string{"critical": "pager", "warning": "tickets", "info": "quiet"}
 
 func TestAmtool(t *testing.T) {
@@ -41,11 +41,11 @@ func TestAmtool(t *testing.T) {
 		"component=another", "severity=critical")
 }
 
-// hosts are what can fire together on a host: the alert (name, severity, resource, other
-// labels) and those that mute it, any of them.
+// hosts lists alerts that fire together on a host (name, severity, resource, other labels),
+// each with the alerts any of which inhibits it.
 var hosts = map[string][]struct {
-	alert   string
-	mutedBy []string
+	alert       string
+	inhibitedBy []string
 }{
 	"fills": {
 		{"DockerDiskFilling critical disk path=/data", nil},
@@ -58,7 +58,7 @@ var hosts = map[string][]struct {
 		{"DockerDanglingImagesBuildup warning images", nil},
 		{"DockerCleanupUseless warning disk", nil},
 	},
-	"full": { // and so its engine has ended
+	"full": { // and therefore its engine is down
 		{"DockerDiskAlmostFull critical disk path=/data", nil},
 		{"DockerDiskAlmostFull warning disk path=/data", []string{"DockerDiskAlmostFull critical"}},
 		{"DockerDiskFilling warning disk path=/data", []string{"DockerDiskAlmostFull critical"}},
@@ -66,9 +66,9 @@ var hosts = map[string][]struct {
 		{"DockerDiskUsageGrowing warning disk", []string{"DockerDiskAlmostFull critical"}},
 		{"DockerEngineUnreachable warning engine", nil},
 		{"DockerCollectionStale warning engine", []string{"DockerEngineUnreachable warning"}},
-		{"DockerDanglingImagesBuildup warning images", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
-		{"DockerExitedContainersBuildup warning containers", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
-		{"DockerCleanupMissing warning disk", []string{"DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+		{"DockerDanglingImagesBuildup warning images", []string{"DockerEngineUnreachable warning"}},
+		{"DockerExitedContainersBuildup warning containers", []string{"DockerEngineUnreachable warning"}},
+		{"DockerCleanupMissing warning disk", []string{"DockerEngineUnreachable warning"}},
 	},
 	"inodes": {
 		{"DockerInodesAlmostOut critical disk path=/data", nil},
@@ -78,41 +78,42 @@ var hosts = map[string][]struct {
 	},
 	"stale": {
 		{"DockerCollectionStale warning engine", nil},
-		{"DockerUnusedVolumesBuildup warning volumes", []string{"DockerCollectionStale warning"}},
-		{"DockerCleanupUseless warning images", []string{"DockerCollectionStale warning"}},
+		{"DockerUnusedVolumesBuildup warning volumes", nil},
+		{"DockerCleanupUseless warning images", nil},
 		{"DockerDiskFilling warning disk path=/data", nil},
 	},
-	"gone": {
+	"down": {
 		{"DockerExporterDown warning exporter", nil},
 		{"DockerEngineUnreachable warning engine", []string{"DockerExporterDown warning"}},
 		{"DockerCollectionStale warning engine", []string{"DockerExporterDown warning"}},
-		{"DockerBuildCacheBuildup warning build_cache", []string{"DockerExporterDown warning", "DockerEngineUnreachable warning", "DockerCollectionStale warning"}},
+		{"DockerBuildCacheBuildup warning build_cache", []string{"DockerExporterDown warning", "DockerEngineUnreachable warning"}},
 		{"DockerDiskAlmostFull warning disk path=/data", nil},
 	},
-	"well": { // beside all the others
+	"healthy": { // while the other hosts are not
 		{"DockerDiskAlmostFull warning disk path=/data", nil},
 		{"DockerDanglingImagesBuildup warning images", nil},
 		{"DockerDiskUnknown info exporter", nil},
 	},
-	"": { // known of no host
+	"": { // without an instance
 		{"DockerExporterAbsent warning exporter", []string{"DockerExporterDown warning"}},
 		{"DockerExporterAbsent warning exporter cluster=another", nil},
 	},
 }
 
-// What mutes what, who is told of the rest, and in how many messages.
-func TestAlertmanagerMutesAndGroups(t *testing.T) {
+// TestInhibitionAndGrouping fires all alerts at once: each host gets one message per
+// receiver, without the inhibited alerts.
+func TestInhibitionAndGrouping(t *testing.T) {
 	t.Parallel()
 	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 3s")
-	mutedBy := make(map[string][]string)
+	inhibitedBy := make(map[string][]string)
 	want := make(map[string][]string)
 	var all []labels
 	for host, alerts := range hosts {
 		for _, one := range alerts {
 			alert := parse(host, one.alert)
 			all = append(all, alert)
-			mutedBy[alert.String()] = one.mutedBy
-			if receiver := receivers[alert["severity"]]; one.mutedBy == nil && receiver != "quiet" {
+			inhibitedBy[alert.String()] = one.inhibitedBy
+			if receiver := receivers[alert["severity"]]; one.inhibitedBy == nil && receiver != "quiet" {
 				want[receiver+" "+alert.host()] = append(want[receiver+" "+alert.host()], "firing "+alert.String())
 			}
 		}
@@ -123,13 +124,13 @@ func TestAlertmanagerMutesAndGroups(t *testing.T) {
 	}
 	a.post(time.Hour, all...)
 	a.eventually("one message for each host and receiver", func() (any, bool) {
-		told := a.told()
-		return told, reflect.DeepEqual(told, want)
+		received := a.received()
+		return received, reflect.DeepEqual(received, want)
 	})
 
 	states := a.states()
 	if len(states) != len(all) {
-		t.Errorf("%d alerts are known, want %d", len(states), len(all))
+		t.Errorf("Alertmanager has %d alerts, want %d", len(states), len(all))
 	}
 	names := make(map[string]labels) // by fingerprint
 	for _, state := range states {
@@ -140,34 +141,34 @@ func TestAlertmanagerMutesAndGroups(t *testing.T) {
 		if len(state.Receivers) != 1 || state.Receivers[0].Name != receivers[alert["severity"]] {
 			t.Errorf("%s goes to %v", alert, state.Receivers)
 		}
-		want := mutedBy[alert.String()]
+		want := inhibitedBy[alert.String()]
 		if got := len(state.Status.InhibitedBy) > 0; got != (want != nil) {
-			t.Errorf("%s: muted %v, want by any of %q", alert, got, want)
+			t.Errorf("%s: inhibited %v, want by any of %q", alert, got, want)
 		}
 		for _, fingerprint := range state.Status.InhibitedBy {
-			muter := names[fingerprint]
-			if !slices.Contains(want, muter["alertname"]+" "+muter["severity"]) ||
-				alert["instance"] != "" && muter["instance"] != alert["instance"] {
-				t.Errorf("%s is muted by %s, want one of %q", alert, muter, want)
+			source := names[fingerprint]
+			if !slices.Contains(want, source["alertname"]+" "+source["severity"]) ||
+				alert["instance"] != "" && source["instance"] != alert["instance"] {
+				t.Errorf("%s is inhibited by %s, want one of %q", alert, source, want)
 			}
 		}
 	}
 }
 
-// The names in the configuration and above are those of the rules, and each that is in
-// the configuration is tried above.
-func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
+// TestAlertmanagerNamesExistingAlerts compares the alerts in the configuration, in hosts and
+// in the rules.
+func TestAlertmanagerNamesExistingAlerts(t *testing.T) {
 	exists := make(map[string]bool)
 	for _, rule := range rules(t) {
 		exists[rule.Alert+" "+rule.Labels["severity"]] = true
 	}
-	tried := make(map[string]bool)
+	tested := make(map[string]bool)
 	for host, alerts := range hosts {
 		for _, one := range alerts {
 			alert := parse(host, one.alert)
-			tried[alert["alertname"]] = true
+			tested[alert["alertname"]] = true
 			if name := alert["alertname"] + " " + alert["severity"]; !exists[name] {
-				t.Errorf("no rule makes %s", name)
+				t.Errorf("no rule fires %s", name)
 			}
 		}
 	}
@@ -177,14 +178,14 @@ func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
 	}
 	for _, name := range names {
 		for rest := range strings.SplitSeq(name[2], "|") {
-			if !tried[name[1]+rest] {
-				t.Errorf("alertmanager.yml names %s, which no test fires", name[1]+rest)
+			if !tested[name[1]+rest] {
+				t.Errorf("alertmanager.yml names %s, which hosts does not contain", name[1]+rest)
 			}
 		}
 	}
 }
 
-// However an incident goes on, its first hour is one ticket and one page.
+// However an incident develops, its first hour causes one ticket and one page.
 func TestOneMessageAnHour(t *testing.T) {
 	t.Parallel()
 	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 1s")
@@ -208,21 +209,20 @@ func TestOneMessageAnHour(t *testing.T) {
 	}
 	for _, host := range []string{"host1", "host2"} {
 		for receiver, first := range map[string][]string{"pager": steps[1][:1], "tickets": steps[0]} {
-			got := a.told()[receiver+" "+host]
+			got := a.received()[receiver+" "+host]
 			if len(got) != 1 {
 				t.Errorf("%s got %d messages about %s: %q", receiver, len(got), host, got)
 			}
 			for _, alert := range first {
 				if !strings.Contains(strings.Join(got, "\n"), parse(host, alert).String()) {
-					t.Errorf("%s was not told of %s: %q", receiver, alert, got)
+					t.Errorf("%s got no message with %s: %q", receiver, alert, got)
 				}
 			}
 		}
 	}
 }
 
-// What is over is told once to whoever was told that it began, and a ticket that a page
-// has muted in between is not written again.
+// A resolved alert is sent once, and a warning is not sent again after it was inhibited.
 func TestResolved(t *testing.T) {
 	t.Parallel()
 	a := startAlertmanager(t, "group_wait: 30s", "group_wait: 1s", "group_wait: 2m", "group_wait: 1s",
@@ -234,30 +234,30 @@ func TestResolved(t *testing.T) {
 		a.post(ends, alert)
 		want[receiver+" host1"] = append(want[receiver+" host1"], status+" "+alert.String())
 		a.eventually(status+" "+alert.String(), func() (any, bool) {
-			told := a.told()
-			return told, reflect.DeepEqual(told[receiver+" host1"], want[receiver+" host1"])
+			received := a.received()
+			return received, reflect.DeepEqual(received[receiver+" host1"], want[receiver+" host1"])
 		})
 	}
-	isMuted := func(want bool) {
+	isInhibited := func(want bool) {
 		t.Helper()
-		a.eventually(fmt.Sprint("the ticket is muted: ", want), func() (any, bool) {
+		a.eventually(fmt.Sprint("the ticket is inhibited: ", want), func() (any, bool) {
 			states := a.states()
 			i := slices.IndexFunc(states, func(s state) bool { return s.Labels.String() == ticket.String() })
 			return states, i >= 0 && (states[i].Status.State == "suppressed") == want
 		})
 	}
 	step("tickets", "firing", time.Hour, ticket)
-	isMuted(false)
+	isInhibited(false)
 	step("pager", "firing", time.Hour, page)
-	isMuted(true)
-	a.pass("muted")
+	isInhibited(true)
+	a.pass("inhibited")
 	step("pager", "resolved", 0, page)
-	isMuted(false)
-	a.pass("no longer muted")
+	isInhibited(false)
+	a.pass("not-inhibited")
 	step("tickets", "resolved", 0, ticket)
-	a.pass("over")
+	a.pass("resolved")
 	for about, messages := range want {
-		if got := a.told()[about]; !reflect.DeepEqual(got, messages) {
+		if got := a.received()[about]; !reflect.DeepEqual(got, messages) {
 			t.Errorf("%s: %q, want %q", about, got, messages)
 		}
 	}
@@ -265,7 +265,7 @@ func TestResolved(t *testing.T) {
 
 type labels map[string]string
 
-// parse reads an alert as it stands in the tables above.
+// parse parses an alert as written in hosts.
 func parse(host, alert string) labels {
 	fields := strings.Fields(alert)
 	l := labels{"component": "docker-buildup", "alertname": fields[0], "severity": fields[1], "resource": fields[2]}
@@ -285,7 +285,7 @@ func (l labels) String() string {
 	return strings.Join(strings.Fields(strings.Join([]string{l.host(), l["alertname"], l["severity"], l["path"]}, " ")), " ")
 }
 
-// An alertmanager is a real one with our configuration, in which the receivers are the test.
+// An alertmanager is a real Alertmanager with our configuration. The test is its receivers.
 type alertmanager struct {
 	t        *testing.T
 	url      string
@@ -293,8 +293,8 @@ type alertmanager struct {
 	messages map[string][]string // by receiver and host
 }
 
-// startAlertmanager starts one that ends with the test. Of the configuration it changes
-// where messages go, and each text to the one that follows it.
+// startAlertmanager starts an Alertmanager that stops with the test. In the configuration
+// it replaces the addresses of receivers, and each odd argument by the next.
 func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	t.Helper()
 	if os.Getenv(dockertest.RealVariable) == "" {
@@ -332,7 +332,7 @@ func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { process.Wait() }) // the test's context has ended it
+	t.Cleanup(func() { process.Wait() }) // stopped by the test's context
 	listens := regexp.MustCompile(`msg="Listening on".* address=(\S+)`)
 	a.eventually("Alertmanager listens", func() (any, bool) {
 		text := read(t, log.Name())
@@ -344,7 +344,7 @@ func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	return a
 }
 
-// receive takes a message in for either receiver.
+// receive stores a message to either receiver.
 func (a *alertmanager) receive(_ http.ResponseWriter, r *http.Request) {
 	var message struct {
 		Receiver    string
@@ -368,19 +368,18 @@ func (a *alertmanager) receive(_ http.ResponseWriter, r *http.Request) {
 	a.messages[about] = append(a.messages[about], strings.Join(alerts, ", "))
 }
 
-// told is what was received so far: for each receiver and host the messages, for each
-// message the alerts.
-func (a *alertmanager) told() map[string][]string {
+// received returns the alerts of each message so far, by receiver and host.
+func (a *alertmanager) received() map[string][]string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	told := make(map[string][]string)
+	all := make(map[string][]string)
 	for about, messages := range a.messages {
-		told[about] = slices.Clone(messages)
+		all[about] = slices.Clone(messages)
 	}
-	return told
+	return all
 }
 
-// post says that alerts fire, and until when.
+// post fires alerts that end after a duration.
 func (a *alertmanager) post(ends time.Duration, alerts ...labels) {
 	a.t.Helper()
 	type alert struct {
@@ -405,14 +404,14 @@ func (a *alertmanager) post(ends time.Duration, alerts ...labels) {
 	}
 }
 
-// pass waits until whatever was due at the time of the call must have been sent: until
-// messages about a host that nothing was heard of have come.
+// pass waits until messages that were due at the time of the call have been sent, which is
+// when messages about a new host arrive.
 func (a *alertmanager) pass(host string) {
 	a.t.Helper()
 	a.post(time.Hour, parse(host, "DockerDiskFilling critical disk path=/data"), parse(host, "DockerDanglingImagesBuildup warning images"))
 	a.eventually("messages about "+host, func() (any, bool) {
-		told := a.told()
-		return told, told["pager "+host] != nil && told["tickets "+host] != nil
+		received := a.received()
+		return received, received["pager "+host] != nil && received["tickets "+host] != nil
 	})
 }
 
@@ -440,7 +439,7 @@ func (a *alertmanager) states() []state {
 	return states
 }
 
-// eventually waits until something holds. What it returns besides is shown if it never does.
+// eventually waits until holds returns true. Its other result is printed on failure.
 func (a *alertmanager) eventually(what string, holds func() (any, bool)) {
 	a.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -449,7 +448,7 @@ func (a *alertmanager) eventually(what string, holds func() (any, bool)) {
 			return
 		}
 		if time.Now().After(deadline) {
-			a.t.Fatalf("it does not come to this: %s. At last: %v", what, seen)
+			a.t.Fatalf("timed out: %s. Last state: %v", what, seen)
 		}
 	}
 }

@@ -21,40 +21,69 @@ import (
 	"docker_buildup_exporter/collector"
 )
 
-// The fields that Prometheus 2.42 knows, and no others: read strictly, so that a file
-// that an older server would reject fails here, whatever promtool is at hand.
+// A ruleFile has the fields that Prometheus 2.42 knows. It is read strictly, so a file
+// that an older server would reject fails here, whatever promtool is installed.
 type ruleFile struct {
-	Groups []struct {
-		Name     string
-		Interval string
-		Rules    []rule
-	}
+	Groups []ruleGroup
+}
+
+type ruleGroup struct {
+	Name     string
+	Interval string `yaml:",omitempty"`
+	Rules    []rule
 }
 
 type rule struct {
-	Record        string
-	Alert         string
+	Record        string `yaml:",omitempty"`
+	Alert         string `yaml:",omitempty"`
 	Expr          string
-	For           string
-	KeepFiringFor string `yaml:"keep_firing_for"`
-	Labels        map[string]string
-	Annotations   map[string]string
+	For           string            `yaml:",omitempty"`
+	KeepFiringFor string            `yaml:"keep_firing_for,omitempty"`
+	Labels        map[string]string `yaml:",omitempty"`
+	Annotations   map[string]string `yaml:",omitempty"`
 }
 
+// A testFile is a file of unit tests for promtool.
 type testFile struct {
-	Tests []struct {
-		AlertRuleTests []struct {
-			AlertName string `yaml:"alertname"`
-			Expected  []struct {
-				Labels map[string]string `yaml:"exp_labels"`
-			} `yaml:"exp_alerts"`
-		} `yaml:"alert_rule_test"`
-	}
+	RuleFiles          []string `yaml:"rule_files"`
+	EvaluationInterval string   `yaml:"evaluation_interval"`
+	GroupEvalOrder     []string `yaml:"group_eval_order"`
+	Tests              []unitTest
 }
 
-var update = flag.Bool("update", false, "write docker-buildup.yml anew")
+type unitTest struct {
+	Name        string
+	Interval    string
+	InputSeries []struct {
+		Series, Values string
+	} `yaml:"input_series"`
+	AlertRuleTests []alertRuleTest `yaml:"alert_rule_test,omitempty"`
+	ExprTests      []exprTest      `yaml:"promql_expr_test,omitempty"`
+}
 
-// The file in the repository is what the program prints.
+type alertRuleTest struct {
+	EvalTime  string          `yaml:"eval_time"`
+	AlertName string          `yaml:"alertname"`
+	Expected  []expectedAlert `yaml:"exp_alerts"`
+}
+
+type expectedAlert struct {
+	Labels      map[string]string `yaml:"exp_labels"`
+	Annotations map[string]string `yaml:"exp_annotations,omitempty"`
+}
+
+type exprTest struct {
+	Expr     string
+	EvalTime string `yaml:"eval_time"`
+	Expected []struct {
+		Labels string
+		Value  float64
+	} `yaml:"exp_samples"`
+}
+
+var update = flag.Bool("update", false, "write docker-buildup.yml")
+
+// docker-buildup.yml is the output of the template with the default thresholds.
 func TestRulesAreThoseOfTheTemplate(t *testing.T) {
 	var rules bytes.Buffer
 	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
@@ -66,7 +95,7 @@ func TestRulesAreThoseOfTheTemplate(t *testing.T) {
 		}
 	}
 	if rules.String() != read(t, "docker-buildup.yml") {
-		t.Error("docker-buildup.yml is not what comes of the template: make update")
+		t.Error("docker-buildup.yml differs from the output of the template: run make update")
 	}
 }
 
@@ -89,11 +118,11 @@ func TestPrometheusRule(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resource.APIVersion != "monitoring.coreos.com/v1" || resource.Kind != "PrometheusRule" || resource.Metadata.Name != "docker-buildup" || !reflect.DeepEqual(resource.Spec, file) {
-		t.Errorf("%s %s %s, or other rules than in the file", resource.APIVersion, resource.Kind, resource.Metadata.Name)
+		t.Errorf("%s %s %s, or rules that differ from docker-buildup.yml", resource.APIVersion, resource.Kind, resource.Metadata.Name)
 	}
 }
 
-// Every threshold is somewhere in the rules, and is refused where it makes no sense.
+// Every threshold changes the rules, and invalid values are rejected.
 func TestThresholds(t *testing.T) {
 	write := func(thresholds alerts.Thresholds) (string, error) {
 		var rules strings.Builder
@@ -104,29 +133,29 @@ func TestThresholds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := alerts.Defaults()
-	for i, setting := range seen.Settings() {
+	defaults := alerts.Defaults()
+	for i, threshold := range defaults.All() {
 		thresholds := alerts.Defaults()
-		value := thresholds.Settings()[i].Value
+		value := thresholds.All()[i].Value
 		for _, text := range []string{"", "many", "-1", "0", "1e9", "400d"} {
 			if err := value.Set(text); err == nil {
-				t.Errorf("%s takes %q", setting.Name, text)
+				t.Errorf("%s accepts %q", threshold.Name, text)
 			}
 		}
-		var other string // a little off the default, so that it fits to the others
+		var other string // near the default, so that it does not contradict other thresholds
 		switch v := value.(type) {
-		case *alerts.Share:
+		case *alerts.Ratio:
 			other = fmt.Sprint(*v * 0.99)
 		case *alerts.Count:
 			other = fmt.Sprint(*v + 1)
-		case *alerts.Span:
-			other = (*v + alerts.Span(time.Minute)).String()
+		case *alerts.Duration:
+			other = (*v + alerts.Duration(time.Minute)).String()
 		}
 		if err := value.Set(other); err != nil {
-			t.Errorf("%s does not take %q: %v", setting.Name, other, err)
+			t.Errorf("%s rejects %q: %v", threshold.Name, other, err)
 		}
 		if changed, err := write(thresholds); err != nil || changed == plain {
-			t.Errorf("%s=%s changes nothing (%v)", setting.Name, other, err)
+			t.Errorf("%s=%s does not change the rules (%v)", threshold.Name, other, err)
 		}
 	}
 	for _, change := range []func(*alerts.Thresholds){
@@ -139,15 +168,15 @@ func TestThresholds(t *testing.T) {
 		thresholds := alerts.Defaults()
 		change(&thresholds)
 		if _, err := write(thresholds); err == nil {
-			t.Errorf("%+v make no sense together, and are taken", thresholds)
+			t.Errorf("contradictory thresholds %+v are accepted", thresholds)
 		}
 		if _, err := alerts.Files(thresholds); err == nil {
-			t.Error("there are tests of other thresholds than the defaults")
+			t.Error("Files returns tests for thresholds other than the defaults")
 		}
 	}
 }
 
-func TestRulesAskForMetricsThatExist(t *testing.T) {
+func TestRulesQueryExistingMetrics(t *testing.T) {
 	exists := make(map[string]bool)
 	for _, metric := range collector.Metrics() {
 		exists[metric.Name] = true
@@ -161,7 +190,7 @@ func TestRulesAskForMetricsThatExist(t *testing.T) {
 	for _, rule := range all(t) {
 		names := name.FindAllString(rule.Expr, -1)
 		if len(names) == 0 {
-			t.Errorf("%s%s asks for no metric of this exporter: %s", rule.Record, rule.Alert, rule.Expr)
+			t.Errorf("%s%s queries no metric of this exporter: %s", rule.Record, rule.Alert, rule.Expr)
 		}
 		for _, text := range rule.Annotations {
 			for _, query := range regexp.MustCompile(`query \(printf "[^"]*"`).FindAllString(text, -1) {
@@ -170,32 +199,32 @@ func TestRulesAskForMetricsThatExist(t *testing.T) {
 		}
 		for _, name := range names {
 			if !exists[name] {
-				t.Errorf("%s%s asks for %s, which the exporter does not have", rule.Record, rule.Alert, name)
+				t.Errorf("%s%s queries %s, which the exporter does not expose", rule.Record, rule.Alert, name)
 			}
 		}
 	}
 }
 
-// Three alerts may page, whatever becomes of the rest.
-func TestPages(t *testing.T) {
-	pages := make(map[string]bool)
+// No other alert becomes critical by accident.
+func TestCriticalAlerts(t *testing.T) {
+	critical := make(map[string]bool)
 	for _, rule := range rules(t) {
 		if rule.Labels["severity"] == "critical" {
-			pages[rule.Alert] = true
+			critical[rule.Alert] = true
 		}
 	}
-	if want := []string{"DockerDiskAlmostFull", "DockerDiskFilling", "DockerInodesAlmostOut"}; !slices.Equal(slices.Sorted(maps.Keys(pages)), want) {
-		t.Errorf("%v page, want %v", pages, want)
+	if want := []string{"DockerDiskAlmostFull", "DockerDiskFilling", "DockerInodesAlmostOut"}; !slices.Equal(slices.Sorted(maps.Keys(critical)), want) {
+		t.Errorf("critical alerts are %v, want %v", critical, want)
 	}
 }
 
-func TestAlertsSayWhatTheyAreAbout(t *testing.T) {
+func TestLabelsAndAnnotations(t *testing.T) {
 	volumeCommand := regexp.MustCompile(`docker volume (prune|rm|remove)|--volumes`)
 	for _, rule := range rules(t) {
 		for label, allowed := range map[string][]string{
 			"severity":  {"info", "warning", "critical"},
 			"component": {"docker-buildup"},
-			// that of DockerCleanupMissing comes from the metric
+			// DockerCleanupMissing takes it from the metric
 			"resource": {"images", "containers", "volumes", "build_cache", "disk", "engine", "exporter", ""},
 		} {
 			if !slices.Contains(allowed, rule.Labels[label]) {
@@ -217,7 +246,7 @@ func TestAlertsSayWhatTheyAreAbout(t *testing.T) {
 	}
 }
 
-func TestRunbookHasEveryAlertAndNoOther(t *testing.T) {
+func TestRunbookCoversEveryAlert(t *testing.T) {
 	_, runbook, _ := strings.Cut("\n"+read(t, "README.md"), "\n## ")
 	chapters := make(map[string]string)
 	for _, chapter := range strings.Split(runbook, "\n## ") {
@@ -234,7 +263,7 @@ func TestRunbookHasEveryAlertAndNoOther(t *testing.T) {
 	delete(chapters, "Other thresholds")
 	for heading, text := range chapters {
 		if !isAlert[heading] {
-			t.Errorf("README.md has a heading %q, which is no alert", heading)
+			t.Errorf("README.md has a heading %q without an alert", heading)
 		}
 		for _, part := range []string{"Meaning", "Impact", "Diagnosis", "Mitigation"} {
 			if !strings.Contains(text, "\n**"+part+".** ") {
@@ -244,11 +273,11 @@ func TestRunbookHasEveryAlertAndNoOther(t *testing.T) {
 	}
 }
 
-func TestRunbookNamesThresholdsThatExist(t *testing.T) {
+func TestRunbookNamesExistingThresholds(t *testing.T) {
 	exists := make(map[string]bool)
 	thresholds := alerts.Defaults()
-	for _, setting := range thresholds.Settings() {
-		exists[setting.Name] = true
+	for _, threshold := range thresholds.All() {
+		exists[threshold.Name] = true
 	}
 	named := regexp.MustCompile(`--((?:disk|causes)\.[a-z-]+)=`).FindAllStringSubmatch(read(t, "README.md"), -1)
 	if len(named) == 0 {
@@ -256,12 +285,12 @@ func TestRunbookNamesThresholdsThatExist(t *testing.T) {
 	}
 	for _, name := range named {
 		if !exists[name[1]] {
-			t.Errorf("README.md names %s, which is no threshold", name[1])
+			t.Errorf("README.md names the threshold %s, which does not exist", name[1])
 		}
 	}
 }
 
-func TestEveryAlertIsSeenFiringAndSilent(t *testing.T) {
+func TestEveryAlertIsTestedFiringAndSilent(t *testing.T) {
 	firing, silent := make(map[string]bool), make(map[string]bool)
 	for _, path := range testFiles(t) {
 		var file testFile
@@ -281,15 +310,15 @@ func TestEveryAlertIsSeenFiringAndSilent(t *testing.T) {
 	}
 	for _, rule := range rules(t) {
 		if with := rule.Alert + " " + rule.Labels["severity"]; !firing[with] {
-			t.Errorf("no test sees %s firing", with)
+			t.Errorf("no unit test expects %s to fire", with)
 		}
 		if !silent[rule.Alert] {
-			t.Errorf("no test sees %s silent", rule.Alert)
+			t.Errorf("no unit test expects %s not to fire", rule.Alert)
 		}
 	}
 }
 
-// The oldest promtool that takes the rules, which is Debian's, and a current one.
+// The rules must work with the oldest supported promtool, which is Debian 12's, and a current one.
 func TestPromtool(t *testing.T) {
 	real := os.Getenv("DOCKER_BUILDUP_REAL") != ""
 	promtool, err := exec.LookPath("promtool")
@@ -316,9 +345,9 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
-// How often rules are evaluated is the user's choice: the page that counts how long its
-// condition has held comes neither sooner nor later for it.
-func TestInodesPageAtAnyInterval(t *testing.T) {
+// DockerInodesAlmostOut counts samples of a recorded condition, which must give the same
+// result at every evaluation interval.
+func TestInodesAlmostOutAtAnyInterval(t *testing.T) {
 	if os.Getenv("DOCKER_BUILDUP_REAL") == "" {
 		t.Skip("takes half a minute; DOCKER_BUILDUP_REAL is not set")
 	}
@@ -327,28 +356,22 @@ func TestInodesPageAtAnyInterval(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct {
-		GroupEvalOrder []string `yaml:"group_eval_order"`
-		Tests          []map[string]any
-	}
-	if err := yaml.Unmarshal([]byte(read(t, "tests/minutes.yml")), &file); err != nil {
+	var file testFile
+	if err := yaml.UnmarshalStrict([]byte(read(t, "tests/minutes.yml")), &file); err != nil {
 		t.Fatal(err)
 	}
-	test := file.Tests[slices.IndexFunc(file.Tests, func(test map[string]any) bool { return test["name"] == scenario })]
-	checks := slices.DeleteFunc(test["alert_rule_test"].([]any), func(check any) bool {
-		return check.(map[any]any)["alertname"] != alert
-	})
-	if len(checks) != 3 {
-		t.Fatalf("%s has %d checks of %s, want before, while and after", scenario, len(checks), alert)
+	test := file.Tests[slices.IndexFunc(file.Tests, func(test unitTest) bool { return test.Name == scenario })]
+	test.AlertRuleTests = slices.DeleteFunc(test.AlertRuleTests, func(check alertRuleTest) bool { return check.AlertName != alert })
+	if len(test.AlertRuleTests) != 3 {
+		t.Fatalf("%s has %d checks of %s, want before, while and after", scenario, len(test.AlertRuleTests), alert)
 	}
-	test["alert_rule_test"] = checks
+	file.RuleFiles, file.Tests = []string{rules}, []unitTest{test}
 	for _, interval := range []string{"30s", "2m"} {
 		t.Run(interval, func(t *testing.T) {
 			t.Parallel()
-			content, err := yaml.Marshal(map[string]any{
-				"rule_files": []string{rules}, "evaluation_interval": interval,
-				"group_eval_order": file.GroupEvalOrder, "tests": []any{test},
-			})
+			file := file
+			file.EvaluationInterval = interval
+			content, err := yaml.Marshal(file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -364,12 +387,13 @@ func TestInodesPageAtAnyInterval(t *testing.T) {
 	}
 }
 
-// rules are the alerts.
+// rules returns the alerting rules.
 func rules(t *testing.T) []rule {
 	t.Helper()
 	return slices.DeleteFunc(all(t), func(r rule) bool { return r.Alert == "" })
 }
 
+// all returns all rules.
 func all(t *testing.T) []rule {
 	t.Helper()
 	var file ruleFile

@@ -1,6 +1,6 @@
-// Package alerts has the alert rules for what the exporter tells, with thresholds to
-// choose. Their text is docker-buildup.yml.tmpl; docker-buildup.yml is what comes of it
-// with the defaults.
+// Package alerts contains the alert rules on the exporter's metrics. Their source is the
+// template docker-buildup.yml.tmpl; docker-buildup.yml is its output with the default
+// thresholds.
 package alerts
 
 import (
@@ -17,7 +17,7 @@ import (
 //go:embed docker-buildup.yml.tmpl tests/*.yml
 var files embed.FS
 
-// A Format is what the rules are written for.
+// A Format is an output format of the rules.
 type Format string
 
 const (
@@ -25,9 +25,9 @@ const (
 	PrometheusRule Format = "prometheusrule" // a resource for the Prometheus operator
 )
 
-// Write writes the rules with thresholds that have been checked.
+// Write writes the rules. It returns an error if the thresholds contradict each other.
 func Write(w io.Writer, t Thresholds, format Format) error {
-	if err := t.check(); err != nil {
+	if err := t.validate(); err != nil {
 		return err
 	}
 	text, err := files.ReadFile("docker-buildup.yml.tmpl")
@@ -36,8 +36,8 @@ func Write(w io.Writer, t Thresholds, format Format) error {
 	}
 	functions := template.FuncMap{
 		"list":     func(values ...string) []string { return values },
-		"commands": func() []string { return safestFirst },
-		"fill":     func(level string, t Thresholds) any { return filling{t, level} },
+		"commands": bySafety,
+		"forecast": func(series string, t Thresholds) any { return forecast{t, series} },
 	}
 	parsed, err := template.New("rules").Delims("[[", "]]").Funcs(functions).Parse(string(text))
 	if err != nil {
@@ -53,22 +53,25 @@ func Write(w io.Writer, t Thresholds, format Format) error {
 	case PrometheusRule:
 		_, err = fmt.Fprintf(w, "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: docker-buildup\nspec:\n%s", indent(rules.String()))
 	default:
-		err = fmt.Errorf("%q is no format", format)
+		err = fmt.Errorf("%q is not a format", format)
 	}
 	return err
 }
 
-// safestFirst are the cleanup commands that an alert may name, from the one that
-// destroys least on. None removes volumes, which can hold what has no second copy.
-var safestFirst = []string{
-	"docker container prune", "docker image prune", "docker builder prune",
-	"docker image prune --all", "docker builder prune --all", "docker system prune --all",
+// bySafety lists the cleanup commands that alerts name, starting with the one that
+// removes least. None removes volumes, which may hold the only copy of data.
+func bySafety() []string {
+	return []string{
+		"docker container prune", "docker image prune", "docker builder prune",
+		"docker image prune --all", "docker builder prune --all", "docker system prune --all",
+	}
 }
 
-// A filling is what runs out: Level is the recorded series that tells how much is left.
-type filling struct {
+// A forecast holds the parameters of a forecast: Series is the prefix of the recorded
+// series with the free ratio of bytes or inodes.
+type forecast struct {
 	Thresholds
-	Level string
+	Series string
 }
 
 func indent(text string) string {
@@ -82,11 +85,11 @@ func indent(text string) string {
 	return indented.String()
 }
 
-// Files returns the rules as a file for rule_files and their unit tests for promtool,
-// by path. The tests are true of the default thresholds alone.
+// Files returns, by path, the rules as a file for rule_files and their unit tests for
+// promtool. The tests hold for the default thresholds only.
 func Files(t Thresholds) (map[string][]byte, error) {
 	if t != Defaults() {
-		return nil, errors.New("the unit tests are those of the default thresholds: leave the thresholds out, or let promtool check rules look at what is printed")
+		return nil, errors.New("the unit tests hold for the default thresholds only: leave the thresholds out, or check the printed rules with promtool check rules")
 	}
 	var rules bytes.Buffer
 	if err := Write(&rules, t, Prometheus); err != nil {

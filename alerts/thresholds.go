@@ -8,97 +8,98 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Thresholds decide when the rules tell. Those of the disk are shares of its size, and
-// of its inodes.
+// Thresholds are the constants of the rules that users can set. Ratios are of the size
+// of the disk, or of its number of inodes.
 type Thresholds struct {
-	FillingBelow  Share // a ticket for a disk that fills
-	FillingWithin Span
-	FillingFor    Span
-	PageBelow     Share // a page for one that fills
-	PageWithin    Span
-	PageFor       Span
-	AlmostFull    Share // a ticket
-	FullSoon      Share // a page, if it is full within minutes
-	Full          Share // a page
+	FillingBelow  Ratio    // DockerDiskFilling, warning: free ratio
+	FillingWithin Duration // forecast
+	FillingFor    Duration // how long the condition holds before the alert fires
+	PageBelow     Ratio    // DockerDiskFilling, critical: the same three
+	PageWithin    Duration
+	PageFor       Duration
+	AlmostFull    Ratio // DockerDiskAlmostFull: warning
+	FullSoon      Ratio // critical, if the disk is full within 6 minutes
+	Full          Ratio // critical
 
-	CauseFor       Span
-	DanglingShare  Share
-	UnusedShare    Share
-	ForgottenShare Share
-	CacheShare     Share
-	CacheFree      Share
-	VolumesShare   Share
-	GrowthShare    Share
-	PressureShare  Share
-	PressureFree   Share
-	UselessShare   Share
-	UselessLoss    Share
-	UntaggedMin    Count
-	StoppedRatio   Count
-	StoppedMin     Count
-	MissingFor     Span
+	BuildupFor       Duration
+	DanglingRatio    Ratio
+	UnusedRatio      Ratio
+	OldRatio         Ratio // stopped containers, one of them for a week
+	CacheRatio       Ratio
+	CacheFree        Ratio
+	VolumesRatio     Ratio
+	GrowthRatio      Ratio
+	PressureRatio    Ratio
+	PressureFree     Ratio
+	IneffectiveRatio Ratio // what prunes freed
+	IneffectiveLoss  Ratio // what the disk lost in the same time
+	UntaggedMin      Count
+	StoppedRatio     Count // stopped containers for each running one
+	StoppedMin       Count
+	MissingFor       Duration
 }
 
-// Defaults are the thresholds of docker-buildup.yml.
+// Defaults returns the thresholds of docker-buildup.yml.
 func Defaults() Thresholds {
-	const hour = Span(time.Hour)
+	const hour = Duration(time.Hour)
 	return Thresholds{
 		FillingBelow: 0.40, FillingWithin: 72 * hour, FillingFor: 4 * hour,
 		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 4,
 		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
-		CauseFor: 24 * hour, DanglingShare: 0.10, UnusedShare: 0.20, ForgottenShare: 0.05, CacheShare: 0.25, CacheFree: 0.30,
-		VolumesShare: 0.10, GrowthShare: 0.10, PressureShare: 0.10, PressureFree: 0.15, UselessShare: 0.01, UselessLoss: 0.05,
+		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
+		VolumesRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
+		IneffectiveRatio: 0.01, IneffectiveLoss: 0.05,
 		UntaggedMin: 20, StoppedRatio: 2, StoppedMin: 20, MissingFor: 72 * hour,
 	}
 }
 
-// A Setting is one threshold to be set.
-type Setting struct {
+// A Threshold is a flag of the rules command.
+type Threshold struct {
 	Name, Help string
 	Value      Value
 }
 
-// A Value is a threshold in words. Set refuses what is out of its range.
+// A Value is the value of a threshold as text. Set returns an error for values out of range.
 type Value interface {
 	String() string
 	Set(string) error
 }
 
-// Settings are all of them.
-func (t *Thresholds) Settings() []Setting {
-	return []Setting{
-		{"disk.filling-below", "A ticket for a disk that fills, or that prunes do not help, comes below this free share.", &t.FillingBelow},
-		{"disk.filling-within", "And if it is full within this time.", &t.FillingWithin},
-		{"disk.filling-for", "And if that has been so for this time.", &t.FillingFor},
-		{"disk.page-below", "A page for a disk that fills comes below this free share.", &t.PageBelow},
-		{"disk.page-within", "And if it is full within this time.", &t.PageWithin},
-		{"disk.page-for", "And if that has been so for this time.", &t.PageFor},
-		{"disk.almost-full", "A ticket comes below this free share in any case, and a page for a disk that fills and has been watched for less than a day.", &t.AlmostFull},
-		{"disk.full-soon", "A page comes below this free share if the disk is full within 6 minutes.", &t.FullSoon},
-		{"disk.full", "A page comes below this free share in any case.", &t.Full},
-		{"disk.pressure-free", "A ticket on what cleanup would free comes below this free share.", &t.PressureFree},
-		{"disk.pressure-share", "And if it would free more than this share of the disk.", &t.PressureShare},
-		{"causes.for", "How long a cause has to last. More than a day leaves time to a daily cleanup.", &t.CauseFor},
-		{"causes.dangling-share", "Share of the disk that images without a name may hold.", &t.DanglingShare},
-		{"causes.unused-share", "Share of the disk that tagged images without a container may hold.", &t.UnusedShare},
-		{"causes.untagged-min", "Images without a tag that are never too many.", &t.UntaggedMin},
-		{"causes.stopped-ratio", "Stopped containers that there may be for each running one.", &t.StoppedRatio},
-		{"causes.stopped-min", "Stopped containers that are never too many.", &t.StoppedMin},
-		{"causes.forgotten-share", "Share of the disk that stopped containers may hold if one has been so for a week.", &t.ForgottenShare},
-		{"causes.cache-share", "Share of the disk that build cache may hold which nothing uses.", &t.CacheShare},
-		{"causes.cache-free", "Free share of the disk above which it may hold any.", &t.CacheFree},
-		{"causes.volumes-share", "Share of the disk that volumes without a container may hold.", &t.VolumesShare},
-		{"causes.growth-share", "Share of the disk by which Docker may grow within a week.", &t.GrowthShare},
-		{"causes.missing-for", "How long a prune that ran daily may not run.", &t.MissingFor},
-		{"causes.useless-share", "Share of the disk that prunes have to free within a week, if it shrinks.", &t.UselessShare},
-		{"causes.useless-loss", "Free share of the disk by which it may shrink within a week beside prunes.", &t.UselessLoss},
+// All returns every threshold. Their values point into t.
+func (t *Thresholds) All() []Threshold {
+	return []Threshold{
+		{"disk.filling-below", "DockerDiskFilling (warning) and DockerCleanupUseless fire only below this free ratio.", &t.FillingBelow},
+		{"disk.filling-within", "DockerDiskFilling (warning) fires only if the disk is forecast to be full within this time.", &t.FillingWithin},
+		{"disk.filling-for", "Time that both conditions must hold before DockerDiskFilling (warning) fires.", &t.FillingFor},
+		{"disk.page-below", "DockerDiskFilling (critical) fires only below this free ratio.", &t.PageBelow},
+		{"disk.page-within", "DockerDiskFilling (critical) fires only if the disk is forecast to be full within this time.", &t.PageWithin},
+		{"disk.page-for", "Time that both conditions must hold before DockerDiskFilling (critical) fires.", &t.PageFor},
+		{"disk.almost-full", "DockerDiskAlmostFull (warning) fires below this free ratio, and DockerDiskFilling (critical) on a disk with less than a day of history.", &t.AlmostFull},
+		{"disk.full-soon", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within 6 minutes.", &t.FullSoon},
+		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio.", &t.Full},
+		{"disk.pressure-free", "DockerDiskPressureReclaimable fires only below this free ratio.", &t.PressureFree},
+		{"disk.pressure-share", "DockerDiskPressureReclaimable fires only if cleanup would free more than this ratio of the disk.", &t.PressureRatio},
+		{"causes.for", "Time that a buildup must last before its alert fires. More than a day allows for a daily cleanup.", &t.BuildupFor},
+		{"causes.dangling-share", "DockerDanglingImagesBuildup fires above this ratio of the disk.", &t.DanglingRatio},
+		{"causes.unused-share", "DockerUnusedImagesBuildup fires above this ratio of the disk.", &t.UnusedRatio},
+		{"causes.untagged-min", "DockerUntaggedImagesBuildup fires only above this number of untagged images.", &t.UntaggedMin},
+		{"causes.stopped-ratio", "DockerExitedContainersBuildup fires above this number of stopped containers for each running one.", &t.StoppedRatio},
+		{"causes.stopped-min", "DockerExitedContainersBuildup fires only above this number of stopped containers.", &t.StoppedMin},
+		{"causes.forgotten-share", "DockerForgottenContainers fires if stopped containers hold more than this ratio of the disk and one has been stopped for a week.", &t.OldRatio},
+		{"causes.cache-share", "DockerBuildCacheBuildup fires if unused build cache holds more than this ratio of the disk.", &t.CacheRatio},
+		{"causes.cache-free", "DockerBuildCacheBuildup fires only below this free ratio.", &t.CacheFree},
+		{"causes.volumes-share", "DockerUnusedVolumesBuildup fires above this ratio of the disk.", &t.VolumesRatio},
+		{"causes.growth-share", "DockerDiskUsageGrowing fires if Docker grows by more than this ratio of the disk within a week.", &t.GrowthRatio},
+		{"causes.missing-for", "Time without a prune after which DockerCleanupMissing fires.", &t.MissingFor},
+		{"causes.useless-share", "DockerCleanupUseless fires if prunes free less than this ratio of the disk within a week.", &t.IneffectiveRatio},
+		{"causes.useless-loss", "DockerCleanupUseless fires only if the free ratio of the disk falls by more than this within a week.", &t.IneffectiveLoss},
 	}
 }
 
-// check tells whether thresholds make sense together.
-func (t Thresholds) check() error {
+// validate returns an error if thresholds contradict each other.
+func (t Thresholds) validate() error {
 	for _, pair := range []struct {
-		lower, upper         Share
+		lower, upper         Ratio
 		lowerName, upperName string
 	}{
 		{t.Full, t.FullSoon, "disk.full", "disk.full-soon"},
@@ -116,56 +117,60 @@ func (t Thresholds) check() error {
 	return nil
 }
 
-// A Share is a part of a whole.
-type Share float64
+// A Ratio is a number between 0 and 1.
+type Ratio float64
 
-func (s Share) String() string { return strconv.FormatFloat(float64(s), 'f', -1, 64) }
+func (r Ratio) String() string { return strconv.FormatFloat(float64(r), 'f', -1, 64) }
 
-// Percent is for sentences.
-func (s Share) Percent() string { return strconv.FormatFloat(100*float64(s), 'f', -1, 64) + "%" }
+// Percent returns the ratio as a percentage, for annotations.
+func (r Ratio) Percent() string { return strconv.FormatFloat(100*float64(r), 'f', -1, 64) + "%" }
 
-// Set takes a number.
-func (s *Share) Set(text string) error {
-	share, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(share > 0 && share < 1) {
-		return fmt.Errorf("%q is no share: more than 0 and less than 1", text)
+// Set parses a number.
+func (r *Ratio) Set(text string) error {
+	ratio, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(ratio > 0 && ratio < 1) {
+		return fmt.Errorf("%q is not a ratio between 0 and 1", text)
 	}
-	*s = Share(share)
+	*r = Ratio(ratio)
 	return nil
 }
 
-// A Count is a number of things.
+// A Count is a number of objects.
 type Count int
 
 func (c Count) String() string { return strconv.Itoa(int(c)) }
 
-// Set takes a number.
+// Set parses a number.
 func (c *Count) Set(text string) error {
 	count, err := strconv.Atoi(text)
 	if err != nil || count < 1 || count > 1e6 {
-		return fmt.Errorf("%q is no number from 1 to 1000000", text)
+		return fmt.Errorf("%q is not a number from 1 to 1000000", text)
 	}
 	*c = Count(count)
 	return nil
 }
 
-// A Span is a length of time.
-type Span time.Duration
+// A Duration is written as Prometheus writes durations: 1d12h.
+type Duration time.Duration
 
-func (s Span) String() string { return model.Duration(s).String() }
+func (d Duration) String() string { return model.Duration(d).String() }
 
-// Seconds is for expressions.
-func (s Span) Seconds() string { return strconv.FormatFloat(time.Duration(s).Seconds(), 'f', -1, 64) }
+// Seconds returns the duration in seconds, for expressions.
+func (d Duration) Seconds() string {
+	return strconv.FormatFloat(time.Duration(d).Seconds(), 'f', -1, 64)
+}
 
-// Minutes is how many evaluations that is.
-func (s Span) Minutes() string { return strconv.FormatFloat(time.Duration(s).Minutes(), 'f', -1, 64) }
+// Minutes returns the duration in minutes, for expressions.
+func (d Duration) Minutes() string {
+	return strconv.FormatFloat(time.Duration(d).Minutes(), 'f', -1, 64)
+}
 
-// Set takes a duration as Prometheus writes it.
-func (s *Span) Set(text string) error {
-	span, err := model.ParseDuration(text)
-	if err != nil || time.Duration(span) < time.Minute || time.Duration(span) > 30*24*time.Hour {
-		return fmt.Errorf("%q is no duration from 1m to 30d", text)
+// Set parses a duration.
+func (d *Duration) Set(text string) error {
+	duration, err := model.ParseDuration(text)
+	if err != nil || time.Duration(duration) < time.Minute || time.Duration(duration) > 30*24*time.Hour {
+		return fmt.Errorf("%q is not a duration from 1m to 30d", text)
 	}
-	*s = Span(span)
+	*d = Duration(duration)
 	return nil
 }

@@ -52,7 +52,7 @@ func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gathe
 const writeTimeout = 30 * time.Second
 
 // ServeHTTP implements http.Handler. Each request has a registry of its own, because a
-// prometheus.Collector is not told which request it works for.
+// prometheus.Collector does not know which request it works for.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.slots != nil {
 		select {

@@ -81,17 +81,17 @@ docker_up 0
 
 func TestScrapeTimeout(t *testing.T) {
 	for header, want := range map[string]time.Duration{
-		"":        9500 * time.Millisecond,
-		"10":      9500 * time.Millisecond,
-		"2.5":     2 * time.Second,
-		"0.4":     200 * time.Millisecond,
-		"60":      59500 * time.Millisecond,
-		"0":       9500 * time.Millisecond,
-		"-3":      9500 * time.Millisecond,
-		"NaN":     9500 * time.Millisecond,
-		"Inf":     9500 * time.Millisecond,
-		"1e300":   9500 * time.Millisecond,
-		"rubbish": 9500 * time.Millisecond,
+		"":      9500 * time.Millisecond,
+		"10":    9500 * time.Millisecond,
+		"2.5":   2 * time.Second,
+		"0.4":   200 * time.Millisecond,
+		"60":    59500 * time.Millisecond,
+		"0":     9500 * time.Millisecond,
+		"-3":    9500 * time.Millisecond,
+		"NaN":   9500 * time.Millisecond,
+		"Inf":   9500 * time.Millisecond,
+		"1e300": 9500 * time.Millisecond,
+		"text":  9500 * time.Millisecond,
 	} {
 		if got := ScrapeTimeout(http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {header}}); got != want {
 			t.Errorf("%q: %v, want %v", header, got, want)

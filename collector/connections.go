@@ -28,7 +28,7 @@ type ConnectionLimit struct {
 }
 
 // ConnState takes the new state of a connection. At the limit a new connection takes the
-// place of an idle one, or is closed if none is idle.
+// place of an idle one, else of one that has not sent a request yet, or is closed.
 func (l *ConnectionLimit) ConnState(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,6 +48,9 @@ func (l *ConnectionLimit) ConnState(conn net.Conn, state http.ConnState) {
 		if otherState == http.StateIdle {
 			surplus = other
 			break
+		}
+		if otherState == http.StateNew && other != conn {
+			surplus = other
 		}
 	}
 	delete(l.open, surplus)

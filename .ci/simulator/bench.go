@@ -26,18 +26,18 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
-// goal is the share of an interval of a minute that the evaluation of all rules may take.
+// goal is the maximum ratio of the CPU time of all rules to their evaluation interval.
 const goal = 0.2
 
-// bench evaluates a rule file as it is on a real TSDB of so many hosts. They are the disks
-// that never fill, over and over. Each metric has as much history as the rules read.
+// bench measures the evaluation of an unchanged rule file on a real TSDB of so many hosts. They
+// are copies of the disks that never fill. Each metric has as much history as the rules read.
 func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	book, err := readBook(file)
 	if err != nil {
 		return err
 	}
-	reach := book.reach()
-	minutes := slices.Max(append(slices.Collect(maps.Values(reach)), day)) + hour
+	history := book.history()
+	minutes := slices.Max(append(slices.Collect(maps.Values(history)), day)) + hour
 	var traces []*trace
 	for _, k := range kinds() {
 		if !k.fills && len(traces) < hosts {
@@ -49,13 +49,16 @@ func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	if _, err := r.evaluate(ctx); err != nil {
 		return err
 	}
+	all, samples, err := copySeries(m, history, hosts, len(traces))
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	samples, err := writeBlock(ctx, filepath.Join(dir, ulid.MustNew(1, nil).String()), m, reach, hosts, len(traces))
-	if err != nil {
+	if err := writeBlock(ctx, filepath.Join(dir, ulid.MustNew(1, nil).String()), all, m.minutes); err != nil {
 		return err
 	}
 	options := tsdb.DefaultOptions()
@@ -70,8 +73,8 @@ func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	return evaluateAll(ctx, out, file, db, m.minutes)
 }
 
-// evaluateAll evaluates each group as Prometheus does, after one that does not count. The
-// texts of alerts are made too, each time and also while an alert is pending.
+// evaluateAll evaluates each group as Prometheus does, including the annotations of pending
+// alerts. The first evaluation is not measured.
 func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, now int) error {
 	engine := promql.NewEngine(promql.EngineOpts{ // the defaults of Prometheus
 		Logger: quiet(), MaxSamples: 50_000_000, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute,
@@ -91,11 +94,11 @@ func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, n
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[key]
 		g.Eval(ctx, at(now))
-		began := burnt()
+		start := cpuTime()
 		for i := range times {
 			g.Eval(ctx, at(now+1+i))
 		}
-		took := (burnt() - began).Seconds() / times
+		took := (cpuTime() - start).Seconds() / times
 		total += took / g.Interval().Minutes()
 		fmt.Fprintf(out, "%-62s %8.2f s every %s\n", g.Name(), took, g.Interval())
 		for _, r := range g.Rules() {
@@ -116,17 +119,17 @@ func evaluateAll(ctx context.Context, out io.Writer, file string, db *tsdb.DB, n
 	return nil
 }
 
-// burnt is the processor time of this program so far. The clock would also count what
-// other programs do.
-func burnt() time.Duration {
+// cpuTime returns the CPU time that this process has used. Elapsed time would depend on other
+// processes.
+func cpuTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// reach is how many minutes back the rules read each metric.
-func (b *book) reach() map[string]int {
-	reach := map[string]int{}
+// history returns how far back the rules read each metric, in minutes.
+func (b *book) history() map[string]int {
+	history := map[string]int{}
 	for _, r := range b.rules {
 		parser.Inspect(r.expr, func(node parser.Node, path []parser.Node) error {
 			s, ok := node.(*parser.VectorSelector)
@@ -142,85 +145,91 @@ func (b *book) reach() map[string]int {
 					back += n.Range + n.OriginalOffset
 				}
 			}
-			reach[s.Name] = max(reach[s.Name], int(back/time.Minute))
+			history[s.Name] = max(history[s.Name], int(back/time.Minute))
 			return nil
 		})
 	}
-	return reach
+	return history
 }
 
-// A copied series is one of a host that does the same as another one.
-type copied struct {
+// A hostSeries is a series in a block. Hosts that are copies of one disk share the chunks.
+type hostSeries struct {
 	labels labels.Labels
 	chunks []chunks.Meta
 }
 
-// writeBlock makes a block of the TSDB by hand, because appending its samples would take
-// an hour. It tells how many there are.
-func writeBlock(ctx context.Context, dir string, m *memory, reach map[string]int, hosts, traces int) (int, error) {
+// copySeries returns the series of so many hosts, sorted by labels, and the number of their
+// samples. The hosts are copies of those in the store, which has one for each trace.
+func copySeries(m *memoryStore, history map[string]int, hosts, traces int) ([]hostSeries, int, error) {
 	samples := 0
-	var all []copied
-	symbols := map[string]bool{}
+	var all []hostSeries
 	for name, list := range m.byName {
-		for _, s := range (querier{m}).tellAll(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
-			metas, n := encode(s, max(reach[name], hour))
+		for _, s := range (querier{m}).load(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
+			metas, n := encode(s, max(history[name], hour))
 			if len(metas) == 0 {
 				continue
 			}
-			instance := s.labels.Get("instance")
 			var first int
-			if _, err := fmt.Sscanf(instance, "host%d:", &first); err != nil {
-				return 0, fmt.Errorf("%s: %w", s.labels, err)
+			if _, err := fmt.Sscanf(s.labels.Get("instance"), "host%d:", &first); err != nil {
+				return nil, 0, fmt.Errorf("%s: %w", s.labels, err)
 			}
 			for number := first; number < hosts; number += traces {
-				l := labels.NewBuilder(s.labels).Set("instance", hostname(number)+ourPort).Labels()
-				l.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
-				all = append(all, copied{l, metas})
+				l := labels.NewBuilder(s.labels).Set("instance", hostname(number)+exporterPort).Labels()
+				all = append(all, hostSeries{l, metas})
 				samples += n
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b copied) int { return labels.Compare(a.labels, b.labels) })
+	slices.SortFunc(all, func(a, b hostSeries) int { return labels.Compare(a.labels, b.labels) })
+	return all, samples, nil
+}
+
+// writeBlock writes series sorted by labels to a block of the TSDB. Appending their samples
+// to the TSDB would take an hour.
+func writeBlock(ctx context.Context, dir string, all []hostSeries, minutes int) error {
 	w, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	ix, err := index.NewWriter(ctx, filepath.Join(dir, "index"))
 	if err != nil {
-		return 0, err
+		return err
+	}
+	symbols := map[string]bool{}
+	for _, s := range all {
+		s.labels.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
 	}
 	for _, s := range slices.Sorted(maps.Keys(symbols)) {
 		if err := ix.AddSymbol(s); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	for ref, s := range all {
 		if err := w.WriteChunks(s.chunks...); err != nil {
-			return 0, err
+			return err
 		}
 		if err := ix.AddSeries(storage.SeriesRef(ref), s.labels, s.chunks...); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if err := w.Close(); err != nil {
-		return 0, err
+		return err
 	}
 	if err := ix.Close(); err != nil {
-		return 0, err
+		return err
 	}
-	meta := tsdb.BlockMeta{
-		ULID: ulid.MustParse(filepath.Base(dir)), Version: 1,
-		MinTime: at(0).UnixMilli(), MaxTime: at(m.minutes-1).UnixMilli() + 1,
-		Compaction: tsdb.BlockMetaCompaction{Level: 1, Sources: []ulid.ULID{ulid.MustParse(filepath.Base(dir))}},
-	}
-	text, err := json.Marshal(meta)
+	id := ulid.MustParse(filepath.Base(dir))
+	text, err := json.Marshal(tsdb.BlockMeta{
+		ULID: id, Version: 1, MinTime: at(0).UnixMilli(), MaxTime: at(minutes-1).UnixMilli() + 1,
+		Compaction: tsdb.BlockMetaCompaction{Level: 1, Sources: []ulid.ULID{id}},
+	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return samples, os.WriteFile(filepath.Join(dir, "meta.json"), text, 0o644)
+	return os.WriteFile(filepath.Join(dir, "meta.json"), text, 0o644)
 }
 
-// encode makes chunks of the last minutes of a series.
+// encode returns chunks of the last minutes of a series, and the number of their samples.
 func encode(s *series, minutes int) ([]chunks.Meta, int) {
 	const perChunk = 120
 	var metas []chunks.Meta

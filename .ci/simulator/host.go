@@ -8,24 +8,25 @@ import (
 )
 
 const (
-	path      = "/var/lib/docker"
-	ourJob    = "docker"
-	nodeJob   = "node"
-	ourPort   = ":9338"
-	nodePort  = ":9100"
-	collector = "collector"
+	path         = "/var/lib/docker"
+	exporterJob  = "docker"
+	nodeJob      = "node"
+	exporterPort = ":9338"
+	nodePort     = ":9100"
+	collector    = "collector"
 )
 
-// A host is a trace that is scraped. A teller adds to a memory what a page of it shows.
-type teller struct {
-	memory   *memory
+// A target is one exporter on the host of a trace. It adds the series of its metrics page to
+// the store.
+type target struct {
+	store    *memoryStore
 	trace    *trace
 	job      string
 	instance string
 }
 
-// tell adds one series. Pairs are label names and values.
-func (t teller) tell(value func(i int) float64, name string, pairs ...string) {
+// expose adds one series. Pairs are names and values of labels.
+func (t target) expose(value func(i int) float64, name string, pairs ...string) {
 	b := labels.NewScratchBuilder(8)
 	b.Add(labels.MetricName, name)
 	b.Add("instance", t.instance)
@@ -38,10 +39,10 @@ func (t teller) tell(value func(i int) float64, name string, pairs ...string) {
 	if name != "up" {
 		value = scraped(value, up)
 	}
-	t.memory.add(&series{labels: b.Labels(), every: minute, tell: value})
+	t.store.add(&series{labels: b.Labels(), every: minute, compute: value})
 }
 
-// scraped tells nothing at a scrape that fails.
+// scraped returns the values of a series without those of failed scrapes.
 func scraped(value func(int) float64, up []bool) func(int) float64 {
 	return func(i int) float64 {
 		if !up[i] {
@@ -53,6 +54,7 @@ func scraped(value func(int) float64, up []bool) func(int) float64 {
 
 func constant(v float64) func(int) float64 { return func(int) float64 { return v } }
 
+// sum returns the sum over parts, rounded to an integer.
 func sum(of [files][]float64, which []part) func(int) float64 {
 	return func(i int) float64 {
 		s := 0.0
@@ -63,14 +65,14 @@ func sum(of [files][]float64, which []part) func(int) float64 {
 	}
 }
 
-// sum is of parts, in bytes.
+// sum returns the size of parts in bytes.
 func (t *trace) sum(which ...part) func(int) float64 { return sum(t.parts, which) }
 
 func (t *trace) lastPrune(which []part) func(int) float64 {
 	return func(i int) float64 {
 		last := math.NaN()
 		for _, p := range which {
-			if v := t.lastly[p][i]; math.IsNaN(last) || v > last {
+			if v := t.prunedAt[p][i]; math.IsNaN(last) || v > last {
 				last = v
 			}
 		}
@@ -78,15 +80,15 @@ func (t *trace) lastPrune(which []part) func(int) float64 {
 	}
 }
 
-// count is how many things of one share of the disk hold these parts.
+// count returns the number of objects in these parts if each has a size of share.
 func (t *trace) count(share float64, which ...part) func(int) float64 {
 	bytes := t.sum(which...)
 	return func(i int) float64 { return math.Ceil(bytes(i) / (share * t.size[0])) }
 }
 
-func (t teller) up() {
+func (t target) exposeUp() {
 	up := t.trace.up
-	t.tell(func(i int) float64 {
+	t.expose(func(i int) float64 {
 		if up[i] {
 			return 1
 		}
@@ -94,26 +96,27 @@ func (t teller) up() {
 	}, "up")
 }
 
-// exporter tells all that docker_buildup_exporter tells of this host.
-func (t teller) exporter() {
+// exposeExporter adds all metrics of docker_buildup_exporter. TestPage compares them with a
+// page of the real one.
+func (t target) exposeExporter() {
 	tr := t.trace
-	t.up()
-	t.tell(constant(1), "docker_up")
-	t.tell(constant(1), "docker_engine_info", "version", "29.0.0", "api_version", "1.52", "image_store", "graphdriver", "storage_driver", "overlay2")
+	t.exposeUp()
+	t.expose(constant(1), "docker_up")
+	t.expose(constant(1), "docker_engine_info", "version", "29.0.0", "api_version", "1.52", "image_store", "graphdriver", "storage_driver", "overlay2")
 	for n, kind := range []string{"build_cache", "containers", "images", "layers", "volumes", "container_sizes"} {
-		t.tell(constant(1), "docker_scrape_collector_success", collector, kind)
-		t.tell(constant(0.1), "docker_scrape_collector_duration_seconds", collector, kind)
-		t.tell(func(i int) float64 {
-			return float64(firstMinute+60*i-7*n) + tr.clock[i]
+		t.expose(constant(1), "docker_scrape_collector_success", collector, kind)
+		t.expose(constant(0.1), "docker_scrape_collector_duration_seconds", collector, kind)
+		t.expose(func(i int) float64 {
+			return float64(firstMinute+60*i-7*n) + tr.clockOffset[i]
 		}, "docker_scrape_collector_last_success_timestamp_seconds", collector, kind)
 	}
-	t.images()
-	t.containers()
+	t.exposeImages()
+	t.exposeContainers()
 
-	t.tell(tr.count(0.01, volumes), "docker_volumes", "in_use", "true")
-	t.tell(tr.count(0.01, orphans), "docker_volumes", "in_use", "false")
-	t.tell(constant(0), "docker_build_cache_records", "in_use", "true")
-	t.tell(tr.count(0.001, cache), "docker_build_cache_records", "in_use", "false")
+	t.expose(tr.count(0.01, volumes), "docker_volumes", "in_use", "true")
+	t.expose(tr.count(0.01, orphans), "docker_volumes", "in_use", "false")
+	t.expose(constant(0), "docker_build_cache_records", "in_use", "true")
+	t.expose(tr.count(0.001, cache), "docker_build_cache_records", "in_use", "false")
 
 	for resource, held := range map[string][]part{
 		"images":      {images, unused, dangling},
@@ -121,10 +124,10 @@ func (t teller) exporter() {
 		"volumes":     {volumes, orphans},
 		"build_cache": {cache},
 	} {
-		t.tell(tr.sum(held...), "docker_disk_usage_bytes", "resource", resource)
-		t.tell(sum(tr.prunes, held), "docker_prunes_total", "resource", resource)
-		t.tell(sum(tr.pruned, held), "docker_pruned_bytes_total", "resource", resource)
-		t.tell(tr.lastPrune(held), "docker_last_prune_timestamp_seconds", "resource", resource)
+		t.expose(tr.sum(held...), "docker_disk_usage_bytes", "resource", resource)
+		t.expose(sum(tr.prunes, held), "docker_prunes_total", "resource", resource)
+		t.expose(sum(tr.pruned, held), "docker_pruned_bytes_total", "resource", resource)
+		t.expose(tr.lastPrune(held), "docker_last_prune_timestamp_seconds", "resource", resource)
 	}
 	for command, frees := range map[string][]part{
 		"docker container prune":              {stopped},
@@ -138,42 +141,42 @@ func (t teller) exporter() {
 		"docker system prune --all":           {stopped, dangling, unused, cache},
 		"docker system prune --all --volumes": {stopped, dangling, unused, cache},
 	} {
-		t.tell(tr.sum(frees...), "docker_reclaimable_bytes", "command", command)
-		t.tell(constant(1), "docker_reclaimable_exact", "command", command)
+		t.expose(tr.sum(frees...), "docker_reclaimable_bytes", "command", command)
+		t.expose(constant(1), "docker_reclaimable_exact", "command", command)
 	}
-	t.tell(func(i int) float64 { return tr.size[i] }, "docker_filesystem_size_bytes", "path", path)
-	t.tell(func(i int) float64 { return tr.avail[i] }, "docker_filesystem_avail_bytes", "path", path)
-	t.tell(func(i int) float64 { return tr.inodes[i] }, "docker_filesystem_files", "path", path)
-	t.tell(func(i int) float64 { return tr.left[i] }, "docker_filesystem_files_free", "path", path)
+	t.expose(func(i int) float64 { return tr.size[i] }, "docker_filesystem_size_bytes", "path", path)
+	t.expose(func(i int) float64 { return tr.avail[i] }, "docker_filesystem_avail_bytes", "path", path)
+	t.expose(func(i int) float64 { return tr.inodes[i] }, "docker_filesystem_files", "path", path)
+	t.expose(func(i int) float64 { return tr.inodesFree[i] }, "docker_filesystem_files_free", "path", path)
 }
 
-func (t teller) images() {
+func (t target) exposeImages() {
 	tr := t.trace
 	intermediate := 3.0
 	tagged := tr.count(0.01, images, unused)
-	rubbish := tr.count(0.004, dangling)
-	t.tell(tagged, "docker_images_tagged")
-	t.tell(func(i int) float64 { return rubbish(i) + intermediate }, "docker_images_untagged")
-	t.tell(rubbish, "docker_images_dangling")
-	t.tell(constant(intermediate), "docker_images_intermediate")
-	t.tell(tr.count(0.01, images), "docker_images", "use", "running")
-	t.tell(constant(0), "docker_images", "use", "stopped")
-	t.tell(func(i int) float64 { return rubbish(i) + intermediate }, "docker_images", "use", "none")
-	t.tell(tagged, "docker_image_tags")
-	t.tell(tr.sum(images, unused, dangling), "docker_images_virtual_size_bytes")
-	t.tell(tr.count(0.002, images, unused, dangling), "docker_image_layers")
-	t.tell(constant(0), "docker_images_uninspected")
+	danglingCount := tr.count(0.004, dangling)
+	t.expose(tagged, "docker_images_tagged")
+	t.expose(func(i int) float64 { return danglingCount(i) + intermediate }, "docker_images_untagged")
+	t.expose(danglingCount, "docker_images_dangling")
+	t.expose(constant(intermediate), "docker_images_intermediate")
+	t.expose(tr.count(0.01, images), "docker_images", "use", "running")
+	t.expose(constant(0), "docker_images", "use", "stopped")
+	t.expose(func(i int) float64 { return danglingCount(i) + intermediate }, "docker_images", "use", "none")
+	t.expose(tagged, "docker_image_tags")
+	t.expose(tr.sum(images, unused, dangling), "docker_images_virtual_size_bytes")
+	t.expose(tr.count(0.002, images, unused, dangling), "docker_image_layers")
+	t.expose(constant(0), "docker_images_uninspected")
 }
 
-func (t teller) containers() {
+func (t target) exposeContainers() {
 	tr := t.trace
 	exited := tr.count(0.004, stopped)
 	for _, state := range []string{"created", "dead", "paused", "removing", "restarting"} {
-		t.tell(constant(0), "docker_containers", "state", state)
+		t.expose(constant(0), "docker_containers", "state", state)
 	}
-	t.tell(constant(8), "docker_containers", "state", "running")
-	t.tell(exited, "docker_containers", "state", "exited")
-	// What was there a while ago and has not been removed since has been stopped that long.
+	t.expose(constant(8), "docker_containers", "state", "running")
+	t.expose(exited, "docker_containers", "state", "exited")
+	// older returns the number of containers that stopped at least so many minutes ago.
 	older := func(minutes int) func(int) float64 {
 		return func(i int) float64 {
 			if i < minutes {
@@ -186,42 +189,43 @@ func (t teller) containers() {
 		return func(i int) float64 { return max(0, young(i)-old(i)) }
 	}
 	none := constant(0)
-	t.tell(between(exited, older(hour)), "docker_containers_stopped", "stopped_for", "0-1h")
-	t.tell(between(older(hour), older(day)), "docker_containers_stopped", "stopped_for", "1h-1d")
-	t.tell(between(older(day), older(week)), "docker_containers_stopped", "stopped_for", "1d-7d")
-	t.tell(older(week), "docker_containers_stopped", "stopped_for", "7d-30d")
-	t.tell(none, "docker_containers_stopped", "stopped_for", "30d+")
+	t.expose(between(exited, older(hour)), "docker_containers_stopped", "stopped_for", "0-1h")
+	t.expose(between(older(hour), older(day)), "docker_containers_stopped", "stopped_for", "1h-1d")
+	t.expose(between(older(day), older(week)), "docker_containers_stopped", "stopped_for", "1d-7d")
+	t.expose(older(week), "docker_containers_stopped", "stopped_for", "7d-30d")
+	t.expose(none, "docker_containers_stopped", "stopped_for", "30d+")
 }
 
-// node tells the file system as node_exporter does.
-func (t teller) node() {
+// exposeNode adds node_exporter's metrics of the file system.
+func (t target) exposeNode() {
 	tr := t.trace
-	t.up()
+	t.exposeUp()
 	at := []string{"device", "/dev/vda1", "fstype", "ext4", "mountpoint", "/"}
-	t.tell(func(i int) float64 { return tr.size[i] }, "node_filesystem_size_bytes", at...)
-	t.tell(func(i int) float64 { return tr.avail[i] }, "node_filesystem_avail_bytes", at...)
-	t.tell(func(i int) float64 { return tr.avail[i] + tr.size[i]/20 }, "node_filesystem_free_bytes", at...)
-	t.tell(func(i int) float64 { return tr.inodes[i] }, "node_filesystem_files", at...)
-	t.tell(func(i int) float64 { return tr.left[i] }, "node_filesystem_files_free", at...)
-	t.tell(constant(0), "node_filesystem_readonly", at...)
-	t.tell(constant(0), "node_filesystem_device_error", at...)
-	t.tell(constant(1), "node_uname_info", "nodename", t.instance, "sysname", "Linux")
+	t.expose(func(i int) float64 { return tr.size[i] }, "node_filesystem_size_bytes", at...)
+	t.expose(func(i int) float64 { return tr.avail[i] }, "node_filesystem_avail_bytes", at...)
+	t.expose(func(i int) float64 { return tr.avail[i] + tr.size[i]/20 }, "node_filesystem_free_bytes", at...)
+	t.expose(func(i int) float64 { return tr.inodes[i] }, "node_filesystem_files", at...)
+	t.expose(func(i int) float64 { return tr.inodesFree[i] }, "node_filesystem_files_free", at...)
+	t.expose(constant(0), "node_filesystem_readonly", at...)
+	t.expose(constant(0), "node_filesystem_device_error", at...)
+	t.expose(constant(1), "node_uname_info", "nodename", t.instance, "sysname", "Linux")
 }
 
-// hostname is the instance of the host of a number, but for its port.
+// hostname returns the instance of a host without the port.
 func hostname(number int) string { return "host" + strconv.Itoa(number) }
 
-// scrape makes the memory of a Prometheus that scraped these hosts.
-func scrape(traces []*trace, minutes int, node bool) *memory {
-	m := &memory{minutes: minutes, byName: map[string][]*series{}}
+// scrape returns the samples of a Prometheus that scraped these hosts every minute. With node,
+// the file system is exposed by node_exporter only.
+func scrape(traces []*trace, minutes int, node bool) *memoryStore {
+	m := &memoryStore{minutes: minutes, byName: map[string][]*series{}}
 	for number, trace := range traces {
-		ours := teller{m, trace, ourJob, hostname(number) + ourPort}
+		exporter := target{m, trace, exporterJob, hostname(number) + exporterPort}
 		if node {
-			teller{m, trace, nodeJob, hostname(number) + nodePort}.node()
-			ours.up()
-			ours.tell(constant(1), "docker_up") // so that our rules find the node_exporter
+			target{m, trace, nodeJob, hostname(number) + nodePort}.exposeNode()
+			exporter.exposeUp()
+			exporter.expose(constant(1), "docker_up") // the rules use node_exporter's metrics on hosts of the exporter only
 		} else {
-			ours.exporter()
+			exporter.exposeExporter()
 		}
 	}
 	return m

@@ -5,14 +5,14 @@ import (
 	"math"
 )
 
-// A kind is something that real disks do.
+// A kind is a pattern of disk usage that occurs on real hosts.
 type kind struct {
-	name  string
-	fills bool
-	make  func(*disk)
+	name     string
+	fills    bool
+	simulate func(*disk)
 }
 
-// nightly adds share by day, in builds, and prunes it at night.
+// nightly adds share by builds during each day, and prunes it at night.
 func (d *disk) nightly(share float64) {
 	at := d.minute(0, 5*hour)
 	for from := 0; from < d.n; from += day {
@@ -24,7 +24,7 @@ func (d *disk) nightly(share float64) {
 	}
 }
 
-// hourly builds each take about depth for a while.
+// hourly adds a build every hour that uses about depth, at most deepest, for some minutes.
 func (d *disk) hourly(depth, deepest float64, nights bool) {
 	begin := d.minute(0, 50)
 	for i := begin; i < d.n; i += hour {
@@ -36,17 +36,18 @@ func (d *disk) hourly(depth, deepest float64, nights bool) {
 	}
 }
 
-// leak fills the disk within some days.
+// leak fills the disk within so many days, from a random minute on.
 func (d *disk) leak(days float64) {
-	d.free(d.between(0.45, 0.8))
-	d.live()
+	d.setFree(d.between(0.45, 0.8))
+	d.baseline()
 	from := d.minute(day/2, d.n-int(days*day)-day)
 	d.fill(d.oneOf(unused, dangling, stopped, logs, volumes, orphans), from, int(days*day))
 }
 
-// room is how much of what is free a kind that never fills may take.
-func (d *disk) room(free, low float64) float64 {
-	d.free(free)
+// headroom sets the initial free ratio, and returns how much of it a kind that never fills may
+// use so that at least low remains.
+func (d *disk) headroom(free, low float64) float64 {
+	d.setFree(free)
 	return free - low
 }
 
@@ -60,10 +61,10 @@ func kinds() []kind {
 		{"leak, scrapes lost", true, func(d *disk) {
 			d.leak(d.between(2, 0.5*days(d)))
 			for range int(d.between(0.02, 0.2) * float64(d.n)) {
-				d.lose(d.minute(0, d.n), 1)
+				d.loseScrapes(d.minute(0, d.n), 1)
 			}
 			for i := 0; i < d.n; i += d.minute(6*hour, 3*day) {
-				d.lose(i, d.minute(5, 40))
+				d.loseScrapes(i, d.minute(5, 40))
 			}
 		}},
 		{"leak, exporter restarts", true, func(d *disk) {
@@ -73,13 +74,13 @@ func kinds() []kind {
 			}
 		}},
 		{"leak that speeds up", true, func(d *disk) {
-			d.free(d.between(0.4, 0.7))
-			d.live()
+			d.setFree(d.between(0.4, 0.7))
+			d.baseline()
 			minutes := int(d.between(4, 10) * day)
 			doubles := d.between(0.8, 2) * day
 			from := d.minute(day, d.n-minutes-day)
 			d.fillFrom = from
-			share := d.level(from)
+			share := d.freeAt(from)
 			all := math.Exp2(float64(minutes)/doubles) - 1
 			for i := from; i < d.n; i++ {
 				at := float64(i - from)
@@ -88,8 +89,8 @@ func kinds() []kind {
 		}},
 		{"leak under a daily sawtooth", true, func(d *disk) {
 			free := d.between(0.5, 0.75)
-			d.free(free)
-			d.live()
+			d.setFree(free)
+			d.baseline()
 			share := d.between(0.05, 0.18)
 			d.nightly(share)
 			d.fillFrom = 0
@@ -100,8 +101,8 @@ func kinds() []kind {
 		}},
 		{"hourly builds leave some", true, func(d *disk) {
 			free := d.between(0.45, 0.7)
-			d.free(free)
-			d.live()
+			d.setFree(free)
+			d.baseline()
 			d.hourly(d.between(0.02, 0.06), 0.08, true)
 			from := d.minute(day, 3*day)
 			minutes := int(d.between(3, 0.7*days(d)) * day)
@@ -111,55 +112,55 @@ func kinds() []kind {
 			}
 		}},
 		{"log runs away", true, func(d *disk) {
-			d.free(d.between(0.3, 0.7))
-			d.live()
+			d.setFree(d.between(0.3, 0.7))
+			d.baseline()
 			minutes := int(d.between(20, 70) * hour)
 			d.fill(logs, d.minute(2*day, d.n-minutes-day), minutes)
 		}},
 		{"fills overnight", true, func(d *disk) {
-			d.free(d.between(0.3, 0.7))
-			d.live()
+			d.setFree(d.between(0.3, 0.7))
+			d.baseline()
 			d.nightly(0.05)
 			from := d.minute(3, int(days(d))-2)*day + d.minute(18*hour, 23*hour)
 			d.fill(volumes, from, int(d.between(5, 14)*hour))
 		}},
 		{"fills in 2 hours", true, func(d *disk) {
-			d.free(d.between(0.3, 0.8))
-			d.live()
+			d.setFree(d.between(0.3, 0.8))
+			d.baseline()
 			if d.chance(0.5) {
 				d.nightly(0.08)
 			}
 			d.fill(d.oneOf(logs, stopped, cache), d.minute(2*day, d.n-day), d.minute(130, 180))
 		}},
 		{"fills in 20 minutes", true, func(d *disk) {
-			d.free(d.between(0.25, 0.7))
-			d.live()
+			d.setFree(d.between(0.25, 0.7))
+			d.baseline()
 			d.fill(d.oneOf(logs, stopped, cache), d.minute(2*day, d.n-day), d.minute(19, 24))
 		}},
 		{"inodes only", true, func(d *disk) {
-			d.free(d.between(0.4, 0.8))
-			d.live()
+			d.setFree(d.between(0.4, 0.8))
+			d.baseline()
 			minutes := int(math.Exp(d.between(math.Log(4*hour), math.Log(8*day))))
 			d.fill(files, d.minute(2*day, d.n-minutes-day), minutes)
 		}},
 
 		{"quiet, little free", false, func(d *disk) {
-			d.free(d.between(0.13, 0.3))
-			d.live()
+			d.setFree(d.between(0.13, 0.3))
+			d.baseline()
 		}},
 		{"nightly prune", false, func(d *disk) {
-			room := d.room(d.between(0.4, 0.7), 0.16)
-			d.live()
-			d.nightly(room * d.between(0.4, 0.9))
+			headroom := d.headroom(d.between(0.4, 0.7), 0.16)
+			d.baseline()
+			d.nightly(headroom * d.between(0.4, 0.9))
 		}},
 		{"hourly builds", false, func(d *disk) {
-			room := d.room(d.between(0.35, 0.7), 0.14)
-			d.live()
-			d.hourly(room*d.between(0.3, 0.7), room, d.chance(0.5))
+			headroom := d.headroom(d.between(0.35, 0.7), 0.14)
+			d.baseline()
+			d.hourly(headroom*d.between(0.3, 0.7), headroom, d.chance(0.5))
 		}},
 		{"CI runner", false, func(d *disk) {
-			room := d.room(d.between(0.4, 0.7), 0.14)
-			d.live()
+			headroom := d.headroom(d.between(0.4, 0.7), 0.14)
+			d.baseline()
 			for range 2 {
 				for i := 0; i < d.n; {
 					wait := 20.0
@@ -168,15 +169,15 @@ func kinds() []kind {
 					}
 					i += 1 + int(d.rng.ExpFloat64()*wait)
 					up, hold := d.minute(3, 20), d.minute(1, 40)
-					d.bump(stopped, i, up, hold, 2, min(room/2, room/6*d.rng.ExpFloat64()))
+					d.bump(stopped, i, up, hold, 2, min(headroom/2, headroom/6*d.rng.ExpFloat64()))
 					i += up + hold + 2
 				}
 			}
 		}},
 		{"office days", false, func(d *disk) {
-			room := d.room(d.between(0.4, 0.7), 0.2)
-			d.live()
-			share := room * d.between(0.3, 0.7)
+			headroom := d.headroom(d.between(0.4, 0.7), 0.2)
+			d.baseline()
+			share := headroom * d.between(0.3, 0.7)
 			for i := 0; i < d.n; i++ {
 				if workday(i) {
 					d.add(cache, i, share/(10*hour)*2*d.rng.Float64())
@@ -187,9 +188,9 @@ func kinds() []kind {
 			}
 		}},
 		{"weekly prune", false, func(d *disk) {
-			room := d.room(d.between(0.45, 0.7), 0.25)
-			d.live()
-			share := room * d.between(0.4, 0.8)
+			headroom := d.headroom(d.between(0.45, 0.7), 0.25)
+			d.baseline()
+			share := headroom * d.between(0.4, 0.8)
 			at := 6*day + d.minute(0, 5*hour)
 			for from := 0; from < d.n; from += week {
 				this := share * d.between(0.85, 1.1)
@@ -200,9 +201,9 @@ func kinds() []kind {
 			}
 		}},
 		{"weekly release train", false, func(d *disk) {
-			room := d.room(d.between(0.35, 0.6), 0.2)
-			d.live()
-			share := room * d.between(0.3, 0.6)
+			headroom := d.headroom(d.between(0.35, 0.6), 0.2)
+			d.baseline()
+			share := headroom * d.between(0.3, 0.6)
 			d.base[unused] = share / 2
 			d.base[images] -= share / 2
 			at := d.minute(0, 5)*day + d.minute(9*hour, 16*hour)
@@ -212,32 +213,32 @@ func kinds() []kind {
 			}
 		}},
 		{"one big pull", false, func(d *disk) {
-			room := d.room(d.between(0.35, 0.7), 0.16)
-			d.live()
-			d.ramp(images, d.minute(day, d.n-day), d.minute(3, 30), room*d.between(0.5, 0.95))
+			headroom := d.headroom(d.between(0.35, 0.7), 0.16)
+			d.baseline()
+			d.ramp(images, d.minute(day, d.n-day), d.minute(3, 30), headroom*d.between(0.5, 0.95))
 		}},
 		{"log burst, then quiet", false, func(d *disk) {
-			room := d.room(d.between(0.4, 0.7), 0.22)
-			d.live()
-			d.ramp(logs, d.minute(2*day, d.n-day), d.minute(1*hour, 4*hour), room*d.between(0.4, 0.9))
+			headroom := d.headroom(d.between(0.4, 0.7), 0.22)
+			d.baseline()
+			d.ramp(logs, d.minute(2*day, d.n-day), d.minute(1*hour, 4*hour), headroom*d.between(0.4, 0.9))
 		}},
 		{"big copy that ends", false, func(d *disk) {
-			room := d.room(d.between(0.45, 0.7), 0.27)
-			d.live()
-			d.ramp(volumes, d.minute(2*day, d.n-day), d.minute(3*hour, 8*hour), room*d.between(0.6, 0.95))
+			headroom := d.headroom(d.between(0.45, 0.7), 0.27)
+			d.baseline()
+			d.ramp(volumes, d.minute(2*day, d.n-day), d.minute(3*hour, 8*hour), headroom*d.between(0.6, 0.95))
 		}},
 		{"nightly backup", false, func(d *disk) {
-			room := d.room(d.between(0.3, 0.6), 0.13)
-			d.live()
-			share := room * d.between(0.5, 0.85)
+			headroom := d.headroom(d.between(0.3, 0.6), 0.13)
+			d.baseline()
+			share := headroom * d.between(0.5, 0.85)
 			at := d.minute(0, 5*hour)
 			for from := 0; from < d.n; from += day {
 				d.bump(system, from+at, d.minute(20, 90), d.minute(10, 90), 3, share*d.between(0.95, 1.1))
 			}
 		}},
 		{"build cache at its limit", false, func(d *disk) {
-			d.free(d.between(0.3, 0.6))
-			d.live()
+			d.setFree(d.between(0.3, 0.6))
+			d.baseline()
 			d.gcFree = 0.2
 			for i := 0; i < d.n; i += d.minute(15, 2*hour) {
 				if workday(i) || d.chance(0.2) {
@@ -247,47 +248,47 @@ func kinds() []kind {
 			}
 		}},
 		{"disk resized", false, func(d *disk) {
-			d.live()
+			d.baseline()
 			d.nightly(0.06)
 			at := d.minute(2*day, d.n-2*day)
 			if d.chance(0.7) {
-				d.free(d.between(0.25, 0.5))
-				d.size = []resize{{at, d.between(1.2, 2)}}
+				d.setFree(d.between(0.25, 0.5))
+				d.resizes = []resize{{at, d.between(1.2, 2)}}
 			} else {
-				d.free(d.between(0.6, 0.7))
-				d.size = []resize{{at, d.between(0.65, 0.8)}}
+				d.setFree(d.between(0.6, 0.7))
+				d.resizes = []resize{{at, d.between(0.65, 0.8)}}
 			}
 		}},
 		{"exporter restarts", false, func(d *disk) {
-			room := d.room(d.between(0.3, 0.6), 0.16)
-			d.live()
-			d.nightly(room * d.between(0.3, 0.8))
+			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
+			d.baseline()
+			d.nightly(headroom * d.between(0.3, 0.8))
 			for i := d.minute(0, day); i < d.n; i += d.minute(hour, 2*day) {
 				d.restart(i)
 			}
 		}},
 		{"scrape gaps", false, func(d *disk) {
-			room := d.room(d.between(0.35, 0.7), 0.14)
-			d.live()
-			d.hourly(room*d.between(0.3, 0.6), room, true)
+			headroom := d.headroom(d.between(0.35, 0.7), 0.14)
+			d.baseline()
+			d.hourly(headroom*d.between(0.3, 0.6), headroom, true)
 			for range int(d.between(0.01, 0.1) * float64(d.n)) {
-				d.lose(d.minute(0, d.n), 1)
+				d.loseScrapes(d.minute(0, d.n), 1)
 			}
 			for i := 0; i < d.n; i += d.minute(2*hour, 3*day) {
-				d.lose(i, d.minute(3, 4*hour))
+				d.loseScrapes(i, d.minute(3, 4*hour))
 			}
 		}},
 		{"clock step", false, func(d *disk) {
-			room := d.room(d.between(0.3, 0.6), 0.16)
-			d.live()
-			d.nightly(room * d.between(0.3, 0.8))
+			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
+			d.baseline()
+			d.nightly(headroom * d.between(0.3, 0.8))
 			for range d.minute(1, 4) {
-				d.steps = append(d.steps, step{d.minute(0, d.n), d.between(-7200, 7200)})
+				d.clockSteps = append(d.clockSteps, clockStep{d.minute(0, d.n), d.between(-7200, 7200)})
 			}
 		}},
 		{"inodes by day", false, func(d *disk) {
-			d.free(d.between(0.5, 0.7))
-			d.live()
+			d.setFree(d.between(0.5, 0.7))
+			d.baseline()
 			share := d.between(0.3, 0.5)
 			for from := 0; from < d.n; from += day {
 				for range 20 {
@@ -297,15 +298,15 @@ func kinds() []kind {
 			}
 		}},
 		{"inodes not counted", false, func(d *disk) {
-			room := d.room(d.between(0.3, 0.6), 0.16)
-			d.live()
-			d.nightly(room * d.between(0.3, 0.8))
+			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
+			d.baseline()
+			d.nightly(headroom * d.between(0.3, 0.8))
 			d.inodes = 0
 		}},
 	}
 }
 
-// seed is one for each disk, and stays the same when other kinds come or go.
+// seed returns the seed of a disk. It does not depend on which other kinds exist.
 func seed(kind string, number int) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(kind))
@@ -314,7 +315,7 @@ func seed(kind string, number int) uint64 {
 
 func (k kind) trace(number, minutes int) *trace {
 	d := newDisk(seed(k.name, number), minutes)
-	k.make(d)
+	k.simulate(d)
 	t := d.trace()
 	t.kind = k.name
 	return t

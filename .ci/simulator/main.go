@@ -1,4 +1,4 @@
-// Simulator runs alert rules over disks that do what real disks do.
+// Simulator evaluates alert rules on simulated disks.
 package main
 
 import (
@@ -13,41 +13,43 @@ import (
 	"sync"
 )
 
-const usage = `Runs alert rules over simulated disks, and tells when they spoke and whether rightly.
+const usage = `Evaluates alert rules on simulated disks, and compares the alerts with what the disks did.
 
   .ci/simulate [-disks N] [-days D] [-kind KIND] [-node] [-v] [RULES.yml]
   .ci/simulate -hosts N [RULES.yml]
 
-Every kind of disk is simulated N times for D days. Each host is scraped every minute,
-and every rule is evaluated every minute or as its group says, by Prometheus' own engine
-and alerting rules. What looks at more than 1,000 samples at once is evaluated
-every 15 minutes. Annotations are not evaluated.
+Every kind of disk is simulated N times for D days. Each host is scraped every minute.
+Prometheus' own engine and alerting rules evaluate every rule every minute, or at the
+interval of its group. Rules that read ranges of more than 1,000 samples are evaluated
+at every 15th of these times. Annotations are not evaluated.
 
-What counts:
-- An alert is of the disk if its label "resource" says disk or inodes; without that label,
-  if it reads a metric of a file system. All others are causes.
-- A ticket has the severity warning, a page critical or page. All of one severity
-  on one host are one incident, until none has fired for an hour.
-- A disk is full when no byte or no inode is left. Then its trace ends.
-- A ticket is false on a disk that never fills, and where the disk is not full within
-  7 days after it stopped firing.
-- A page is false on a disk that never fills, and on one that is neither full within
-  24 hours after the page began nor had less than 10 % free then.
+Definitions:
+- An alert is about the disk if its label "resource" is disk or inodes. Without this label,
+  it is about the disk if it reads a metric of a file system. All other alerts are causes.
+- A ticket is an alert with the severity warning. A page has the severity critical or page.
+  All alerts of one severity on one host are one incident until none has fired for an hour.
+- A disk is full when no byte or no inode is free. The simulation of the disk ends then.
+- A ticket is false if the disk never fills, or if the disk is not full within 7 days after
+  the ticket stopped firing.
+- A page is false if the disk never fills. It is also false if the disk is not full within
+  24 hours after the page began and 10 % or more were free when it began.
 - The lead is the time from the first ticket or page that is not false until the disk is
-  full. A page that ended before the last cleanup (5 % of the disk within 10 minutes) does
-  not count for it.
+  full. A page that ended before the last cleanup is ignored. A cleanup frees 5 % of the
+  disk within 10 minutes.
 
 Goals:
-- A disk that takes 2 hours or more to fill: a ticket before, and a page before, by 3 hours
-  or the time from 20 % free to full less 15 minutes, whichever is less.
-- A disk that takes less: a page before.
-- A disk whose last 40 % take 30 hours or more: a ticket 24 hours before.
-- No false page, and at most half a false ticket of the disk in a year of a host
-  that never fills.
-Exit code 1 if one is missed.
+- For a disk that fills in 2 hours or more: a ticket and a page before it is full. The lead
+  of the page is at least 3 hours, or 15 minutes less than the time from 20 % free to full
+  if that is less.
+- For a disk that fills in less than 2 hours: a page before it is full.
+- For a disk whose last 40 % take 30 hours or more: a ticket 24 hours before it is full.
+- No false page. On hosts that never fill, at most one false ticket about the disk in two
+  years of a host.
+The exit code is 1 if a goal is missed.
 
-With -hosts all groups of the file, annotations and all, are evaluated for so many hosts on
-a real TSDB that holds as much history as they read. Goal: 20 % of an interval of 1 minute.
+With -hosts, all groups of the file are evaluated for N hosts, including annotations, on a
+real TSDB with as much history as the rules read. The goal is at most 20 % of an interval
+of 1 minute.
 
 `
 
@@ -71,17 +73,17 @@ func simulate(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	var o options
-	flags.IntVar(&o.disks, "disks", 1, "how many of each kind")
-	flags.IntVar(&o.days, "days", 30, "how long each is watched; at least 14")
-	flags.StringVar(&o.kind, "kind", "", "only this kind")
-	flags.BoolVar(&o.node, "node", false, "tell node_exporter's metrics instead of ours")
-	flags.BoolVar(&o.verbose, "v", false, "tell every false alert and every missed goal")
-	flags.IntVar(&o.hosts, "hosts", 0, "instead, how long one evaluation takes for so many hosts")
+	flags.IntVar(&o.disks, "disks", 1, "number of disks of each kind")
+	flags.IntVar(&o.days, "days", 30, "days to simulate, at least 14")
+	flags.StringVar(&o.kind, "kind", "", "simulate only this kind")
+	flags.BoolVar(&o.node, "node", false, "expose node_exporter's metrics of the file system instead of the exporter's")
+	flags.BoolVar(&o.verbose, "v", false, "print every false alert and every missed goal")
+	flags.IntVar(&o.hosts, "hosts", 0, "measure how long an evaluation takes for this number of hosts instead")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 || o.disks < 1 || o.days < 14 {
-		return fmt.Errorf("want one rule file, at least 1 disk and 14 days; -help tells more")
+		return fmt.Errorf("one rule file, at least 1 disk, and at least 14 days are required; see -help")
 	}
 	o.rules = flags.Arg(0)
 	if o.hosts > 0 {
@@ -94,9 +96,10 @@ func simulate(args []string, out io.Writer) error {
 	return report(out, scores, o)
 }
 
-// batch is how many hosts one memory holds. Small, so that little is in memory at once.
+// batch is the number of hosts in one store. It is small to limit the use of memory.
 const batch = 14
 
+// run simulates the disks and returns the score of each, in the order of kinds.
 func (o options) run(ctx context.Context) ([]score, error) {
 	type job struct {
 		kind   kind
@@ -121,9 +124,9 @@ func (o options) run(ctx context.Context) ([]score, error) {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for begin := range begins {
-				mine := jobs[begin:min(begin+batch, len(jobs))]
+				own := jobs[begin:min(begin+batch, len(jobs))]
 				var traces []*trace
-				for _, j := range mine {
+				for _, j := range own {
 					traces = append(traces, j.kind.trace(j.number, o.days*day))
 				}
 				got, err := o.score(ctx, traces)
@@ -156,19 +159,20 @@ func (o options) score(ctx context.Context, traces []*trace) ([]score, error) {
 	}
 	var scores []score
 	for number, t := range traces {
-		s := judge(t, fired[hostname(number)], book.disk)
-		s.trace.forget()
+		s := newScore(t, fired[hostname(number)], book.disk)
+		s.trace.release()
 		scores = append(scores, s)
 	}
 	return scores, nil
 }
 
-// forget drops what no score needs.
-func (t *trace) forget() {
-	*t = trace{kind: t.kind, takes: t.takes, full: t.full, share: t.share, cleanups: t.cleanups}
+// release drops the measurements that no score needs.
+func (t *trace) release() {
+	*t = trace{kind: t.kind, fillMinutes: t.fillMinutes, fullAt: t.fullAt, freeRatio: t.freeRatio, cleanups: t.cleanups}
 }
 
-func lasts(minutes int) string {
+// formatMinutes formats a duration in minutes; a negative one is "none".
+func formatMinutes(minutes int) string {
 	switch {
 	case minutes < 0:
 		return "none"
@@ -180,11 +184,11 @@ func lasts(minutes int) string {
 	return fmt.Sprintf("%dd%02dh", minutes/day, minutes%day/hour)
 }
 
-// A row is what is told of all disks of a kind.
+// A row summarizes all disks of a kind. Times are in minutes.
 type row struct {
 	disks, falseTickets, falsePages, causes int
-	ticketLead, pageLead                    int // the shortest
-	ticketLate, pageLate                    int // the most
+	ticketLead, pageLead                    int // the minimum
+	ticketLate, pageLate                    int // the maximum
 	fills                                   bool
 }
 
@@ -193,7 +197,7 @@ func (r *row) add(s score) {
 		r.ticketLead, r.pageLead = s.ticketLead, s.pageLead
 	}
 	r.disks++
-	r.fills = s.trace.takes > 0
+	r.fills = s.trace.fillMinutes > 0
 	r.ticketLead = min(r.ticketLead, s.ticketLead)
 	r.pageLead = min(r.pageLead, s.pageLead)
 	r.ticketLate = max(r.ticketLate, late(s.wantTicket, s.ticketLead))
@@ -208,21 +212,22 @@ func (r *row) print(out io.Writer, name string) {
 		if !r.fills {
 			return "-"
 		}
-		return lasts(minutes)
+		return formatMinutes(minutes)
 	}
 	lateness := func(minutes int) string {
 		if minutes == 0 {
 			return "-"
 		}
-		return lasts(minutes)
+		return formatMinutes(minutes)
 	}
 	fmt.Fprintf(out, "%-28s %5d %9s %9s %9s %9s %8d %8d %8d\n", name, r.disks, lead(r.ticketLead), lateness(r.ticketLate), lead(r.pageLead), lateness(r.pageLate), r.falseTickets, r.falsePages, r.causes)
 }
 
-// enoughYears of hosts that never fill say how often one of them makes a false ticket.
+// enoughYears is the number of simulated years of hosts that never fill from which on the goal
+// for false tickets applies.
 const enoughYears = 10
 
-// report prints the table, and is an error if a goal is missed.
+// report prints the results, and returns an error if a goal is missed.
 func report(out io.Writer, scores []score, o options) error {
 	rows := map[string]*row{}
 	var quietTickets, quietPages, falsePages, earlyTickets, lateTickets, latePages int
@@ -236,7 +241,7 @@ func report(out io.Writer, scores []score, o options) error {
 		minutes += s.trace.minutes()
 		causes += len(s.causes)
 		falsePages += len(s.falsePages)
-		if s.trace.takes == 0 {
+		if s.trace.fillMinutes == 0 {
 			quietMinutes += s.trace.minutes()
 			quietTickets += len(s.falseTickets)
 			quietPages += len(s.falsePages)
@@ -258,7 +263,7 @@ func report(out io.Writer, scores []score, o options) error {
 		}
 	}
 	if o.verbose {
-		tellAll(out, scores)
+		printMisses(out, scores)
 	}
 	allYears, years := float64(minutes)/(365*day), float64(quietMinutes)/(365*day)
 	fmt.Fprintf(out, "\n%.1f years of hosts, %.1f of them of hosts that never fill\n", allYears, years)
@@ -274,26 +279,26 @@ func report(out io.Writer, scores []score, o options) error {
 	return nil
 }
 
-// tellAll names each false alert and each missed goal.
-func tellAll(out io.Writer, scores []score) {
+// printMisses prints each false alert and each missed goal.
+func printMisses(out io.Writer, scores []score) {
 	number := map[string]int{}
 	fmt.Fprintln(out)
 	for _, s := range scores {
 		t := s.trace
 		name := fmt.Sprintf("%s %d", t.kind, number[t.kind])
 		number[t.kind]++
-		tell := func(what string, all []incident) {
+		printFalse := func(what string, all []incident) {
 			for _, i := range all {
-				fmt.Fprintf(out, "%s: false %s at %s for %s, %.1f %% free: %s\n", name, what, at(i.from).Format("Mon 02 15:04"), lasts(i.to-i.from), 100*t.share[i.from], strings.Join(i.alerts, ", "))
+				fmt.Fprintf(out, "%s: false %s at %s for %s, %.1f %% free: %s\n", name, what, at(i.from).Format("Mon 02 15:04"), formatMinutes(i.to-i.from), 100*t.freeRatio[i.from], strings.Join(i.alerts, ", "))
 			}
 		}
-		tell("ticket", s.falseTickets)
-		tell("page", s.falsePages)
+		printFalse("ticket", s.falseTickets)
+		printFalse("page", s.falsePages)
 		if late(s.wantTicket, s.ticketLead) > 0 {
-			fmt.Fprintf(out, "%s: ticket %s ahead, wanted %s; full %s, took %s\n", name, lasts(s.ticketLead), lasts(s.wantTicket), at(t.full).Format("Mon 02 15:04"), lasts(t.takes))
+			fmt.Fprintf(out, "%s: ticket %s ahead, wanted %s; full %s, took %s\n", name, formatMinutes(s.ticketLead), formatMinutes(s.wantTicket), at(t.fullAt).Format("Mon 02 15:04"), formatMinutes(t.fillMinutes))
 		}
 		if late(s.wantPage, s.pageLead) > 0 {
-			fmt.Fprintf(out, "%s: page %s ahead, wanted %s; full %s, took %s\n", name, lasts(s.pageLead), lasts(s.wantPage), at(t.full).Format("Mon 02 15:04"), lasts(t.takes))
+			fmt.Fprintf(out, "%s: page %s ahead, wanted %s; full %s, took %s\n", name, formatMinutes(s.pageLead), formatMinutes(s.wantPage), at(t.fullAt).Format("Mon 02 15:04"), formatMinutes(t.fillMinutes))
 		}
 	}
 }

@@ -18,18 +18,18 @@ import (
 	"github.com/prometheus/prometheus/rules"
 )
 
-// A rule of a file, and what the simulator has to know of it.
+// A rule is a rule of a file with its parsed expression.
 type rule struct {
 	rulefmt.Rule
-	expr  parser.Expr
-	every int64 // how often its group is evaluated
-	dear  bool  // held for dearSteps, because it looks at many samples
+	expr      parser.Expr
+	every     int64 // evaluation interval of its group in milliseconds
+	expensive bool  // evaluated every expensiveSteps only
 }
 
 const (
-	// A window of more samples than this makes an expression dear.
-	dearSamples = 1000
-	dearSteps   = 15
+	// An expression is expensive if it reads a range of more samples than this.
+	maxSamples     = 1000
+	expensiveSteps = 15
 )
 
 func (r *rule) name() string {
@@ -39,16 +39,16 @@ func (r *rule) name() string {
 	return r.Record
 }
 
-// step is how often the expression is really evaluated.
+// step returns how often the simulator evaluates the expression, in milliseconds.
 func (r *rule) step() int64 {
-	if r.dear {
-		return r.every * dearSteps
+	if r.expensive {
+		return r.every * expensiveSteps
 	}
 	return r.every
 }
 
-// templates are those labels that differ between the alerts of a rule. The others are
-// known without Prometheus, to which each of them would be a template as well, and dear.
+// templates returns the labels that differ between the alerts of a rule. The others are known
+// without Prometheus, which would expand each of them as a template at every evaluation.
 func (r *rule) templates() labels.Labels {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for name, value := range r.Labels {
@@ -59,7 +59,8 @@ func (r *rule) templates() labels.Labels {
 	return b.Labels()
 }
 
-// onDisk tells whether an alert is about bytes or inodes left on a disk.
+// onDisk returns whether an alert is about free bytes or inodes of a disk. Without a label
+// "resource", it is if it reads a metric of a file system or a record in measuresDisk.
 func (r *rule) onDisk(measuresDisk map[string]bool) bool {
 	if resource, ok := r.Labels["resource"]; ok {
 		return resource == "disk" || resource == "inodes"
@@ -67,7 +68,7 @@ func (r *rule) onDisk(measuresDisk map[string]bool) bool {
 	return len(reads(r.expr, func(name string) bool { return measuresDisk[name] || strings.Contains(name, "filesystem") })) > 0
 }
 
-// reads are the names of metrics in an expression that pass a test.
+// reads returns the names of the metrics in an expression that pass a test.
 func reads(expr parser.Expr, pass func(string) bool) []string {
 	var names []string
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
@@ -83,7 +84,7 @@ func reads(expr parser.Expr, pass func(string) bool) []string {
 	return names
 }
 
-// A book is a rule file in the order in which its rules need each other.
+// A book is a rule file. A recording rule precedes the rules that read its record.
 type book struct {
 	rules  []*rule
 	disk   map[string]bool // records that measure a disk
@@ -111,7 +112,7 @@ func readBook(file string) (*book, error) {
 			if err != nil {
 				return nil, err
 			}
-			r.Annotations = nil // nobody reads them here, and their queries are dear
+			r.Annotations = nil // unused here, and their queries are expensive
 			all = append(all, &rule{Rule: r, expr: expr, every: every})
 			if r.Record != "" {
 				recorded[r.Record] = every
@@ -119,7 +120,7 @@ func readBook(file string) (*book, error) {
 		}
 	}
 	for _, r := range all {
-		r.dear = isDear(r.expr, recorded)
+		r.expensive = isExpensive(r.expr, recorded)
 	}
 	if err := b.sort(all, recorded); err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func readBook(file string) (*book, error) {
 	return b, nil
 }
 
-// sort puts each rule behind those whose records it reads.
+// sort stores each rule after those whose records it reads.
 func (b *book) sort(all []*rule, recorded map[string]int64) error {
 	waiting := map[string]int{}
 	for _, r := range all {
@@ -156,22 +157,24 @@ func (b *book) sort(all []*rule, recorded map[string]int64) error {
 	return nil
 }
 
-func isDear(expr parser.Expr, recorded map[string]int64) bool {
-	dear := false
+// isExpensive returns whether an expression reads a long range. Recorded has the intervals of
+// the records; other metrics have a sample every minute.
+func isExpensive(expr parser.Expr, recorded map[string]int64) bool {
+	expensive := false
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if m, ok := node.(*parser.MatrixSelector); ok {
 			every := int64(minute)
 			if own, ok := recorded[m.VectorSelector.(*parser.VectorSelector).Name]; ok {
 				every = own
 			}
-			dear = dear || m.Range.Milliseconds()/every > dearSamples
+			expensive = expensive || m.Range.Milliseconds()/every > maxSamples
 		}
 		return nil
 	})
-	return dear
+	return expensive
 }
 
-// A span in which an alert fired, in minutes.
+// A firing is a time in which an alert fired, in minutes.
 type firing struct {
 	rule     *rule
 	from, to int
@@ -191,15 +194,16 @@ func newEngine(p parser.Parser) *promql.Engine {
 	})
 }
 
-// A run evaluates a book over a memory: expression by expression for all of the time,
-// which costs a tenth of going minute by minute, and then minute by minute with
-// Prometheus' own alerting rules what came out.
+// A run evaluates the rules of a book. Each expression is evaluated by one range query, which
+// costs a tenth of an instant query per minute. Prometheus' own alerting rules then process
+// the result minute by minute. TestSameAsPrometheus checks that both give the same alerts.
 type run struct {
 	book   *book
-	memory *memory
+	store  *memoryStore
 	engine *promql.Engine
 }
 
+// evaluate returns when alerts fired, by host.
 func (r *run) evaluate(ctx context.Context) (map[string][]firing, error) {
 	fired := map[string][]firing{}
 	for _, rule := range r.book.rules {
@@ -219,10 +223,11 @@ func (r *run) evaluate(ctx context.Context) (map[string][]firing, error) {
 	return fired, nil
 }
 
+// at returns the time of minute i.
 func at(i int) time.Time { return time.Unix(int64(firstMinute+60*i), 0).UTC() }
 
 func (r *run) query(ctx context.Context, rule *rule) (promql.Matrix, error) {
-	q, err := r.engine.NewRangeQuery(ctx, r.memory, nil, rule.expr.String(), at(0), at(r.memory.minutes-1), time.Duration(rule.step())*time.Millisecond)
+	q, err := r.engine.NewRangeQuery(ctx, r.store, nil, rule.expr.String(), at(0), at(r.store.minutes-1), time.Duration(rule.step())*time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
@@ -233,9 +238,9 @@ func (r *run) query(ctx context.Context, rule *rule) (promql.Matrix, error) {
 	return result.Matrix()
 }
 
-// record keeps what an expression said as a series.
+// record adds the result of a recording rule to the store.
 func (r *run) record(rule *rule, matrix promql.Matrix) error {
-	steps := int(int64(r.memory.minutes-1)*minute/rule.every) + 1
+	steps := int(int64(r.store.minutes-1)*minute/rule.every) + 1
 	seen := map[uint64]bool{}
 	for _, one := range matrix {
 		b := labels.NewBuilder(one.Metric).Set(labels.MetricName, rule.Record)
@@ -256,12 +261,12 @@ func (r *run) record(rule *rule, matrix promql.Matrix) error {
 				s.values[i] = p.F
 			}
 		}
-		r.memory.add(s)
+		r.store.add(s)
 	}
 	return nil
 }
 
-// alert lets Prometheus' own alerting rule see one step after the other.
+// alert adds to fired when a rule's alerts fired, by host.
 func (r *run) alert(ctx context.Context, rule *rule, matrix promql.Matrix, fired map[string][]firing) error {
 	alerting := rules.NewAlertingRule(rule.Alert, rule.expr, time.Duration(rule.For), time.Duration(rule.KeepFiringFor),
 		rule.templates(), labels.EmptyLabels(), labels.EmptyLabels(), "", false, quiet())
@@ -270,7 +275,7 @@ func (r *run) alert(ctx context.Context, rule *rule, matrix promql.Matrix, fired
 	var vector promql.Vector
 	active := false
 	open := map[string]*firing{}
-	for i := 0; i < r.memory.minutes; i += int(rule.every / minute) {
+	for i := 0; i < r.store.minutes; i += int(rule.every / minute) {
 		now := at(i).UnixMilli()
 		vector = vector[:0]
 		for n := range matrix {
@@ -285,8 +290,8 @@ func (r *run) alert(ctx context.Context, rule *rule, matrix promql.Matrix, fired
 		if len(vector) == 0 && !active {
 			continue
 		}
-		said := func(context.Context, string, time.Time) (promql.Vector, error) { return vector, nil }
-		if _, err := alerting.Eval(ctx, 0, at(i), said, nil, 0); err != nil {
+		query := func(context.Context, string, time.Time) (promql.Vector, error) { return vector, nil }
+		if _, err := alerting.Eval(ctx, 0, at(i), query, nil, 0); err != nil {
 			return err
 		}
 		active = false

@@ -43,7 +43,8 @@ groups:
     labels: {severity: warning, resource: disk}
 `
 
-// What the shortcut over whole expressions says is what Prometheus says minute by minute.
+// TestSameAsPrometheus compares the alerts of a run with those of a Prometheus that evaluates
+// the rules minute by minute.
 func TestSameAsPrometheus(t *testing.T) {
 	const minutes = 2 * day
 	file := filepath.Join(t.TempDir(), "rules.yml")
@@ -70,18 +71,18 @@ func TestSameAsPrometheus(t *testing.T) {
 	for number := range traces {
 		host := hostname(number)
 		for _, alert := range []string{"Filling", "Low"} {
-			mine := make([]bool, minutes)
+			own := make([]bool, minutes)
 			for _, f := range got[host] {
 				if f.rule.Alert == alert {
 					spans++
 					for i := f.from; i <= f.to; i++ {
-						mine[i] = true
+						own[i] = true
 					}
 				}
 			}
-			for i := range mine {
-				if mine[i] != want[host+alert][i] {
-					t.Fatalf("%s on %s at minute %d: %t, Prometheus says %t", alert, host, i, mine[i], want[host+alert][i])
+			for i := range own {
+				if own[i] != want[host+alert][i] {
+					t.Fatalf("%s on %s at minute %d: got %t, Prometheus has %t", alert, host, i, own[i], want[host+alert][i])
 				}
 			}
 		}
@@ -91,7 +92,7 @@ func TestSameAsPrometheus(t *testing.T) {
 	}
 }
 
-func minuteByMinute(t *testing.T, file string, m *memory) map[string][]bool {
+func minuteByMinute(t *testing.T, file string, m *memoryStore) map[string][]bool {
 	db, err := tsdb.Open(t.TempDir(), quiet(), nil, tsdb.DefaultOptions(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +110,7 @@ func minuteByMinute(t *testing.T, file string, m *memory) map[string][]bool {
 	firing := map[string][]bool{}
 	var all []*series
 	for _, name := range []string{"docker_filesystem_avail_bytes", "docker_filesystem_size_bytes"} {
-		all = append(all, querier{m}.tellAll(&seriesSet{series: m.byName[name]}).(*seriesSet).series...)
+		all = append(all, querier{m}.load(&seriesSet{series: m.byName[name]}).(*seriesSet).series...)
 	}
 	for i := range m.minutes {
 		app := db.Appender(t.Context())
@@ -175,7 +176,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A simulated host tells all that the exporter tells of a real one, and nothing else.
+// TestPage checks that a simulated host exposes the same series as the exporter.
 func TestPage(t *testing.T) {
 	f, err := os.Open("../../collector/docker/testdata/29-overlay2/metrics.prom")
 	if err != nil {
@@ -206,6 +207,6 @@ func TestPage(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if got := slices.Compact(got); !slices.Equal(got, slices.Compact(want)) {
-		t.Errorf("a host tells\n%s\nand the exporter\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("a host exposes\n%s\nand the exporter\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

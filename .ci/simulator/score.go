@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	ticketHorizon = week // a ticket is early enough if the disk is full this long after it
-	pageHorizon   = day
-	pause         = hour // an alert that comes again after less than this is the same one
-	lowest        = 0.1  // a disk that fills may page below this share, however slowly it fills
+	ticketHorizon = week // a ticket is false if the disk is not full this long after it stopped firing
+	pageHorizon   = day  // a page is false if the disk is not full this long after it began
+	pause         = hour // an alert that fires again within this time belongs to the same incident
+	lowest        = 0.1  // below this free ratio, no page on a disk that fills is false
 )
 
-// An incident is a ticket or a page, as a person sees it: all alerts of one severity on
-// one host, until none has fired for an hour.
+// An incident is a ticket or a page: all alerts of one severity on one host, until none of
+// them has fired for an hour. Times are in minutes.
 type incident struct {
 	from, to int
 	alerts   []string
@@ -42,92 +42,97 @@ func incidents(all []firing, pass func(*rule) bool) []incident {
 	return out
 }
 
-// A score is how rules did on one trace. Leads are minutes before the disk was full, −1
-// without any; late is by how much a goal was missed.
+// A score is the result of the rules on one trace. Leads are in minutes before the disk was
+// full; −1 without a ticket or page.
 type score struct {
 	trace        *trace
-	tickets      []incident // of the disk
+	tickets      []incident // about the disk
 	pages        []incident
 	causes       []incident
 	falseTickets []incident
 	falsePages   []incident
 	ticketLead   int
 	pageLead     int
-	wantTicket   int // the least lead that is a goal; −1: none is
+	wantTicket   int // the minimum lead by the goals; −1: no goal
 	wantPage     int
 }
 
-func judge(t *trace, fired []firing, measuresDisk map[string]bool) score {
+// newScore applies the definitions and goals of usage to the alerts that fired on a trace.
+func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 	before := fired[:0:0]
 	for _, f := range fired {
-		if f.from < t.full {
-			f.to = min(f.to, t.full)
+		if f.from < t.fullAt {
+			f.to = min(f.to, t.fullAt)
 			before = append(before, f)
 		}
 	}
 	s := score{
 		trace:      t,
 		tickets:    incidents(before, func(r *rule) bool { return r.Labels["severity"] == "warning" && r.onDisk(measuresDisk) }),
-		pages:      incidents(before, func(r *rule) bool { return pages(r) && r.onDisk(measuresDisk) }),
+		pages:      incidents(before, func(r *rule) bool { return isPage(r) && r.onDisk(measuresDisk) }),
 		causes:     incidents(before, func(r *rule) bool { return r.Labels["severity"] == "warning" && !r.onDisk(measuresDisk) }),
 		ticketLead: -1, pageLead: -1, wantTicket: -1, wantPage: -1,
 	}
-	fills := t.takes > 0
+	fills := t.fillMinutes > 0
 	for _, i := range s.tickets {
-		if !fills || t.full-i.to > ticketHorizon {
+		if !fills || t.fullAt-i.to > ticketHorizon {
 			s.falseTickets = append(s.falseTickets, i)
 		} else if s.ticketLead < 0 {
-			s.ticketLead = t.full - i.from
+			s.ticketLead = t.fullAt - i.from
 		}
 	}
-	cleaned := t.cleaned()
+	lastCleanup := t.lastCleanup()
 	for _, i := range s.pages {
-		if !fills || t.full-i.from > pageHorizon && t.share[i.from] >= lowest {
+		if !fills || t.fullAt-i.from > pageHorizon && t.freeRatio[i.from] >= lowest {
 			s.falsePages = append(s.falsePages, i)
-		} else if fills && s.pageLead < 0 && i.to >= cleaned {
-			s.pageLead = t.full - i.from
+		} else if fills && s.pageLead < 0 && i.to >= lastCleanup {
+			s.pageLead = t.fullAt - i.from
 		}
 	}
 	if !fills {
 		return s
 	}
 	s.wantPage = 1
-	if t.takes >= 2*hour {
+	if t.fillMinutes >= 2*hour {
 		s.wantTicket = 1
-		s.wantPage = max(1, min(3*hour, t.full-t.below(0.2)-15))
-		if t.full-t.below(0.4) >= 30*hour {
+		s.wantPage = max(1, min(3*hour, t.fullAt-t.below(0.2)-15))
+		if t.fullAt-t.below(0.4) >= 30*hour {
 			s.wantTicket = day
 		}
 	}
 	return s
 }
 
-func pages(r *rule) bool { return r.Labels["severity"] == "critical" || r.Labels["severity"] == "page" }
+// isPage returns whether a rule has the severity of a page.
+func isPage(r *rule) bool {
+	return r.Labels["severity"] == "critical" || r.Labels["severity"] == "page"
+}
 
-// late is by how many minutes a lead falls short.
+// late returns by how many minutes a lead is too short.
 func late(want, lead int) int { return max(0, want-max(lead, 0)) }
 
-// below is since when less than a share has been free, at the end, while it was filling.
+// below returns the minute from which on the free ratio stayed below share until the disk was
+// full, but not before it began to fill.
 func (t *trace) below(share float64) int {
-	begin := t.full - t.takes
-	for i := t.full - 1; i >= begin; i-- {
-		if t.share[i] >= share {
+	begin := t.fullAt - t.fillMinutes
+	for i := t.fullAt - 1; i >= begin; i-- {
+		if t.freeRatio[i] >= share {
 			return i + 1
 		}
 	}
 	return begin
 }
 
-// cleaned is the last time before it was full that the disk got a twentieth back.
-func (t *trace) cleaned() int {
+// lastCleanup returns the minute of the last cleanup before the disk was full; 0 without one.
+func (t *trace) lastCleanup() int {
 	last := 0
 	for _, at := range t.cleanups {
-		if at < t.full {
+		if at < t.fullAt {
 			last = at
 		}
 	}
 	return last
 }
 
-// minutes is for how long a trace was watched: until its disk was full.
-func (t *trace) minutes() int { return min(t.full, len(t.share)) }
+// minutes returns how long the disk was simulated. The simulation of a disk ends when it is full.
+func (t *trace) minutes() int { return min(t.fullAt, len(t.freeRatio)) }

@@ -6,20 +6,20 @@ import (
 	"github.com/prometheus/prometheus/model/rulefmt"
 )
 
-func TestJudge(t *testing.T) {
+func TestScore(t *testing.T) {
 	ticket := &rule{Rule: rulefmt.Rule{Alert: "T", Labels: map[string]string{"severity": "warning", "resource": "disk"}}}
 	page := &rule{Rule: rulefmt.Rule{Alert: "P", Labels: map[string]string{"severity": "critical", "resource": "inodes"}}}
 	cause := &rule{Rule: rulefmt.Rule{Alert: "C", Labels: map[string]string{"severity": "warning", "resource": "images"}}}
-	level := func(full int) *trace { // half free for 10 days, then a straight way down within 2
-		tr := &trace{full: full, share: make([]float64, 20*day)}
-		for i := range tr.share {
-			tr.share[i] = 0.5
+	level := func(full int) *trace { // half free, then a linear decrease to 0 in the last 2 days
+		tr := &trace{fullAt: full, freeRatio: make([]float64, 20*day)}
+		for i := range tr.freeRatio {
+			tr.freeRatio[i] = 0.5
 			if full < 20*day && i > full-2*day {
-				tr.share[i] = max(0, 0.5*float64(full-i)/(2*day))
+				tr.freeRatio[i] = max(0, 0.5*float64(full-i)/(2*day))
 			}
 		}
 		if full < 20*day {
-			tr.takes = 2 * day
+			tr.fillMinutes = 2 * day
 		}
 		return tr
 	}
@@ -41,7 +41,7 @@ func TestJudge(t *testing.T) {
 		{name: "after it was full", trace: level(full), fired: []firing{{page, full + 1, full + 2}}, ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 180},
 		{name: "too early", trace: level(full), fired: []firing{{ticket, day, 2 * day}, {page, full - day - hour, full - day}}, falseTickets: 1, falsePages: 1, ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 180},
 	} {
-		s := judge(c.trace, c.fired, nil)
+		s := newScore(c.trace, c.fired, nil)
 		if len(s.falseTickets) != c.falseTickets || len(s.falsePages) != c.falsePages || s.ticketLead != c.ticketLead || s.pageLead != c.pageLead || len(s.causes) != c.cost {
 			t.Errorf("%s: false tickets %v, false pages %v, leads %d and %d, causes %v", c.name, s.falseTickets, s.falsePages, s.ticketLead, s.pageLead, s.causes)
 		}

@@ -13,14 +13,14 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-const minute = 60_000 // milliseconds, as Prometheus counts time
+const minute = 60_000 // in milliseconds, the unit of Prometheus
 
-// A series has a value for every step of time; NaN where there is no sample.
+// A series has a value for every step of time. NaN means that there is no sample.
 type series struct {
-	labels labels.Labels
-	every  int64
-	values []float64
-	tell   func(i int) float64 // makes the values when they are first read
+	labels  labels.Labels
+	every   int64 // step in milliseconds
+	values  []float64
+	compute func(i int) float64 // computes the values when they are first read
 }
 
 func (s *series) Labels() labels.Labels { return s.labels }
@@ -29,25 +29,25 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	return &iterator{series: s, at: -1}
 }
 
-// A memory is what Prometheus' engine reads from, instead of a TSDB: much faster, and
-// what no rule reads costs nothing.
-type memory struct {
+// A memoryStore replaces the TSDB from which Prometheus' engine reads. It is much faster, and
+// does not compute series that no rule reads.
+type memoryStore struct {
 	minutes int
 	byName  map[string][]*series
 }
 
-func (m *memory) add(s *series) {
+func (m *memoryStore) add(s *series) {
 	name := s.labels.Get(labels.MetricName)
 	m.byName[name] = append(m.byName[name], s)
 }
 
-func (m *memory) Querier(_, _ int64) (storage.Querier, error) { return querier{m}, nil }
+func (m *memoryStore) Querier(_, _ int64) (storage.Querier, error) { return querier{m}, nil }
 
-type querier struct{ *memory }
+type querier struct{ *memoryStore }
 
 func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	set := &seriesSet{}
-	look := func(all []*series) {
+	add := func(all []*series) {
 		for _, s := range all {
 			if matches(s.labels, matchers) {
 				set.series = append(set.series, s)
@@ -56,24 +56,25 @@ func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, match
 	}
 	for _, m := range matchers {
 		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
-			look(q.byName[m.Value])
-			return q.tellAll(set)
+			add(q.byName[m.Value])
+			return q.load(set)
 		}
 	}
 	for _, all := range q.byName {
-		look(all)
+		add(all)
 	}
-	return q.tellAll(set)
+	return q.load(set)
 }
 
-func (q querier) tellAll(set *seriesSet) storage.SeriesSet {
-	// Sums of floats depend on their order.
+// load sorts the series and computes their values.
+func (q querier) load(set *seriesSet) storage.SeriesSet {
+	// The order changes sums of floats.
 	slices.SortFunc(set.series, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
 	for _, s := range set.series {
 		if s.values == nil {
 			s.values = make([]float64, q.minutes)
 			for i := range s.values {
-				s.values[i] = s.tell(i)
+				s.values[i] = s.compute(i)
 			}
 		}
 	}
@@ -109,8 +110,8 @@ func (s *seriesSet) At() storage.Series                { return s.series[s.next-
 func (s *seriesSet) Err() error                        { return nil }
 func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
-// An iterator walks over samples. Where they end it tells once that the series is stale,
-// as Prometheus does when a scrape fails or a rule no longer yields a series.
+// An iterator returns the samples of a series. In front of each gap, it returns a stale marker
+// as Prometheus stores one when a scrape fails or a rule no longer yields a series.
 type iterator struct {
 	*series
 	at    int

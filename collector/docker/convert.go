@@ -61,7 +61,7 @@ func storeOf(info system.Info) model.ImageStore {
 	return model.GraphDriver
 }
 
-// storeOfList returns which store made a list when /info does not tell. Since API 1.48 the
+// storeOfList returns which store made a list when /info is unknown. Since API 1.48 the
 // containerd store, and only it, gives every image a descriptor; before API 1.43 there was
 // no containerd store.
 func storeOfList(list []image.Summary, version string) model.Optional[model.ImageStore] {

@@ -48,9 +48,6 @@ var errMalformed = errors.New("a record has no ID or no state")
 // errNoLayers is an inspected image whose layers are missing or impossible.
 var errNoLayers = errors.New("the engine does not return the layers of an image")
 
-// ErrStreamEnds is an event stream that repeatedly ends as soon as it begins.
-var ErrStreamEnds = errors.New("the event stream ends immediately, each time")
-
 // IsGone reports whether the engine says that an object does not exist. A 404 of anything
 // between the exporter and the engine is not such an answer.
 func IsGone(err error) bool {
@@ -82,9 +79,6 @@ func (c *Client) explain(endpoint string, err error) error {
 	return &model.Failure{Endpoint: endpoint, Reason: reason, Hint: hint, Err: err}
 }
 
-// Explain is explain for errors of event streams.
-func (c *Client) Explain(endpoint string, err error) error { return c.explain(endpoint, err) }
-
 // classifyError returns why a request failed, in words that stay the same while the cause
 // does, and what to do about it.
 func (c *Client) classifyError(endpoint string, err error) (reason, hint string) {
@@ -104,8 +98,6 @@ func (c *Client) classifyError(endpoint string, err error) (reason, hint string)
 		return reason, "upgrade the engine to Docker 19.03 or later"
 	case errors.As(err, new(notDockerError)):
 		return reason, "set --docker.host to the engine's own address; a proxy in between must pass the header on"
-	case errors.Is(err, ErrStreamEnds):
-		return reason, "let " + endpoint + " through a proxy without a time limit; until then, metrics from slow lists may be stale"
 	case errors.Is(err, errNoLayers):
 		return reason, "see docker image inspect; an image whose content is missing can be pulled again or removed"
 	}
@@ -181,5 +173,3 @@ func (c *Client) permissionHint() string {
 	}
 	return fmt.Sprintf("add this process to the group %s of %s (docker run --group-add %s …, or usermod -aG %s USER)", group, path, gid, group)
 }
-
-func isNotFound(err error) bool { return cerrdefs.IsNotFound(err) }

@@ -10,6 +10,7 @@ import (
 
 	"docker_buildup_exporter/collector/model"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -204,7 +205,7 @@ func (a *API) ContainerSize(ctx context.Context, id string) (ContainerSize, erro
 // sizeOfDead returns a size of 0 for a dead container without a writable layer, for which
 // the containerd store answers 404 as if the container were gone; otherwise the error.
 func (a *API) sizeOfDead(ctx context.Context, id string, failure error) (ContainerSize, error) {
-	if !isNotFound(failure) {
+	if !cerrdefs.IsNotFound(failure) {
 		return ContainerSize{}, failure
 	}
 	inspected, err := a.Container(ctx, id)

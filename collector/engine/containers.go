@@ -19,6 +19,7 @@ type detail struct {
 
 	size     model.Optional[measuredSize]
 	sizeFrom model.Container // as it was when it was measured
+	sizeTook time.Duration   // of the last success
 	sizing   attempts
 }
 
@@ -70,7 +71,7 @@ func (s *state) mergeContainers(r result, now time.Time) {
 	s.health.measure("containers", r.err, r.took, now)
 	s.health.record("containers", "list containers", r.err)
 	if r.err != nil {
-		s.containers.forget()
+		s.containers.clear()
 		return
 	}
 	s.containers.mergeList(r.value.([]model.Container), r.task.version)
@@ -241,6 +242,19 @@ func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Containe
 	return list, isStale
 }
 
+// sizeTimeouts returns the timeout of each measurement: as for a list, but by what that of the
+// container took.
+func (s *state) sizeTimeouts(list []model.Container) map[string]time.Duration {
+	timeouts := make(map[string]time.Duration, len(list))
+	for _, c := range list {
+		timeouts[c.ID] = minTimeout
+		if d := s.details[c.ID]; d != nil {
+			timeouts[c.ID] = min(max(minTimeout, 10*d.sizeTook)<<min(d.sizing.failures, 5), maxTimeout)
+		}
+	}
+	return timeouts
+}
+
 // markStaleSizes marks the sizes as stale if that of a container is not known.
 func (s *state) markStaleSizes(now time.Time) {
 	if _, isStale := s.unmeasured(false, now); isStale {
@@ -253,6 +267,7 @@ type sizedContainer struct {
 	container model.Container
 	size      measuredSize
 	err       error
+	took      time.Duration
 }
 
 func (s *state) mergeContainerSizes(r result, now time.Time) {
@@ -280,7 +295,7 @@ func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
 		d.size = model.Optional[measuredSize]{}
 		return
 	}
-	d.sizing = attempts{}
+	d.sizing, d.sizeTook = attempts{}, sized.took
 	if d.changed <= version {
 		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
 		if sized.size.Writable.IsKnown() {

@@ -72,16 +72,18 @@ func (s *state) isDue(k kind, now time.Time) bool {
 }
 
 // isWanted reports whether somebody waits for an answer that is newer than the last request,
-// and has all the answers that it depends on.
+// and has all the answers that it depends on; or did so until its time was over: somebody who
+// never has the time to wait for a ping gets the answers that follow it the next time.
 func (s *state) isWanted(k kind, now time.Time) bool {
 	if s.isUnusable(k) {
 		return false
 	}
 	started := s.schedules[k].started
-	return slices.ContainsFunc(s.waiting, func(r request) bool {
+	isWantedBy := func(r request) bool {
 		isOlder := started.Before(r.notBefore) || started.IsZero()
 		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
-	})
+	}
+	return !s.unserved.notBefore.IsZero() && isWantedBy(s.unserved) || slices.ContainsFunc(s.waiting, isWantedBy)
 }
 
 // isUnusable reports whether a request would have nothing to start from.
@@ -163,7 +165,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	t.timeout = sched.timeout(0)
 	switch k {
 	case images:
-		t.store = s.lastStoreOf()
+		t.store = s.imageStore()
 	case volumeSizes, buildCache, diskUsage:
 		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
 	case contents:
@@ -175,13 +177,15 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		return t, len(t.containers) > 0
 	case containerSizes:
 		t.containers, _ = s.unmeasured(false, now)
+		t.timeouts = s.sizeTimeouts(t.containers)
 	case sizeRetries:
 		t.containers, _ = s.unmeasured(true, now)
+		t.timeouts = s.sizeTimeouts(t.containers)
 		return t, len(t.containers) > 0
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
-		t.store = s.lastStoreOf()
+		t.store = s.imageStore()
 		return t, len(t.changed) > 0
 	case filesystems:
 		t.roots = s.roots
@@ -194,8 +198,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	return t, true
 }
 
-// lastStoreOf returns the image store of this engine.
-func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
+// imageStore returns the image store of this engine.
+func (s *state) imageStore() model.Optional[model.ImageStore] {
 	if info, known := s.info.Get(); known {
 		return model.Known(info.ImageStore)
 	}
@@ -206,11 +210,11 @@ func (s *state) lastStoreOf() model.Optional[model.ImageStore] {
 // what somebody wants to have at least, and is expected soon.
 func (s *state) needs(r request, k kind, now time.Time) bool {
 	sched := s.schedules[k]
-	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.patience(k)
+	return sched.inFlight && sched.answered.Before(r.notBefore) && now.Sub(sched.started) < s.maxWait(k)
 }
 
-// patience returns how long a snapshot waits for a request in flight.
-func (s *state) patience(k kind) time.Duration {
+// maxWait returns how long a snapshot waits for a request in flight.
+func (s *state) maxWait(k kind) time.Duration {
 	sched := s.schedules[k]
 	switch k {
 	case ping, filesystems:
@@ -249,10 +253,11 @@ func (s *state) answer(now time.Time) {
 	})
 }
 
-// request takes a request. One without patience takes the place of the one before.
+// request takes a request. One that must be answered now takes the place of the one before.
 func (s *state) request(r request) {
 	if r.now {
 		s.waiting = slices.DeleteFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
+		s.unserved = r
 	}
 	s.waiting = append(s.waiting, r)
 }
@@ -268,7 +273,7 @@ func (s *state) wake(now time.Time) time.Time {
 	if len(s.waiting) > 0 {
 		for _, k := range kinds() {
 			if sched := s.schedules[k]; sched.inFlight {
-				at(sched.started.Add(s.patience(k)))
+				at(sched.started.Add(s.maxWait(k)))
 			}
 		}
 	}

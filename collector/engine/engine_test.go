@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/host"
 	"docker_buildup_exporter/collector/model"
 	"docker_buildup_exporter/collector/prune"
 )
@@ -61,7 +62,7 @@ func TestOneRequestFails(t *testing.T) {
 		{"a number too large", replyWith(`[{"Id":"sha256:aa","Size":1e99}]`), "cannot unmarshal number", whoAnswers},
 		{"a record without an ID", replyWith(`[{"Size":1}]`), "no ID", whoAnswers},
 		{"HTML", replyWith("<html>Sign in</html>"), "invalid character", whoAnswers},
-		{"100 MB of rubbish", endless("", "rubbish "), "invalid character", whoAnswers},
+		{"endless noise", endless("", "noise "), "invalid character", whoAnswers},
 		{"an endless list", endless(`[`, `{"Id":"sha256:aa","ParentId":"`+strings.Repeat("a", 64<<10)+`"},`), "larger than 32 MiB", whoAnswers},
 		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "larger than 32 MiB", whoAnswers},
 	}
@@ -476,6 +477,63 @@ func TestStoreIsKnownLater(t *testing.T) {
 		}
 		if n := f.requested("/images/json"); n != 2 {
 			t.Errorf("%d lists, want 2", n)
+		}
+	})
+}
+
+// File systems are measured for each scrape, also while the engine is away. One that cannot be
+// measured is named, and hides no other.
+func TestFilesystems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		later := filepath.Join(dir, "later")
+		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, false)
+		defer f.start()()
+		var s model.Snapshot
+		for i := range 4 {
+			if i == 2 {
+				f.Answer("/_ping", status(503, ""))
+			}
+			s = f.scrapeAfter(time.Second)
+			if s.Up != (i < 2) || len(s.Filesystems) != 1 || s.Filesystems[0].Path != "/data" || s.Filesystems[0].Size == 0 {
+				t.Errorf("scrape %d: up %v, %+v", i, s.Up, s.Filesystems)
+			}
+			if fmt.Sprint(s.Unmeasured) != "[/later]" || collectorOf(s, "filesystems").Success {
+				t.Errorf("scrape %d: unmeasured are %v; %+v", i, s.Unmeasured, s.Collectors)
+			}
+		}
+		f.logged(1, "cannot measure the file system /later", "no such file", "--filesystem.path")
+		if err := os.Mkdir(later, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f.Answer("/_ping", nil)
+		s = f.scrapeAfter(time.Second)
+		if c := collectorOf(s, "filesystems"); len(s.Unmeasured) != 0 || !c.Success || c.LastSuccess != model.Known(time.Now()) {
+			t.Errorf("unmeasured are %v; %+v", s.Unmeasured, s.Collectors)
+		}
+		f.logged(1, `msg=recovered operation="measure the file system /later"`)
+		f.logged(0, "/data")
+	})
+	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
+		if s := f.scrape(); len(s.Filesystems) != 0 || len(s.Unmeasured) != 0 || collectorOf(s, "filesystems").Name != "" {
+			t.Errorf("of another host: %+v, %+v", s.Filesystems, s.Collectors)
+		}
+	})
+}
+
+// File systems do not depend on the engine: while it is away their collector succeeds.
+func TestFilesystemsSucceedWithoutEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, false)
+		f.Answer("/_ping", slow(time.Second, status(503, "")))
+		defer f.start()()
+		for range 5 {
+			s := f.scrapeAfter(time.Second)
+			if c := collectorOf(s, "filesystems"); s.Up || !c.Success || len(s.Filesystems) != 1 {
+				t.Errorf("up %v, %+v, %+v", s.Up, c, s.Filesystems)
+			}
 		}
 	})
 }

@@ -174,7 +174,7 @@ func TestEventsLeadToInspections(t *testing.T) {
 	}
 }
 
-// An object that does not settle is inspected all the same, and again when it has settled.
+// An object that does not settle is inspected nevertheless, and again when it has settled.
 func TestObjectDoesNotSettle(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()
@@ -449,7 +449,6 @@ func TestStreamEndsImmediately(t *testing.T) {
 
 // A stream that ends as soon as it begins, each time, is one line in the log, until one lasts.
 func TestStreamEndsImmediatelyIsLoggedOnce(t *testing.T) {
-	t.Skip("the recovery is logged when the stream that lasts has ended: until then the log says that events cannot be watched")
 	config := listsOnly()
 	config.Events = true
 	synctest.Test(t, func(t *testing.T) {
@@ -712,7 +711,7 @@ func TestCountsDrift(t *testing.T) {
 }
 
 // Another engine that answers at the same address is noticed when the event stream has to be
-// opened again, although the ping looks the same.
+// opened again, although the ping is the same.
 func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	config := listsOnly()
 	config.Events = true
@@ -738,7 +737,7 @@ func TestAnotherEngineAfterTheStreamEnds(t *testing.T) {
 	})
 }
 
-// An engine whose identity changes is another one, of which nothing is known.
+// An engine whose identity changes is another one: everything is unknown.
 func TestAnotherEngine(t *testing.T) {
 	config := listsOnly()
 	config.BusyRatio = listedOnce()

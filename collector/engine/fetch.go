@@ -110,20 +110,21 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // failures are in the parts
 }
 
 // fetchContainerSizes measures containers one by one, and returns the first failure. One that
 // takes longer than the timeout is left out.
 func fetchContainerSizes(ctx context.Context, t task, part func(any)) (failure error) {
 	for _, c := range t.containers {
-		bounded, cancel := context.WithTimeout(ctx, t.timeout)
+		started := time.Now()
+		bounded, cancel := context.WithTimeout(ctx, t.timeouts[c.ID])
 		size, err := t.api.ContainerSize(bounded, c.ID)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		part(sizedContainer{c, size, err})
+		part(sizedContainer{c, size, err, time.Since(started)})
 		if failure == nil && !docker.IsGone(err) {
 			failure = err
 		}

@@ -73,10 +73,11 @@ func (h *health) measure(collector string, err error, took time.Duration, now ti
 	h.collectors[collector] = c
 }
 
-// reset says that no answer is valid any more, for a reason that was recorded elsewhere.
+// reset says that no answer of the engine is valid any more, for a reason that was recorded
+// elsewhere. The file systems do not depend on the engine.
 func (h *health) reset() {
 	for name, c := range h.collectors {
-		c.Success = false
+		c.Success = c.Success && name == "filesystems"
 		h.collectors[name] = c
 	}
 }

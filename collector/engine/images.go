@@ -12,7 +12,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 	s.health.measure("images", r.err, r.took, now)
 	s.health.record("images", "list images", r.err)
 	if r.err != nil {
-		s.images.forget()
+		s.images.clear()
 		return
 	}
 	list := r.value.([]model.Image)

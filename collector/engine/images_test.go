@@ -137,6 +137,24 @@ func TestImageDoesNotExist(t *testing.T) {
 	}
 }
 
+// Another run of the engine has its own removals: that an image did not exist before does not
+// make it a failure.
+func TestMissingImageAfterRestart(t *testing.T) {
+	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
+		f.Answer("/images/a/json", status(404, `{"message":"No such image: a"}`))
+		f.reply("/images/json", `[{"Id":"a"}]`)
+		for range 2 {
+			if _, failed := contentCount(t, f.scrapeAfter(time.Second)); failed != 0 {
+				t.Errorf("%d failed images after the first list", failed)
+			}
+			f.Answer("/_ping", status(503, ""))
+			f.scrapeAfter(time.Second)
+			f.Answer("/_ping", nil)
+		}
+		f.logged(0, "cannot inspect images")
+	})
+}
+
 // An image that was unpacked after its inspection is inspected once more, but not repeatedly
 // if that explains nothing.
 func TestUnpackedAfterInspection(t *testing.T) {
@@ -208,7 +226,7 @@ func TestInspectionsPause(t *testing.T) {
 			}
 			known, _ := contentCount(t, s)
 			inspected = append(inspected, known)
-			time.Sleep(4*time.Second - took)
+			time.Sleep(4*time.Second + time.Millisecond - took) // not when an inspection ends
 		}
 		// After 0.5 s the third one is on its way; then 0.2 s are followed by a pause of 2 s.
 		if want := []int{2, 4, 6, 8, 10, 11, 13, 15, 17, 19}; !slices.Equal(inspected, want) {
@@ -280,7 +298,7 @@ func TestGeneration(t *testing.T) {
 		do    func()
 		grows bool
 	}{
-		{"unknown from the beginning", o.forget, false},
+		{"unknown from the beginning", o.clear, false},
 		{"an inspection before the first list", func() { o.update("a", 1, "a") }, false},
 		{"the first list", list("a", "b"), true},
 		{"the same list", list("b", "a"), false},
@@ -294,7 +312,7 @@ func TestGeneration(t *testing.T) {
 			o.mergeList([]string{"a", "c"}, version+1)
 			version += 2
 		}, true},
-		{"forgotten", o.forget, true},
+		{"cleared", o.clear, true},
 		{"an empty list", list(), true},
 		{"another empty list", list(), false},
 	} {

@@ -17,7 +17,7 @@ type objects[T any] struct {
 	listed     int                  // version of the last list
 	generation int                  // grows whenever an ID is added or removed
 	sorted     []T                  // all records; nil: to be made
-	offset     *int                 // the engine's count minus ours at the first comparison since the list
+	offset     *int                 // the engine's count minus the number of known objects, when first compared since the list
 }
 
 type object[T any] struct {
@@ -86,8 +86,8 @@ func (o *objects[T]) remove(id string, version int) {
 	}
 }
 
-// forget makes all objects unknown.
-func (o *objects[T]) forget() {
+// clear makes all objects unknown.
+func (o *objects[T]) clear() {
 	if o.records != nil {
 		o.generation++
 	}

@@ -44,7 +44,7 @@ func removed(version int, id string) step {
 	return func(o *objects[record]) { o.remove(id, version) }
 }
 
-func forgotten(o *objects[record]) { o.forget() }
+func cleared(o *objects[record]) { o.clear() }
 
 func TestObjects(t *testing.T) {
 	t.Parallel()
@@ -90,9 +90,9 @@ func TestObjects(t *testing.T) {
 		{"two removals in reverse order during a list", []step{listed(1, "a:1"), removed(4, "a"), removed(2, "a"), listed(3, "a:3")}, ""},
 		{"inspection older than a removal and a list", []step{listed(1, "a:l b:l"), removed(3, "a"), listed(4, "b:4"), updated(2, "a:i")}, "b:4"},
 
-		{"forgotten", []step{listed(1, "a:l"), forgotten}, "unknown"},
-		{"inspection after it was forgotten", []step{listed(1, "a:l"), forgotten, updated(2, "a:i")}, "unknown"},
-		{"list after it was forgotten", []step{listed(1, "a:l"), removed(5, "a"), forgotten, listed(4, "a:4")}, "a:4"},
+		{"cleared", []step{listed(1, "a:l"), cleared}, "unknown"},
+		{"inspection after it was cleared", []step{listed(1, "a:l"), cleared, updated(2, "a:i")}, "unknown"},
+		{"list after it was cleared", []step{listed(1, "a:l"), removed(5, "a"), cleared, listed(4, "a:4")}, "a:4"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestObjectsAllIsACopy(t *testing.T) {
 	o.mergeList(records("a:l b:l c:l"), 1)
 	list, _ := o.all()
 	before := slices.Clone(list)
-	for _, step := range []step{updated(2, "a:i"), removed(3, "b"), updated(4, "d:i"), listed(5, "x:l"), forgotten} {
+	for _, step := range []step{updated(2, "a:i"), removed(3, "b"), updated(4, "d:i"), listed(5, "x:l"), cleared} {
 		step(o)
 		o.all()
 		if !slices.Equal(list, before) {
@@ -157,7 +157,7 @@ func TestObjectsGeneration(t *testing.T) {
 		{"a removal", removed(9, "a"), true},
 		{"a removal of what is not there", removed(9, "c"), false},
 		{"an old removal", removed(1, "a"), false},
-		{"forgotten", forgotten, true},
+		{"cleared", cleared, true},
 	}
 	for _, test := range tests {
 		o := newObjects(func(r record) string { return r.id })
@@ -169,9 +169,9 @@ func TestObjectsGeneration(t *testing.T) {
 		}
 	}
 	o := newObjects(func(r record) string { return r.id })
-	o.forget()
+	o.clear()
 	if o.generation != 0 {
-		t.Error("the generation grows when nothing is forgotten")
+		t.Error("the generation grows when nothing is cleared")
 	}
 	if o.mergeList(nil, 1); o.generation == 0 {
 		t.Error("the generation does not grow with the first list, which is empty")
@@ -204,9 +204,9 @@ func TestObjectsHasDrifted(t *testing.T) {
 	check("the offset is another one after a list", 9, false)
 	check("two records of one ID are one", 9, false)
 	check("drifted after a list", 10, true)
-	o.forget()
-	check("forgotten", 3, false)
+	o.clear()
+	check("cleared", 3, false)
 	o.mergeList(nil, 6)
-	check("after it was forgotten", 3, false)
-	check("after it was forgotten, one more", 4, true)
+	check("after it was cleared", 3, false)
+	check("after it was cleared, one more", 4, true)
 }

@@ -154,7 +154,7 @@ func TestScheduleStaleInFlight(t *testing.T) {
 		s.stale = true
 		s.end(at(time.Second), time.Second, failed, failed)
 		if !s.stale {
-			t.Errorf("failed %v: the change was forgotten", failed)
+			t.Errorf("failed %v: the change was lost", failed)
 		}
 	}
 }

@@ -43,13 +43,14 @@ func kinds() []kind {
 type task struct {
 	kind    kind
 	epoch   int
-	version int // of the state when the request is sent
-	timeout time.Duration
+	version int           // of the state when the request is sent
+	timeout time.Duration // of the request, or of each of several
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
 	images     []model.Image                    // for contents
-	containers []model.Container                // for details and containerSizes
+	containers []model.Container                // for details, containerSizes and sizeRetries
+	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
 	roots      host.Roots                       // for filesystems
 	asOf       cacheVersion                     // for buildCache and diskUsage
@@ -82,6 +83,7 @@ type state struct {
 	schedules map[kind]*schedule
 	health    *health
 	waiting   []request
+	unserved  request // the last one whose time was over
 
 	up            bool
 	engineVersion string      // of the API, as the engine reports it
@@ -121,7 +123,7 @@ func newState(config Config) *state {
 	return s
 }
 
-// reset forgets what holds for one run of one engine. It is called when the engine is
+// reset clears what holds for one run of one engine. It is called when the engine is
 // unreachable or was replaced by another one.
 func (s *state) reset() {
 	s.epoch++
@@ -140,6 +142,7 @@ func (s *state) reset() {
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
+	s.unserved = request{}
 	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
@@ -192,8 +195,8 @@ func (s *state) mergePing(r result, now time.Time) {
 		s.delayStream(now)
 		return
 	}
-	if !s.up {
-		s.stream.backoff = 0
+	if !s.up { // events are watched at once
+		s.stream.backoff, s.stream.retryAt = 0, s.schedules[ping].started
 	}
 	s.up = true
 	answer := r.value.(pingAnswer)

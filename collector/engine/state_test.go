@@ -148,8 +148,8 @@ func newTestStateAt(t *testing.T, version string, config Config) *state {
 		s.partOf(contents, s.version, at(0), imageContent{image, content, nil})
 	}
 	s.partOf(details, s.version, at(0), inspectedContainer{"c1", inspected("c1"), nil})
-	s.partOf(containerSizes, s.version, at(0), sizedContainer{inspected("c1"), sizeOfBytes(10), nil})
-	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(20), nil})
+	s.partOf(containerSizes, s.version, at(0), sizedContainer{inspected("c1"), sizeOfBytes(10), nil, 0})
+	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(20), nil, 0})
 	usageKinds := []kind{diskUsage}
 	if s.api.CanSplitDiskUsage() {
 		usageKinds = []kind{volumeSizes, buildCache}
@@ -201,7 +201,7 @@ func (s *state) pendingKeys() string {
 	return strings.Join(keys, ", ")
 }
 
-// discarded returns the containers of which the time of the stop or the size is not known.
+// discarded returns the containers whose stop time or size is not known.
 func (s *state) discarded() string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(s.details)) {
@@ -371,7 +371,7 @@ func TestOldEpoch(t *testing.T) {
 	answers := answersOf(apiOf(t, "1.51"))
 	answers[contents] = imageContent{image("i1"), model.Content{DiffIDs: []string{"other"}}, nil}
 	answers[details] = inspectedContainer{"c1", runningContainer("c1"), nil}
-	answers[containerSizes] = sizedContainer{runningContainer("c2"), sizeOfBytes(99), nil}
+	answers[containerSizes] = sizedContainer{runningContainer("c2"), sizeOfBytes(99), nil, 0}
 	answers[changes] = inspectedContainer{"c1", listedContainer("c1"), gone("container")}
 	answers[events] = docker.Event{Type: "builder", Action: "prune", TimeNano: 1}
 	for _, k := range kinds() {
@@ -462,7 +462,7 @@ func TestReset(t *testing.T) {
 		t.Errorf("%d collectors, before %d", len(after.Collectors), len(before.Collectors))
 	}
 	for i, c := range after.Collectors {
-		if c.Success || c.LastSuccess != before.Collectors[i].LastSuccess || c.Duration != before.Collectors[i].Duration {
+		if c.Success != (c.Name == "filesystems") || c.LastSuccess != before.Collectors[i].LastSuccess || c.Duration != before.Collectors[i].Duration {
 			t.Errorf("%+v, before %+v", c, before.Collectors[i])
 		}
 	}
@@ -823,20 +823,20 @@ func TestContainerSizes(t *testing.T) {
 	}{
 		{"measured", func(*state) {}, "c1 10, c2 20"},
 		{"0 bytes", func(s *state) {
-			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(0), nil})
+			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(0), nil, 0})
 		}, "c1 10, c2 0"},
 		{"unknown to the engine", func(s *state) {
-			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, nil})
+			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, nil, 0})
 		}, "c1 10, c2 ?"},
 		{"an event", func(s *state) { s.event(docker.Event{Type: "container", Action: "die", ID: "c2"}, at(0)) }, "c1 10, c2 ?"},
 		{"an event during the measurement", func(s *state) {
 			version := s.version
 			s.event(docker.Event{Type: "container", Action: "archive-path", ID: "c2"}, at(0))
-			s.partOf(containerSizes, version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(5), nil})
+			s.partOf(containerSizes, version, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(5), nil, 0})
 		}, "c1 10, c2 ?"},
 		{"an event before the measurement", func(s *state) {
 			s.event(docker.Event{Type: "container", Action: "archive-path", ID: "c2"}, at(0))
-			s.partOf(containerSizes, s.version+1, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(5), nil})
+			s.partOf(containerSizes, s.version+1, at(0), sizedContainer{runningContainer("c2"), sizeOfBytes(5), nil, 0})
 		}, "c1 10, c2 5"},
 		{"stopped since, without an event", func(s *state) { s.containers.update("c2", s.version, inspected("c2")) }, "c1 10, c2 ?"},
 		{"started since, without an event", func(s *state) { s.containers.update("c1", s.version, runningContainer("c1")) }, "c1 ?, c2 20"},
@@ -851,10 +851,10 @@ func TestContainerSizes(t *testing.T) {
 			s.partOf(details, s.version, at(0), inspectedContainer{"c1", again, nil})
 		}, "c1 ?, c2 20"},
 		{"failed", func(s *state) {
-			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut()})
+			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut(), 0})
 		}, "c1 10, c2 ?"},
 		{"gone", func(s *state) {
-			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, gone("container")})
+			s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, gone("container"), 0})
 		}, "c1 10, c2 ?"},
 		{"the stream was opened again", func(s *state) { s.partOf(events, 0, at(0), streamOpened{}) }, "c1 ?, c2 ?"},
 	}
@@ -891,10 +891,10 @@ func TestUnmeasured(t *testing.T) {
 	check("it is not known when it stopped", 0, "c2", "", false)
 	s.partOf(details, s.version, at(0), inspectedContainer{"c3", inspected("c3"), nil})
 	check("it is known when it stopped", 0, "c2 c3", "", true)
-	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut()})
+	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut(), 0})
 	check("one has failed, in back-off", time.Second-1, "c3", "", true)
 	check("one has failed, after the back-off", time.Second, "c3", "c2", true)
-	s.partOf(containerSizes, s.version, at(0), sizedContainer{inspected("c3"), sizeOfBytes(1), nil})
+	s.partOf(containerSizes, s.version, at(0), sizedContainer{inspected("c3"), sizeOfBytes(1), nil, 0})
 	check("the other is measured, in back-off", time.Second-1, "", "", false)
 	check("the other is measured, after the back-off", time.Second, "", "c2", false)
 }
@@ -966,7 +966,7 @@ func TestStopTimeIsDiscarded(t *testing.T) {
 func TestMergeContainersForgetsDetails(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
-	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut()})
+	s.partOf(containerSizes, s.version, at(0), sizedContainer{runningContainer("c2"), measuredSize{}, timedOut(), 0})
 	s.partOf(details, s.version, at(0), inspectedContainer{"c2", model.Container{}, timedOut()})
 	if lines := s.messages(); len(lines) != 2 || collectorNamed(s, "containers").Success || collectorNamed(s, "container_sizes").Success {
 		t.Errorf("log %q", lines)
@@ -1110,7 +1110,7 @@ func must[T any](value T, known bool) T {
 	return value
 }
 
-// TestMergeFilesystems checks that each file system is a trouble of its own.
+// TestMergeFilesystems checks that each file system is a problem of its own.
 func TestMergeFilesystems(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1289,7 +1289,7 @@ func TestEndsImmediately(t *testing.T) {
 	}
 }
 
-// TestEndsImmediatelyIsOneLine checks that a trouble that lasts is one line.
+// TestEndsImmediatelyIsOneLine checks that a problem that lasts is one line.
 func TestEndsImmediatelyIsOneLine(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1353,7 +1353,6 @@ func TestStreamFailure(t *testing.T) {
 // then the lists become outdated.
 func TestStreamAfterOutage(t *testing.T) {
 	t.Parallel()
-	t.Skip("the stream waits for the back-off of the pings, up to a minute, while lists are made at once")
 	s := newTestState(t)
 	for i := range 20 {
 		s.answered(ping, at(time.Duration(i)*time.Minute), nil, failure("refused"), time.Millisecond)
@@ -1431,7 +1430,7 @@ func TestPruneCounts(t *testing.T) {
 		t.Error("there are counts before there was a stream")
 	}
 	p.known = true
-	for i, reclaimed := range []string{"5", "", "rubbish", "-7", "9223372036854775807", "9223372036854775807", "9223372036854775808"} {
+	for i, reclaimed := range []string{"5", "", "many", "-7", "9223372036854775807", "9223372036854775807", "9223372036854775808"} {
 		p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: int64(i + 1), Attributes: map[string]string{"reclaimed": reclaimed}})
 	}
 	p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: 7, Attributes: map[string]string{"reclaimed": "5"}}) // repeated
@@ -1496,7 +1495,7 @@ func TestPatience(t *testing.T) {
 				want     time.Duration
 			}{{first, test.first}, {fast, test.fast}, {slow, test.slow}, {failed, test.failed}} {
 				s.schedules[k] = &c.schedule
-				if got := s.patience(k); got != c.want {
+				if got := s.maxWait(k); got != c.want {
 					t.Errorf("%s %+v: %v, want %v", k, c.schedule, got, c.want)
 				}
 				r := request{notBefore: at(0)}
@@ -1519,12 +1518,12 @@ func TestPatience(t *testing.T) {
 	s := newTestState(t)
 	s.lastStore = model.Known(model.Containerd)
 	s.schedules[containers] = &fast
-	if got := s.patience(containers); got != fastContainerList {
+	if got := s.maxWait(containers); got != fastContainerList {
 		t.Errorf("containers of the containerd store: %v", got)
 	}
 }
 
-// ask adds somebody who waits for a snapshot.
+// wait adds somebody who waits for a snapshot.
 func (s *state) wait(notBefore time.Time) chan model.Snapshot {
 	r := request{notBefore: notBefore, reply: make(chan model.Snapshot, 1)}
 	s.request(r)
@@ -1537,7 +1536,7 @@ func TestAnswer(t *testing.T) {
 	first := s.wait(at(0))
 	s.answer(at(time.Hour))
 	if len(first) != 0 {
-		t.Fatal("answered before the first ping, of which there is none")
+		t.Fatal("answered before the first ping")
 	}
 	s.due(at(0))
 	s.answer(at(time.Hour))
@@ -1558,7 +1557,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestAnswerNow checks that somebody in a hurry is answered at once, and nobody else.
+// TestAnswerNow checks that a request that must be answered now is answered, and no other.
 func TestAnswerNow(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
@@ -1574,7 +1573,7 @@ func TestAnswerNow(t *testing.T) {
 	}
 	s.answer(at(time.Minute))
 	if len(hurried) != 1 || !(<-hurried).Up || len(patient) != 0 || len(s.waiting) != 1 {
-		t.Error("the one in a hurry was not answered, or the other was")
+		t.Error("the one that must be answered was not, or the other was")
 	}
 }
 
@@ -1619,7 +1618,7 @@ func TestDueOrder(t *testing.T) {
 		}
 	}
 	end := func(k kind) { s.answered(k, at(0), answers[k], nil, time.Millisecond) }
-	check("nobody waits, events are watched", ping)
+	check("no request waits, events are watched", ping)
 	s.wait(at(0))
 	check("somebody waits", filesystems)
 	end(ping)
@@ -1695,7 +1694,7 @@ func TestWake(t *testing.T) {
 		{"the counts of the engine", func(s *state) { s.schedules[info].started = at(-20 * time.Second) }, 40 * time.Second},
 		{"info failed", func(s *state) { s.schedules[info].failures, s.schedules[info].ended = 2, at(0) }, 2 * time.Second},
 		{"the next stream", func(s *state) { s.stream.retryAt = at(3 * time.Second) }, 3 * time.Second},
-		{"a request in flight for nobody", func(s *state) { s.config.Events = false; s.schedules[volumes].begin(at(0)) }, time.Hour},
+		{"a request in flight that no one waits for", func(s *state) { s.config.Events = false; s.schedules[volumes].begin(at(0)) }, time.Hour},
 		{"a request in flight for somebody", func(s *state) {
 			s.wait(at(0))
 			s.schedules[volumes].took = time.Millisecond

@@ -11,7 +11,7 @@ import (
 // FuzzLaws holds the counts to what is true of every engine, however strange.
 func FuzzLaws(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add([]byte("any bytes are the recipe of an inventory"))
+	f.Add([]byte("any bytes are the recipe of a snapshot"))
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		images, containers := arbitrary(raw)

@@ -1,3 +1,5 @@
+// Package prune computes what each cleanup command removes, and how many bytes that frees. It
+// imports model only and does no I/O.
 package prune
 
 import (

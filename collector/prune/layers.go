@@ -102,17 +102,6 @@ func (t *layerTree) count(images []model.Image) model.Optional[int] {
 	return model.Known(n)
 }
 
-// uninspected returns how many of the images are not inspected, failed ones included.
-func (t *layerTree) uninspected(images []model.Image) int {
-	n := 0
-	for _, image := range images {
-		if _, inspected := t.topLayer(image.ID); !inspected {
-			n++
-		}
-	}
-	return n
-}
-
 // hasPending reports whether one of the images is not inspected yet.
 func (t *layerTree) hasPending(images []model.Image) bool {
 	return slices.ContainsFunc(images, func(image model.Image) bool {

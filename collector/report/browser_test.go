@@ -197,7 +197,7 @@ func measured(t *testing.T, dom string) (measurements []measurement) {
 	return measurements
 }
 
-// hasColor reports whether a picture has more than 500 pixels of a color.
+// hasColor reports whether a screenshot has more than 500 pixels of a color.
 func hasColor(t *testing.T, file string, want color.RGBA) bool {
 	t.Helper()
 	f, err := os.Open(file)
@@ -205,14 +205,14 @@ func hasColor(t *testing.T, file string, want color.RGBA) bool {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	picture, err := png.Decode(f)
+	screenshot, err := png.Decode(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	for y := picture.Bounds().Min.Y; y < picture.Bounds().Max.Y; y++ {
-		for x := picture.Bounds().Min.X; x < picture.Bounds().Max.X; x++ {
-			if color.RGBAModel.Convert(picture.At(x, y)) == want {
+	for y := screenshot.Bounds().Min.Y; y < screenshot.Bounds().Max.Y; y++ {
+		for x := screenshot.Bounds().Min.X; x < screenshot.Bounds().Max.X; x++ {
+			if color.RGBAModel.Convert(screenshot.At(x, y)) == want {
 				n++
 			}
 		}

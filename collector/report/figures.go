@@ -7,9 +7,9 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// block is a headed list of figures about objects. The page and the text show the same
+// Block is a headed list of figures about objects. The page and the text show the same
 // blocks: to add a figure to both, add a line here.
-type block struct {
+type Block struct {
 	Heading string // on the page
 	IsPart  bool   // of the block before it
 	Lines   []line
@@ -28,7 +28,7 @@ type figure struct {
 }
 
 // Columns returns the blocks in the columns of the page.
-func (r Report) Columns() [][]block {
+func (r Report) Columns() [][]Block {
 	i := r.Images
 	totals := []line{
 		{"tags", false, one(formatNumber(i.Tags))},
@@ -38,7 +38,7 @@ func (r Report) Columns() [][]block {
 	if n, _ := i.Uninspected.Get(); n > 0 {
 		totals = append(totals, line{"uninspected", false, one(fmt.Sprint(n))})
 	}
-	columns := [][]block{
+	columns := [][]Block{
 		{
 			{"Images", false, []line{
 				{"images", false, []figure{{"tagged", formatNumber(i.Tagged)}, {"untagged", formatNumber(i.Untagged)}}},
@@ -68,7 +68,7 @@ func (r Report) Columns() [][]block {
 		prunes = append(prunes, figure{text, formatBytes(p.Bytes)})
 	}
 	if len(prunes) > 0 {
-		columns[2] = append(columns[2], block{"Prunes observed", false, []line{{"prunes", false, prunes}}})
+		columns[2] = append(columns[2], Block{"Prunes observed", false, []line{{"prunes", false, prunes}}})
 	}
 	return columns
 }

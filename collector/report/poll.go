@@ -28,7 +28,7 @@ func Poll(ctx context.Context, snapshot func(context.Context) model.Snapshot) pr
 	}
 }
 
-// isIncomplete reports whether there are requests to come of which nothing is known yet.
+// isIncomplete reports whether there are requests whose outcome is not known yet.
 // It ignores requests that failed.
 func isIncomplete(s model.Snapshot) bool {
 	images, _ := s.Images.Get()

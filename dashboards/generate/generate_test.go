@@ -91,7 +91,7 @@ func TestStrictDecoderRefusesUnknownFields(t *testing.T) {
 func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 	own := alerts.Defaults()
 	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
-	own.FillingWithin, own.PageWithin = alerts.Span(33*time.Hour), alerts.Span(7*time.Hour)
+	own.FillingWithin, own.PageWithin = alerts.Duration(33*time.Hour), alerts.Duration(7*time.Hour)
 	want := []float64{0.055, 0.111, 0.222, 0.444, 1, 7 * 3600, 33 * 3600} // 1: the maximum age
 	var drawn []float64
 	for _, p := range []page{fleet(own), host(own)} {
