@@ -23,6 +23,10 @@ func TestAssignSizes(t *testing.T) {
 			map[string]int64{"a": 5, "a b": 0},
 		},
 		{
+			"a layer without files comes after a setting", map[string][]model.Step{"a b": {setting, layer(5), layer(0)}},
+			map[string]int64{"a": 5, "a b": 0},
+		},
+		{
 			"a layer may come from a step that usually makes none",
 			map[string][]model.Step{"a b": {setting, layer(5)}},
 			map[string]int64{"a": 0, "a b": 5},
