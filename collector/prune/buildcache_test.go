@@ -151,6 +151,33 @@ func TestRecordTakenFromRemovedImage(t *testing.T) {
 	f.expectMinimum(t, ImagePruneAll, 1327-1300)
 }
 
+// The size of a record of the containerd store bounds its snapshot and its blob.
+func TestSnapshotAndBlobOfRecord(t *testing.T) {
+	size := model.Known[int64]
+	for _, test := range []struct {
+		name     string
+		record   model.CacheRecord
+		snapshot Reclaimable // at least
+		blob     model.Optional[int64]
+	}{
+		{"a snapshot, perhaps with a blob", model.CacheRecord{Size: size(3048)}, Reclaimable{500, false}, size(2548)},
+		{"a snapshot smaller than the headers of an archive", model.CacheRecord{Size: size(1000)}, Reclaimable{0, false}, size(1524)},
+		{"an unknown size", model.CacheRecord{}, Reclaimable{0, false}, model.Optional[int64]{}},
+		{"a blob only", model.CacheRecord{ExcludesSnapshot: true, Size: size(3048)}, Reclaimable{0, false}, size(3048)},
+		{"a blob only, of unknown size", model.CacheRecord{ExcludesSnapshot: true}, Reclaimable{0, false}, model.Optional[int64]{}},
+		{"a build context", model.CacheRecord{Type: "source.local", Size: size(3048)}, Reclaimable{3048, true}, size(0)},
+		{"a build context of unknown size", model.CacheRecord{Type: "source.git"}, Reclaimable{0, false}, size(0)},
+		{"a cache mount", model.CacheRecord{Type: "exec.cachemount", Size: size(3048)}, Reclaimable{3048, true}, size(0)},
+	} {
+		if got := ownSnapshot(test.record); got != test.snapshot {
+			t.Errorf("%s: a snapshot of %+v, want %+v", test.name, got, test.snapshot)
+		}
+		if got := maxBlob(test.record); got != test.blob {
+			t.Errorf("%s: a blob of at most %v, want %v", test.name, got, test.blob)
+		}
+	}
+}
+
 // The memory that an estimate needs stays in proportion to the number of records.
 func TestManyRecords(t *testing.T) {
 	for _, store := range []model.ImageStore{model.GraphDriver, model.Containerd} {

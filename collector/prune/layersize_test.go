@@ -73,9 +73,10 @@ func TestResolveAll(t *testing.T) {
 	contents := map[string]model.Content{
 		"a": {DiffIDs: []string{"x", "y"}, History: []model.Step{{}, {Size: 5}, {}}}, // alone: y is 5 or 0
 		"b": {DiffIDs: []string{"x", "u", "v"}, History: []model.Step{{}, {}, {Size: 3}, {Size: 4}}},
+		"c": {DiffIDs: []string{"p", "q"}, History: []model.Step{{NoLayer: true}, {NoLayer: true}, {Size: 5}}}, // a setting made p
 	}
 	tree := buildLayerTree(contents, nil, nil)
-	for _, image := range []string{"a", "b"} {
+	for _, image := range []string{"a", "b", "c"} {
 		for at, _ := tree.topLayer(image); at != noLayer; at = tree.layers[at].parent {
 			if tree.layers[at].isAmbiguous {
 				t.Errorf("%s: a layer of %v bytes is ambiguous", image, tree.layers[at].size)
