@@ -119,6 +119,19 @@ func TestCountStopped(t *testing.T) {
 	}
 }
 
+// Volumes of removed containers are not in use, unless another container uses them.
+func TestUsedVolumes(t *testing.T) {
+	containers := []Container{
+		{ID: "kept", Volumes: []string{"a", "b"}},
+		{ID: "removed", Volumes: []string{"b", "c"}},
+		{ID: "without volumes"},
+	}
+	got := UsedVolumes(containers, func(c Container) bool { return c.ID == "removed" })
+	if want := map[string]bool{"a": true, "b": true}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestMarshalJSON(t *testing.T) {
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.FixedZone("", 3600))
 	for want, value := range map[string]any{

@@ -199,3 +199,18 @@ func TestDistinct(t *testing.T) {
 		}
 	}
 }
+
+// Records of one ID have a parent if one of them has, and the repositories of all of them.
+func TestDistinctParentAndRepositories(t *testing.T) {
+	a := Image{ID: "a", Parent: "base", Repositories: []string{"x", "y"}}
+	b := Image{ID: "a", Repositories: []string{"y", "z"}}
+	for _, test := range []struct {
+		records []Image
+		want    []string
+	}{{[]Image{a, b}, []string{"x", "y", "z"}}, {[]Image{b, a}, []string{"y", "z", "x"}}} {
+		got := Distinct(test.records)
+		if len(got) != 1 || got[0].Parent != "base" || !reflect.DeepEqual(got[0].Repositories, test.want) {
+			t.Errorf("got %+v, want the parent and %v", got, test.want)
+		}
+	}
+}

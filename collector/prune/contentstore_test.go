@@ -131,3 +131,97 @@ func TestUsageOfNewImage(t *testing.T) {
 		t.Errorf("%d bytes, want unknown", got)
 	}
 }
+
+// Records of a layer and the layers below it have the sizes of their blobs, unless these
+// contradict what is known of them.
+func TestContradicts(t *testing.T) {
+	tree := buildLayerTree(map[string]model.Content{
+		"a": {DiffIDs: tag("x", "y"), History: []model.Step{{Size: 100}, {Size: 200}}},
+		"b": {DiffIDs: tag("x", "x"), History: []model.Step{{Size: 100}, {Size: 100}}},
+	}, nil, nil)
+	store := func(group blobGroup) *contentStore {
+		group.diffs = []int32{0, 1} // x and y
+		return &contentStore{groups: [][]blobGroup{{group}, {group}}}
+	}
+	a, _ := tree.topLayer("a")
+	b, _ := tree.topLayer("b")
+	bottom, size := tree.layers[a].parent, model.Known[int64]
+	unknown := model.Optional[int64]{}
+	for _, test := range []struct {
+		name  string
+		store *contentStore
+		top   int32
+		sizes []model.Optional[int64] // of the records, bottom first
+		want  bool
+	}{
+		{"nothing is known", nil, a, []model.Optional[int64]{size(50), size(20)}, false},
+		{"the sum of all blobs", store(blobGroup{bytes: 60}), a, []model.Optional[int64]{size(40), size(20)}, false},
+		{"more than all blobs", store(blobGroup{bytes: 60}), a, []model.Optional[int64]{size(50), size(20)}, true},
+		{"less than all blobs", store(blobGroup{bytes: 60}), a, []model.Optional[int64]{size(30), size(20)}, true},
+		{"less than all blobs, of one of them", store(blobGroup{bytes: 60}), bottom, []model.Optional[int64]{size(50)}, false},
+		{"more than all blobs, of one of them", store(blobGroup{bytes: 60}), bottom, []model.Optional[int64]{size(61)}, true},
+		{"less than all blobs with metadata", store(blobGroup{bytes: 60, includesMetadata: true}), a, []model.Optional[int64]{size(30), size(20)}, false},
+		{"more than all blobs with metadata", store(blobGroup{bytes: 60, includesMetadata: true}), a, []model.Optional[int64]{size(50), size(20)}, true},
+		{"more than a lower bound", store(blobGroup{bytes: 60, isLowerBound: true}), a, []model.Optional[int64]{size(50), size(20)}, false},
+		{"less than a lower bound", store(blobGroup{bytes: 60, isLowerBound: true}), a, []model.Optional[int64]{size(30), size(20)}, false},
+		{"an unknown size", store(blobGroup{bytes: 60}), a, []model.Optional[int64]{unknown, size(70)}, false},
+		{"a blob that is in the image twice", store(blobGroup{bytes: 60}), b, []model.Optional[int64]{size(70), size(70)}, false},
+	} {
+		var records []model.CacheRecord
+		for _, size := range test.sizes {
+			records = append(records, model.CacheRecord{Size: size})
+		}
+		if got := test.store.contradicts(tree, test.top, records); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+// A record may hold the blob of each layer that it may be of, and otherwise of any layer.
+func TestBlobsOfCachedLayers(t *testing.T) {
+	taken := func(size model.Optional[int64]) []model.CacheRecord {
+		return []model.CacheRecord{{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: size}}
+	}
+	for _, test := range []struct {
+		name  string
+		cache []model.CacheRecord
+		want  Reclaimable // by removing the layer of 200 bytes and its blob of 6 bytes, with 1 byte of metadata
+	}{
+		{"no record", nil, Reclaimable{207, true}},
+		{"a blob of the image that remains", taken(model.Known[int64](50)), Reclaimable{207, true}},
+		{"a blob of one of the images", taken(model.Known[int64](6)), Reclaimable{1, false}},
+		{"a blob of none of the images", taken(model.Known[int64](60)), Reclaimable{0, false}},
+		{"a blob of unknown size", taken(model.Optional[int64]{}), Reclaimable{0, false}},
+		{"a snapshot, and perhaps a blob", []model.CacheRecord{{ID: "own", Size: model.Known[int64](0)}}, Reclaimable{200, false}},
+		{"a build context", []model.CacheRecord{{ID: "context", Type: "source.local", Size: model.Known[int64](500)}}, Reclaimable{207, true}},
+	} {
+		f := newFixture(model.Containerd, "1.51")
+		f.image("kept", "", tag("kept:1"), "3000")
+		f.image("dangling", "", nil, "200")
+		images, _ := f.snapshot.Images.Get()
+		for i, unpacked := range []int64{3000, 200} {
+			blob := []int64{50, 6}[i]
+			images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(unpacked+blob+1), model.Known[int64](0), model.Known(unpacked)
+		}
+		f.snapshot.BuildCache = model.Known(test.cache)
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+		if got := reclaimable(f.snapshot)[ImagePrune]; got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+// A record of a group's blob does not contradict the sum of the group.
+func TestRecordOfSharedBlob(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "200", "30")
+	f.image("b", "", tag("b:1"), "1000", "200", "40")
+	images, _ := f.snapshot.Images.Get()
+	f.setBlobs(images, 1, map[string]int64{"1000": 500, "200": 60, "30": 7, "40": 8})
+	f.record(model.CacheRecord{ID: "base", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](500)})
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+	want := Reclaimable{200 + 30 + 40 + 60 + 7 + 8 + 2, false} // the record holds the layer of 1000 bytes and 500 bytes of blobs
+	if got := reclaimable(f.snapshot)[ImagePruneAll]; got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

@@ -73,7 +73,6 @@ func (t *layerTree) assignSizes(chains []chain) {
 		tree: t, chains: chains, undetermined: make([]bool, len(t.layers)), conflicting: make([]bool, len(t.layers)),
 		matched: make([][]int64, len(chains)),
 	}
-	hasConflicts := false
 	for i, c := range chains {
 		for _, at := range c.layers {
 			a.undetermined[at] = a.undetermined[at] || !c.isDefinite && !t.layers[at].size.IsKnown()
@@ -84,36 +83,27 @@ func (t *layerTree) assignSizes(chains []chain) {
 		case a.matchHistory(c.layers, c.steps):
 			a.matched[i] = c.steps
 		case c.isPossible:
-			hasConflicts = true
 			a.markConflicting(c)
 		}
 	}
-	if hasConflicts {
-		a.spreadUnknown()
-	}
+	a.spreadUnknown()
 	a.resolveAll()
 	a.markAmbiguous()
 }
 
-// markConflicting marks the layers of a chain. It reports whether one of them was not
-// marked before.
-func (a *sizeAssigner) markConflicting(c chain) (changed bool) {
+// markConflicting marks the layers of a chain.
+func (a *sizeAssigner) markConflicting(c chain) {
 	for _, at := range c.layers {
-		changed = changed || !a.conflicting[at]
 		a.conflicting[at] = true
 	}
-	return changed
 }
 
 // spreadUnknown removes the sizes of conflicting layers, and of all indefinite chains that
-// share a layer with them.
+// share a layer with them. Such chains have the same bottom layer.
 func (a *sizeAssigner) spreadUnknown() {
-	for changed := true; changed; {
-		changed = false
-		for _, c := range a.chains {
-			if !c.isDefinite && slices.ContainsFunc(c.layers, func(at int32) bool { return a.conflicting[at] }) {
-				changed = a.markConflicting(c) || changed
-			}
+	for _, c := range a.chains {
+		if !c.isDefinite && len(c.layers) > 0 && a.conflicting[c.layers[0]] {
+			a.markConflicting(c)
 		}
 	}
 	for at, isConflicting := range a.conflicting {

@@ -23,6 +23,10 @@ func TestAssignSizes(t *testing.T) {
 			map[string]int64{"a": 5, "a b": 0},
 		},
 		{
+			"a layer without files comes after a setting", map[string][]model.Step{"a b": {setting, layer(5), layer(0)}},
+			map[string]int64{"a": 5, "a b": 0},
+		},
+		{
 			"a layer may come from a step that usually makes none",
 			map[string][]model.Step{"a b": {setting, layer(5)}},
 			map[string]int64{"a": 0, "a b": 5},
@@ -69,9 +73,10 @@ func TestResolveAll(t *testing.T) {
 	contents := map[string]model.Content{
 		"a": {DiffIDs: []string{"x", "y"}, History: []model.Step{{}, {Size: 5}, {}}}, // alone: y is 5 or 0
 		"b": {DiffIDs: []string{"x", "u", "v"}, History: []model.Step{{}, {}, {Size: 3}, {Size: 4}}},
+		"c": {DiffIDs: []string{"p", "q"}, History: []model.Step{{NoLayer: true}, {NoLayer: true}, {Size: 5}}}, // a setting made p
 	}
 	tree := buildLayerTree(contents, nil, nil)
-	for _, image := range []string{"a", "b"} {
+	for _, image := range []string{"a", "b", "c"} {
 		for at, _ := tree.topLayer(image); at != noLayer; at = tree.layers[at].parent {
 			if tree.layers[at].isAmbiguous {
 				t.Errorf("%s: a layer of %v bytes is ambiguous", image, tree.layers[at].size)

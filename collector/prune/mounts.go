@@ -36,9 +36,6 @@ func (e *estimator) markMounts(p *plan, spec pruneSpec) {
 // Example: the freed layers are 30 on 10, and 20. One mount holds at most 40, two hold at
 // most 60.
 func (e *estimator) heldByNameMounts(p plan) int64 {
-	if p.nameMounts == 0 {
-		return 0
-	}
 	chains, isTop := make([]int64, len(e.layers.layers)), slices.Clone(p.freedLayers)
 	for at, layer := range e.layers.layers { // parents come first
 		if !p.freedLayers[at] {

@@ -7,7 +7,8 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// Two services are built on one base. "shop" has old releases.
+// Two services are built on one base. "shop" has old releases, which share the layers of the
+// base: their sum is less than the size of "db".
 func TestLargestRepositories(t *testing.T) {
 	contents := map[string]model.Content{
 		"base":   {DiffIDs: []string{"os"}, History: []model.Step{{Size: 1000}}},
@@ -16,6 +17,7 @@ func TestLargestRepositories(t *testing.T) {
 		"shop 2": {DiffIDs: []string{"os", "step", "shop 2"}, History: []model.Step{{Size: 1000}, {Size: 5}, {Size: 20}}},
 		"shop 3": {DiffIDs: []string{"os", "shop 3"}, History: []model.Step{{Size: 1000}, {Size: 40}}},
 		"mail":   {DiffIDs: []string{"os", "mail"}, History: []model.Step{{Size: 1000}, {Size: 3}}},
+		"db":     {DiffIDs: []string{"db"}, History: []model.Step{{Size: 1500}}},
 	}
 	image := func(id, parent string, repositories ...string) model.Image {
 		return model.Image{ID: id, Parent: parent, Repositories: repositories, HasDigest: model.Known(false)}
@@ -29,6 +31,7 @@ func TestLargestRepositories(t *testing.T) {
 			image("shop 2", "step", "shop"),
 			image("shop 3", "base", "shop"),
 			image("mail", "base", "mail"),
+			image("db", "", "db"),
 		}),
 		Contents:   contents,
 		Containers: model.Known([]model.Container{{ImageID: "shop 3", State: model.Exited}}),
@@ -36,6 +39,7 @@ func TestLargestRepositories(t *testing.T) {
 	}
 	exactly := func(bytes int64) model.Optional[Reclaimable] { return model.Known(Reclaimable{bytes, true}) }
 	want := []Repository{
+		{"db", 1, exactly(1500)},
 		{"shop", 3, exactly(10 + 20 + 5)},
 		{"registry.example/shop", 1, exactly(10)},
 		{"mail", 1, exactly(3)},

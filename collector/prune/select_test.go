@@ -50,6 +50,13 @@ func TestImagePruneOfGraphDrivers(t *testing.T) {
 	steps[0].HasDigest = model.Optional[bool]{}
 	f.expectMinimum(t, ImagePrune, 30)
 
+	// Whether a tagged image has a digest reference does not matter.
+	f = newFixture(model.GraphDriver, "1.51")
+	f.image("tagged", "", tag("tagged:1"), "500")
+	tagged, _ := f.snapshot.Images.Get()
+	tagged[0].HasDigest = model.Optional[bool]{}
+	f.expectExact(t, ImagePruneAll, 500)
+
 	// An image that was pulled by digest and has no tag is removed, too.
 	f = newFixture(model.GraphDriver, "1.51")
 	f.image("pulled", "", nil, "500")
