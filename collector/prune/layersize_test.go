@@ -41,6 +41,16 @@ func TestAssignSizes(t *testing.T) {
 			map[string][]model.Step{"a": {layer(3)}, "b a": {layer(4), layer(3)}},
 			map[string]int64{"a": 3, "b": 4, "b a": 3},
 		},
+		{
+			"a layer cannot be of two sizes: those of both images are unknown, and of a third one that shares it",
+			map[string][]model.Step{"a b": {layer(0), layer(5), layer(0)}, "a c": {layer(4), layer(7), layer(0)}, "a d e": {layer(0), layer(3), layer(0), layer(0)}, "f": {layer(8)}},
+			map[string]int64{"f": 8},
+		},
+		{
+			"the layers that only definite images have keep their sizes",
+			map[string][]model.Step{"a b": {layer(4), layer(5)}, "a c": {layer(3), layer(7), layer(0)}, "a b d": {layer(4), layer(5), layer(6)}},
+			map[string]int64{"a b": 5, "a b d": 6},
+		},
 		{"fewer steps than layers: unknown", map[string][]model.Step{"a b": {layer(3)}}, map[string]int64{}},
 	}
 	for _, test := range tests {
