@@ -26,6 +26,12 @@ func TestRecordsOfOneLayer(t *testing.T) {
 		// The chain below a merge is unknown.
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}}, Reclaimable{23, false}},
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}}, Reclaimable{27, true}},
+		// A kept record of unknown size may be of any layer.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "kept", Rewritten: true, InUse: true, Size: model.Known[int64](7)}}, Reclaimable{3, false}},
+		// A removed record of unknown size frees nothing that is known.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Rewritten: true, Size: model.Known[int64](7)}}, Reclaimable{20, false}},
+		// Records that are made from each other are on unknown chains.
+		{[]model.CacheRecord{{ID: "a", Parents: tag("b"), InUse: true, Size: model.Known[int64](20)}, {ID: "b", Parents: tag("a"), InUse: true, Size: model.Known[int64](20)}, {ID: "c", Size: model.Known[int64](3)}}, Reclaimable{3, true}},
 		// Build contexts are not layers.
 		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20)}, {ID: "b", Type: "source.local", Size: model.Known[int64](20)}}, Reclaimable{40, true}},
 		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
