@@ -21,9 +21,17 @@ func TestRecordsOfOneLayer(t *testing.T) {
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: model.Known[int64](3)}, {ID: "b", Size: model.Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](3)}}, Reclaimable{23, false}},
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](1), InUse: true}}, Reclaimable{20, true}},
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](20), InUse: true}}, Reclaimable{0, false}},
+		// A layer without files takes no bytes, however many records have it.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](0)}, {ID: "b", Size: model.Known[int64](0)}, {ID: "c", Size: model.Known[int64](20)}}, Reclaimable{20, true}},
 		// The chain below a merge is unknown.
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}}, Reclaimable{23, false}},
 		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}}, Reclaimable{27, true}},
+		// A kept record of unknown size may be of any layer.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "kept", Rewritten: true, InUse: true, Size: model.Known[int64](7)}}, Reclaimable{3, false}},
+		// A removed record of unknown size frees nothing that is known.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Rewritten: true, Size: model.Known[int64](7)}}, Reclaimable{20, false}},
+		// Records that are made from each other are on unknown chains.
+		{[]model.CacheRecord{{ID: "a", Parents: tag("b"), InUse: true, Size: model.Known[int64](20)}, {ID: "b", Parents: tag("a"), InUse: true, Size: model.Known[int64](20)}, {ID: "c", Size: model.Known[int64](3)}}, Reclaimable{3, true}},
 		// Build contexts are not layers.
 		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20)}, {ID: "b", Type: "source.local", Size: model.Known[int64](20)}}, Reclaimable{40, true}},
 		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
@@ -104,6 +112,42 @@ func TestBuilderPruneWithForceRemovedImage(t *testing.T) {
 	f.expectMinimum(t, BuilderPrune, 500)
 	containers[0].ImageSize = model.Optional[int64]{}
 	f.expectUnknown(t, BuilderPrune)
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "context", Type: "source.local", Size: model.Known[int64](500)}})
+	f.expectExact(t, BuilderPrune, 500) // the container holds no build context
+	f.record(model.CacheRecord{ID: "smallest", Size: model.Known[int64](1)})
+	f.expectUnknown(t, BuilderPrune)
+}
+
+// Which layers images share is unknown after an image was added, until the build cache is
+// listed again.
+func TestStaleBuildCache(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "1000", "20")
+	f.record(model.CacheRecord{ID: "own", Size: model.Known[int64](7)})
+	f.snapshot.BuildCacheStale = true
+	f.expectUnknown(t, ImagePruneAll)
+	f.expectUnknown(t, BuilderPrune)
+	f.expectMinimum(t, SystemPruneAll, 0) // there are no containers
+	f.expectExact(t, ImagePrune, 0)
+}
+
+// A record that is its own parent does not stop the estimate.
+func TestRecordThatIsItsOwnParent(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "10", "10b", "7")
+	f.record(model.CacheRecord{ID: "own parent", Shared: true, Size: model.Known[int64](10)})
+	f.record(model.CacheRecord{ID: "own parent", Parents: tag("own parent"), Shared: true, Size: model.Known[int64](10)})
+	f.expectMinimum(t, ImagePruneAll, 0)
+}
+
+// A container prune frees the layers of an image that was removed by force, whatever blobs
+// the build cache has.
+func TestContainerPruneWithUnknownBlobs(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.contents["removed"] = model.Content{DiffIDs: tag("20"), History: []model.Step{{Size: 20}}}
+	f.container("removed", model.Exited, 5)
+	f.record(model.CacheRecord{ID: "own"})
+	f.expectExact(t, ContainerPrune, 25)
 }
 
 // A record of the containerd store that was taken from an image holds the snapshots of the

@@ -225,3 +225,86 @@ func TestRecordOfSharedBlob(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
+
+// The sizes of blobs that an image has twice are unknown: its own blobs have a lower bound.
+func TestRepeatedBlob(t *testing.T) {
+	for _, test := range []struct {
+		layers []string
+		blobs  int64 // with 1 byte of metadata; the image counts that of the repeated layer twice
+		want   int64
+	}{
+		{tag("100", "100"), 20 + 1, 200},
+		{tag("100", "100", "5000"), 20 + 4000 + 1, 5200 + (20 + 20 + 4000 + 1) - (100 + archiveOverhead)},
+	} {
+		f := newFixture(model.Containerd, "1.51")
+		f.image("a", "", nil, test.layers...)
+		images, _ := f.snapshot.Images.Get()
+		unpacked, _ := images[0].Size.Get()
+		images[0].Size, images[0].SharedSize, images[0].Unpacked = model.Known(unpacked+test.blobs+20), model.Known[int64](0), model.Known(unpacked)
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+		if got := reclaimable(f.snapshot)[ImagePrune]; got != (Reclaimable{test.want, false}) {
+			t.Errorf("%v: %+v, want at least %d", test.layers, got, test.want)
+		}
+	}
+}
+
+// Of groups that overlap, the largest one counts.
+func TestOverlappingGroups(t *testing.T) {
+	blobs := map[string]int64{"1x": 500, "2y": 60, "3z": 7}
+	for _, order := range [][]int{{0, 1, 2}, {1, 2, 0}, {2, 1, 0}} {
+		f := newFixture(model.Containerd, "1.51")
+		pairs := [][]string{{"1x", "2y"}, {"1x", "3z"}, {"2y", "3z"}} // each blob is in two images
+		var unpacked int64 = 1 + 2 + 3 + 2 + 3
+		for _, i := range order {
+			f.image(fmt.Sprint("image ", i), "", nil, pairs[i]...)
+		}
+		images, _ := f.snapshot.Images.Get()
+		for i, pair := range order {
+			layers, _ := images[i].Size.Get()
+			both := blobs[pairs[pair][0]] + blobs[pairs[pair][1]]
+			shared := both
+			if pairs[pair][0] == "1x" { // two images have this layer
+				shared++
+			}
+			images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(layers+both), model.Known(shared), model.Known(layers)
+		}
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
+		if got, want := reclaimable(f.snapshot)[ImagePrune], (Reclaimable{unpacked + 560, false}); got != want {
+			t.Errorf("images %v: %+v, want %+v", order, got, want)
+		}
+	}
+}
+
+// The size of a group is divided in proportion to the unpacked layers, small groups first.
+func TestDistribute(t *testing.T) {
+	tree := buildLayerTree(map[string]model.Content{
+		"a": {DiffIDs: tag("x", "y", "z", "empty"), History: []model.Step{{Size: 100}, {Size: 200}, {Size: 300}, {Size: 0}}},
+	}, nil, nil)
+	const x, y, z, empty = 0, 1, 2, 3
+	for _, test := range []struct {
+		name   string
+		groups []blobGroup
+		want   []float64
+	}{
+		{"one group", []blobGroup{{diffs: []int32{x, y}, bytes: 60}}, []float64{20, 40, 0, 0}},
+		{"a layer without files", []blobGroup{{diffs: []int32{empty}, bytes: 60}}, []float64{0, 0, 0, 60}},
+		{
+			"a blob in two groups", []blobGroup{{diffs: []int32{x, y, z}, bytes: 90}, {diffs: []int32{x, y}, bytes: 60}},
+			[]float64{20, 40, 30, 0},
+		},
+		{
+			"a group smaller than what is left of it", []blobGroup{{diffs: []int32{x, y, z}, bytes: 50}, {diffs: []int32{x, y}, bytes: 60}},
+			[]float64{20, 40, 0, 0},
+		},
+		{
+			"all blobs of a group are in others", []blobGroup{{diffs: []int32{x}, bytes: 20}, {diffs: []int32{y}, bytes: 40}, {diffs: []int32{x, y}, bytes: 70}},
+			[]float64{20, 40, 0, 0},
+		},
+	} {
+		c := &contentStore{shared: test.groups}
+		c.distribute(tree)
+		if !reflect.DeepEqual(c.estimates, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, c.estimates, test.want)
+		}
+	}
+}

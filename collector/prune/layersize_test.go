@@ -41,7 +41,21 @@ func TestAssignSizes(t *testing.T) {
 			map[string][]model.Step{"a": {layer(3)}, "b a": {layer(4), layer(3)}},
 			map[string]int64{"a": 3, "b": 4, "b a": 3},
 		},
+		{
+			"a layer cannot be of two sizes: those of both images are unknown, and of a third one that shares it",
+			map[string][]model.Step{"a b": {layer(0), layer(5), layer(0)}, "a c": {layer(4), layer(7), layer(0)}, "a d e": {layer(0), layer(3), layer(0), layer(0)}, "f": {layer(8)}, "g h": {layer(9), layer(0), layer(0)}},
+			map[string]int64{"f": 8, "g": 9, "g h": 0},
+		},
+		{
+			"the layers that only definite images have keep their sizes",
+			map[string][]model.Step{"a b": {layer(4), layer(5)}, "a c": {layer(3), layer(7), layer(0)}, "a b d": {layer(4), layer(5), layer(6)}},
+			map[string]int64{"a b": 5, "a b d": 6},
+		},
 		{"fewer steps than layers: unknown", map[string][]model.Step{"a b": {layer(3)}}, map[string]int64{}},
+		{
+			"a history that cannot be that of the image contradicts no other", map[string][]model.Step{"a": {layer(3)}, "a b": {layer(4)}, "a c": {layer(4), layer(5), layer(6)}},
+			map[string]int64{"a": 3},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -73,10 +87,11 @@ func TestResolveAll(t *testing.T) {
 	contents := map[string]model.Content{
 		"a": {DiffIDs: []string{"x", "y"}, History: []model.Step{{}, {Size: 5}, {}}}, // alone: y is 5 or 0
 		"b": {DiffIDs: []string{"x", "u", "v"}, History: []model.Step{{}, {}, {Size: 3}, {Size: 4}}},
+		"d": {DiffIDs: []string{"r", emptyDiff, "s"}, History: []model.Step{{Size: 10}, {}, {Size: 20}, {}}},
 		"c": {DiffIDs: []string{"p", "q"}, History: []model.Step{{NoLayer: true}, {NoLayer: true}, {Size: 5}}}, // a setting made p
 	}
 	tree := buildLayerTree(contents, nil, nil)
-	for _, image := range []string{"a", "b", "c"} {
+	for _, image := range []string{"a", "b", "c", "d"} {
 		for at, _ := tree.topLayer(image); at != noLayer; at = tree.layers[at].parent {
 			if tree.layers[at].isAmbiguous {
 				t.Errorf("%s: a layer of %v bytes is ambiguous", image, tree.layers[at].size)
@@ -135,6 +150,7 @@ func TestAmbiguousSizes(t *testing.T) {
 	if usage, known := Summarize(f.snapshot, 0).DiskUsage[model.Images]; known {
 		t.Errorf("images take %d bytes, want it unknown", usage)
 	}
+	f.expectMinimum(t, ImagePruneAll, 10) // 30 if y has 20 bytes, 50 if z and the other layer have
 
 	f = newFixture(model.GraphDriver, "1.51") // one of the images is definite
 	history = []model.Step{{Size: 10}, {}, {Size: 20}, {}}

@@ -82,3 +82,33 @@ func TestMountOfRemovedImage(t *testing.T) {
 		}
 	}
 }
+
+// A mount by name holds no more than the records that would be removed. Records whose chain
+// is unknown may all be below the mounted layer.
+func TestMountOfRecordsOnUnknownChains(t *testing.T) {
+	size := model.Known[int64]
+	for _, test := range []struct {
+		name    string
+		records []model.CacheRecord
+		want    int64 // at least
+	}{
+		{"two chains", []model.CacheRecord{{ID: "a", Size: size(1000)}, {ID: "b", Size: size(200)}}, 200},
+		{"a merge", []model.CacheRecord{{ID: "a", Size: size(1000)}, {ID: "b", Size: size(200)}, {ID: "merged", Parents: tag("gone", "lost"), Size: size(30)}}, 200},
+		{"a merge of the size of another record", []model.CacheRecord{{ID: "a", Size: size(1000)}, {ID: "b", Size: size(30)}, {ID: "merged", Parents: tag("gone", "lost"), Size: size(30)}}, 30},
+		{
+			"a kept layer is not freed", []model.CacheRecord{
+				{ID: "a", InUse: true, Size: size(1000)}, {ID: "twin", Size: size(1000)}, {ID: "on twin", Parents: tag("twin"), Size: size(200)}, {ID: "b", Size: size(30)},
+			}, 30,
+		},
+	} {
+		f := newFixture(model.GraphDriver, "1.51")
+		f.image("sha256:base", "", tag("base:1"))
+		f.container("sha256:base", model.Running, 0)
+		containers, _ := f.snapshot.Containers.Get()
+		containers[0].MountedImages = tag("base:1")
+		for _, record := range test.records {
+			f.record(record)
+		}
+		t.Run(test.name, func(t *testing.T) { f.expectMinimum(t, BuilderPrune, test.want) })
+	}
+}

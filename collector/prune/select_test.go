@@ -104,6 +104,13 @@ func TestImagePruneOfContainerd(t *testing.T) {
 	expect("a container does not protect other names of its image", removeAll, "step child pulled ")
 	containers[0].CreatedFrom = model.Known(model.Reference{Pinned: true})
 	expect("a container that was created from an ID protects its image", removeAll, "step pulled ")
+	containers[0].CreatedFrom, containers[0].ImageID = model.Known(model.Reference{Tag: "moved:1"}), "step"
+	expect("a container protects its image if that has no name", removeAll, "child pulled ")
+	containers[0].ImageID = "pulled"
+	expect("a container does not protect an image that was pulled by digest", removeAll, "step child pulled ")
+	images[2].HasDigest = model.Optional[bool]{}
+	expect("an image may have no name", removeAll, "step child ")
+	images[2].HasDigest = model.Known(true)
 	containers[0].CreatedFrom = model.Optional[model.Reference]{}
 	expect("an unknown name may be any name", removeAll, "unknown")
 	containers[0].ImageID = "step"
