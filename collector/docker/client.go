@@ -49,7 +49,8 @@ const (
 // event stream that reaches it is opened again.
 const maxAnswer = 32 << 20
 
-// Client reaches one engine. It does not change.
+// Client reaches one engine. It does not change, except that it stays with the first of several
+// sockets that it has reached.
 type Client struct {
 	Config
 	scheme string // of HTTP

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -63,8 +64,13 @@ func (a *API) Events(ctx context.Context, since string, opened func(), handle fu
 	if !unanswered.Stop() {
 		return a.client.explain(endpoint, context.DeadlineExceeded)
 	}
-	if status != http.StatusOK { // refused: the reason follows
-		return a.client.explain(endpoint, <-errs)
+	if status != http.StatusOK { // refused, with a reason, or no event stream at all
+		select {
+		case err := <-errs:
+			return a.client.explain(endpoint, err)
+		default:
+			return a.client.explain(endpoint, fmt.Errorf("%w: HTTP status %d", errMalformed, status))
+		}
 	}
 	opened()
 	for {

@@ -88,6 +88,9 @@ func (q *changeQueue) ready(isWanted func(kind) bool, now time.Time) (ready []ob
 // needsInspections reports whether changes of a kind must be inspected: where a list is fast
 // and answers, the next snapshot makes one anyway.
 func (s *state) needsInspections(k kind, now time.Time) bool {
+	if k == images && s.images.records == nil || k == containers && s.containers.records == nil {
+		return false // there will be a list
+	}
 	sched := s.schedules[k]
 	isStuck := sched.inFlight && now.Sub(sched.started) >= s.fastLimit(k)
 	return isStuck || !sched.isFast(s.fastLimit(k))

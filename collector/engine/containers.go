@@ -177,21 +177,24 @@ func (s *state) mergeContainer(inspected inspectedContainer, version int, now ti
 		}
 		return
 	}
-	d := s.detailOf(inspected.id)
 	c := inspected.container
-	d.createdFrom = c.CreatedFrom
+	record := c
+	record.Failed = false
+	if c.State != model.Created {
+		record.StoppedAt = model.Optional[time.Time]{} // it is in the details, until an event
+	}
+	s.containers.update(c.ID, version, record)
+	if len(s.containers.get(c.ID)) == 0 {
+		return // there is no list yet, or it was removed meanwhile
+	}
+	d := s.detailOf(c.ID)
+	d.createdFrom, d.inspection = c.CreatedFrom, attempts{}
 	if d.changed <= version {
 		d.stoppedAt = c.StoppedAt
 	}
-	d.inspection = attempts{}
 	if c.Failed {
 		d.inspection.fail(now, errNoStopTime)
 	}
-	c.Failed = false
-	if c.State != model.Created {
-		c.StoppedAt = model.Optional[time.Time]{} // it is in the details, until an event
-	}
-	s.containers.update(c.ID, version, c)
 }
 
 const (

@@ -71,9 +71,9 @@ func (s *state) isDue(k kind, now time.Time) bool {
 	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
 }
 
-// isWanted reports whether somebody waits for an answer that is newer than the last request,
-// and has all the answers that it depends on; or did so until its time was over: somebody who
-// never has the time to wait for a ping gets the answers that follow it the next time.
+// isWanted reports whether somebody needs a newer answer, and waits for none that it depends
+// on. The last one whose time was over counts, too: a client with a timeout that is shorter
+// than a ping takes would otherwise never get a list.
 func (s *state) isWanted(k kind, now time.Time) bool {
 	if s.isUnusable(k) {
 		return false
@@ -116,8 +116,8 @@ func dependencies(k kind) []kind {
 	return []kind{ping, info}
 }
 
-// isFresh reports whether there is an answer from the time since the event stream is to be
-// opened: by then the engine may be another one.
+// isFresh reports whether the last request of a kind has ended and was sent since the event
+// stream is to be opened. An older one may have reached the previous engine.
 func (s *state) isFresh(k kind) bool {
 	sched := s.schedules[k]
 	return !sched.started.IsZero() && !sched.inFlight && !sched.started.Before(s.stream.retryAt)
@@ -255,11 +255,14 @@ func (s *state) answer(now time.Time) {
 
 // request takes a request. One that must be answered now takes the place of the one before.
 func (s *state) request(r request) {
-	if r.now {
-		s.waiting = slices.DeleteFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
-		s.unserved = r
+	if !r.now {
+		s.waiting = append(s.waiting, r)
+		return
 	}
-	s.waiting = append(s.waiting, r)
+	i := slices.IndexFunc(s.waiting, func(before request) bool { return before.reply == r.reply })
+	if i >= 0 { // else it was answered meanwhile
+		s.waiting[i], s.unserved = r, request{notBefore: r.notBefore}
+	}
 }
 
 // wake returns when there is something to do if nothing happens before.

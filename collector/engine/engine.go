@@ -67,18 +67,21 @@ func (e *Engine) Run(ctx context.Context) {
 			epoch = s.epoch
 			engineCtx, endEpoch = context.WithCancel(ctx)
 		}
-		for _, t := range s.due(time.Now()) {
+		// One time for the whole turn: a moment between two times would have no timer. What is
+		// due is started first, because answer waits for what is in flight.
+		now := time.Now()
+		for _, t := range s.due(now) {
 			taskCtx := engineCtx
 			if t.kind == ping || t.kind == filesystems {
 				taskCtx = ctx
 			}
 			requests.Go(func() { e.fetch(taskCtx, t, e.sender(ctx)) })
 		}
-		s.answer(time.Now())
+		s.answer(now)
 		for _, line := range s.health.takeLog() {
 			e.logger.Log(ctx, line.level, line.message, line.args...)
 		}
-		timer := time.NewTimer(time.Until(s.wake(time.Now())))
+		timer := time.NewTimer(s.wake(now).Sub(now))
 		select {
 		case r := <-e.requests:
 			s.request(r)
@@ -104,9 +107,9 @@ func (e *Engine) sender(ctx context.Context) func(result) {
 	}
 }
 
-// Snapshot returns what is known of the engine. Answers that are older than maxAge and that
-// are expected soon are waited for, until ctx ends at the latest; it does not affect other
-// callers. Before the engine was pinged for the first time, it waits for that.
+// Snapshot returns what is known of the engine. If a part is older than maxAge and its request
+// is expected to end soon, Snapshot waits for it, at most until ctx ends. The end of ctx cancels
+// no request. Before the first ping has ended, Snapshot waits for that even beyond ctx.
 func (e *Engine) Snapshot(ctx context.Context, maxAge time.Duration) model.Snapshot {
 	r := request{notBefore: time.Now().Add(-maxAge), reply: make(chan model.Snapshot, 1)}
 	if !e.send(r) {

@@ -151,7 +151,9 @@ func (s *state) event(e docker.Event, now time.Time) {
 		}
 		if s.config.Volumes {
 			s.schedules[s.usageKind(volumeSizes)].stale = true
-			s.usage.changedVolumes[e.ID] = s.version
+			if s.usage.sizes.IsKnown() || s.schedules[s.usageKind(volumeSizes)].inFlight {
+				s.usage.changedVolumes[e.ID] = s.version
+			}
 		}
 	case docker.BuilderEvent:
 		s.usage.cacheChanges++

@@ -81,6 +81,9 @@ func fetchList(ctx context.Context, t task) (any, error) {
 func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (busy time.Duration) {
 	limit := e.config.BusyRatio.Changed
 	for _, image := range t.images {
+		if ctx.Err() != nil {
+			return busy
+		}
 		started := time.Now()
 		content, err := t.api.Content(ctx, image.ID)
 		took := time.Since(started)
@@ -105,6 +108,9 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 	group.SetLimit(parallelInspections)
 	for _, c := range t.containers {
 		group.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
 			inspected, err := t.api.Container(ctx, c.ID)
 			part(inspectedContainer{c.ID, inspected, err})
 			return nil

@@ -10,7 +10,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// health records how the requests of each collector went, and writes a log line when that
+// health records how the requests of each collector went, and queues a log line when that
 // changes: an engine that is away for a night is one line, not one for each scrape.
 type health struct {
 	collectors map[string]model.Collector

@@ -13,7 +13,7 @@ import (
 type objects[T any] struct {
 	id         func(T) string
 	records    map[string]object[T] // nil: unknown
-	removed    map[string]int       // version by ID, while a list is in flight
+	removed    map[string]int       // version by ID, since the last list
 	listed     int                  // version of the last list
 	generation int                  // grows whenever an ID is added or removed
 	sorted     []T                  // all records; nil: to be made
@@ -24,6 +24,10 @@ type object[T any] struct {
 	records []T
 	version int
 }
+
+// maxRemoved bounds how many removals are remembered. An object that is removed before may
+// come back until the next list, if that was requested before.
+const maxRemoved = 10000
 
 func newObjects[T any](id func(T) string) *objects[T] {
 	return &objects[T]{id: id, removed: make(map[string]int)}
@@ -78,6 +82,9 @@ func (o *objects[T]) update(id string, version int, record T) {
 
 // remove takes that at a version there was no object of an ID.
 func (o *objects[T]) remove(id string, version int) {
+	if len(o.removed) >= maxRemoved {
+		clear(o.removed)
+	}
 	o.removed[id] = max(version, o.removed[id])
 	if before, there := o.records[id]; there && before.version <= version {
 		delete(o.records, id)

@@ -13,7 +13,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// kind is one kind of request. There is never more than one of a kind in flight.
+// kind is one kind of request. In an epoch there is never more than one of a kind in flight.
 type kind string
 
 const (
@@ -34,7 +34,8 @@ const (
 	events         kind = "events"
 )
 
-// kinds returns all kinds in the order in which they are started.
+// kinds returns all kinds in the order in which they are started: dependencies first, because
+// a request waits for those in flight.
 func kinds() []kind {
 	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, changes, events}
 }
@@ -124,7 +125,8 @@ func newState(config Config) *state {
 }
 
 // reset clears what holds for one run of one engine. It is called when the engine is
-// unreachable or was replaced by another one.
+// unreachable or was replaced by another one. Contents of images, prunes, file systems, the
+// time of the last event and the last successes survive, and so do waiting snapshots.
 func (s *state) reset() {
 	s.epoch++
 	for k := range s.schedules {
@@ -216,10 +218,9 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	answer := r.value.(docker.Info)
 	before, wasKnown := s.info.Get()
 	if wasKnown && isAnotherEngine(before, answer) {
-		version, api := s.engineVersion, s.api
+		version, api, sched := s.engineVersion, s.api, s.schedules[info]
 		s.reset()
-		s.engineVersion, s.api = version, api
-		s.schedules[info].end(now, r.took, false, false)
+		s.engineVersion, s.api, s.schedules[info] = version, api, sched
 	}
 	if !wasKnown && s.schedules[images].known {
 		s.schedules[images].stale = true // what a digest reference means was not known

@@ -1543,7 +1543,7 @@ func TestAnswer(t *testing.T) {
 	if len(first) != 0 {
 		t.Fatal("answered before the first ping has ended")
 	}
-	hurried := request{notBefore: at(0), reply: make(chan model.Snapshot, 1), now: true}
+	hurried := request{notBefore: at(0), reply: s.wait(at(0)), now: true}
 	s.request(hurried)
 	s.answer(at(0))
 	if len(hurried.reply) != 0 {
@@ -1876,5 +1876,43 @@ func TestChangesDue(t *testing.T) {
 		if got := s.isDue(changes, at(test.now)); got != test.want {
 			t.Errorf("%s: due %v, want %v", test.name, got, test.want)
 		}
+	}
+}
+
+// TestAnswerOnce checks that somebody who was answered just before the own time was over is not
+// answered again.
+func TestAnswerOnce(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	reply := s.wait(at(0))
+	s.answer(at(time.Minute))
+	s.request(request{notBefore: at(0), reply: reply, now: true})
+	s.answer(at(time.Minute))
+	if len(reply) != 1 || len(s.waiting) != 0 || !s.unserved.notBefore.IsZero() {
+		t.Errorf("%d answers, %d wait, unserved %v", len(reply), len(s.waiting), s.unserved.notBefore)
+	}
+}
+
+// TestBounds checks that nothing grows with the events of an engine that is never listed.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	s := newState(watched())
+	for i := range maxRemoved + 10 {
+		id := fmt.Sprint(i)
+		s.partOf(changes, s.version, at(0), inspectedContainer{id, model.Container{}, gone("container")})
+		if i > 2*maxPending(containers) {
+			continue
+		}
+		s.event(docker.Event{Type: docker.ContainerEvent, Action: "destroy", ID: id, TimeNano: int64(i + 1)}, at(0))
+		s.event(docker.Event{Type: docker.VolumeEvent, Action: docker.UnmountAction, ID: id, TimeNano: int64(i + 1)}, at(0))
+	}
+	if n := len(s.containers.removed); n > maxRemoved {
+		t.Errorf("%d removed containers are remembered", n)
+	}
+	if n := len(s.usage.changedVolumes) + len(s.details); n > 0 {
+		t.Errorf("%d volumes and details are remembered", n)
+	}
+	if n := len(s.changed.pending); n > maxPending(containers) {
+		t.Errorf("%d objects are queued", n)
 	}
 }
