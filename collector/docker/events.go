@@ -68,7 +68,7 @@ func (a *API) Events(ctx context.Context, since string, opened func(), handle fu
 		select {
 		case err := <-errs:
 			return a.client.explain(endpoint, err)
-		default:
+		case <-time.After(a.client.Timeout):
 			return a.client.explain(endpoint, fmt.Errorf("%w: HTTP status %d", errMalformed, status))
 		}
 	}
