@@ -24,9 +24,9 @@ is() { [ "$2" = "$3" ] || fail "$1: expected $2, got ${3:-nothing}"; }
 # quietly runs a command and prints its output only if it fails.
 quietly() { "$@" >"$dir/quiet.log" 2>&1 || { tail -n 30 "$dir/quiet.log" >&2; fail "$*"; }; }
 
-# eventually runs a command until it succeeds, for at most a minute.
+# eventually runs a command until it succeeds, for at most three minutes: a machine may be busy.
 eventually() {
-  local deadline=$((SECONDS + 60))
+  local deadline=$((SECONDS + 180))
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.2
