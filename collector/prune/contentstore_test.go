@@ -83,6 +83,10 @@ func TestReduce(t *testing.T) {
 		{"a sum in another one", []classSum{{[]int32{1, 2}, 12}, {[]int32{1}, 5}}, []classSum{{[]int32{2}, 7}, {[]int32{1}, 5}}, true},
 		{"sums that overlap", []classSum{{[]int32{1, 2}, 12}, {[]int32{1, 3}, 9}}, []classSum{{[]int32{1, 2}, 12}, {[]int32{1, 3}, 9}}, true},
 		{"a chain of sums", []classSum{{[]int32{1, 2, 3}, 20}, {[]int32{1, 2}, 12}, {[]int32{1}, 5}}, []classSum{{[]int32{3}, 8}, {[]int32{2}, 7}, {[]int32{1}, 5}}, true},
+		{
+			"a sum that shrinks after it was subtracted", []classSum{{[]int32{1, 2}, 12}, {[]int32{2, 3}, 9}, {[]int32{1, 2, 3}, 14}},
+			[]classSum{{[]int32{1}, 5}, {[]int32{2}, 7}, {[]int32{3}, 2}}, true,
+		},
 		{"equal sums", []classSum{{[]int32{1}, 5}, {[]int32{1}, 5}}, []classSum{{[]int32{1}, 5}}, true},
 		{"contradicting sums", []classSum{{[]int32{1}, 5}, {[]int32{1}, 6}}, nil, false},
 		{"a part that is larger than the whole", []classSum{{[]int32{1, 2}, 4}, {[]int32{1}, 5}}, nil, false},
