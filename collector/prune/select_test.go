@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"strings"
 	"testing"
 
 	"docker_buildup_exporter/collector/model"
@@ -65,6 +66,65 @@ func TestImagePruneOfGraphDrivers(t *testing.T) {
 	f.expectExact(t, ImagePrune, 500)
 }
 
+// removed returns the IDs of the images that an image prune removes, in the order of the list.
+func (f *fixture) removed(store model.ImageStore, images amount) string {
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
+	e := newEstimator(f.snapshot, layersOf(f.snapshot), store)
+	isRemoved, known := e.removedImages(pruneSpec{images: images})
+	if !known {
+		return "unknown"
+	}
+	names := ""
+	for i, image := range e.images {
+		if isRemoved[i] {
+			names += image.ID + " "
+		}
+	}
+	return names
+}
+
+// Graph drivers keep the images that others were built on, whatever their layers are.
+func TestRemovedImagesOfGraphDrivers(t *testing.T) {
+	for _, test := range []struct {
+		name               string
+		parents            []string // of the images a, b, c …
+		tagged, digest     string   // images with a tag, and with a digest reference
+		used               string
+		byDefault, withAll string
+	}{
+		{"a chain of steps", []string{"", "a", "b"}, "", "", "", "a b c ", "a b c "},
+		{"a step of two images", []string{"", "a", "a"}, "c", "", "", "b ", "a b c "},
+		{"a step of two dangling images", []string{"", "a", "a"}, "", "", "", "a b c ", "a b c "},
+		{"a tagged parent", []string{"", "a", "b"}, "a", "", "", "b c ", "a b c "},
+		{"a parent with a digest reference", []string{"", "a", "b"}, "", "b", "", "c ", "a b c "},
+		{"a dangling image with a digest reference", []string{"", ""}, "", "a", "", "a b ", "a b "},
+		{"a used parent", []string{"", "a", "b", "c"}, "", "", "b", "c d ", "c d "},
+		{"a used image", []string{"", "a", "a"}, "", "", "c", "b ", "b "},
+		{"a tagged image in use", []string{"", "a", "a"}, "c", "", "b", "", "c "},
+	} {
+		f := newFixture(model.GraphDriver, "1.51")
+		for i, parent := range test.parents {
+			id := string(rune('a' + i))
+			var tags []string
+			if strings.Contains(test.tagged, id) {
+				tags = tag(id + ":1")
+			}
+			f.image(id, parent, tags)
+			images, _ := f.snapshot.Images.Get()
+			images[i].HasDigest = model.Known(strings.Contains(test.digest, id))
+		}
+		if test.used != "" {
+			f.container(test.used, model.Exited, 0)
+		}
+		if got := f.removed(model.GraphDriver, removeDefault); got != test.byDefault {
+			t.Errorf("%s: %q removed by default, want %q", test.name, got, test.byDefault)
+		}
+		if got := f.removed(model.GraphDriver, removeAll); got != test.withAll {
+			t.Errorf("%s: %q removed with --all, want %q", test.name, got, test.withAll)
+		}
+	}
+}
+
 // The containerd store removes images by name.
 func TestImagePruneOfContainerd(t *testing.T) {
 	f := newFixture(model.Containerd, "1.51")
@@ -73,24 +133,9 @@ func TestImagePruneOfContainerd(t *testing.T) {
 	f.image("pulled", "", nil, "30000")
 	images, _ := f.snapshot.Images.Get()
 	images[2].HasDigest = model.Known(true)
-	removed := func(images amount) string {
-		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, nil
-		e := newEstimator(f.snapshot, layersOf(f.snapshot), model.Containerd)
-		isRemoved, known := e.removedImages(pruneSpec{images: images})
-		if !known {
-			return "unknown"
-		}
-		names := ""
-		for i, image := range e.images {
-			if isRemoved[i] {
-				names += image.ID + " "
-			}
-		}
-		return names
-	}
 	expect := func(what string, images amount, want string) {
 		t.Helper()
-		if got := removed(images); got != want {
+		if got := f.removed(model.Containerd, images); got != want {
 			t.Errorf("%s: removed %q, want %q", what, got, want)
 		}
 	}
