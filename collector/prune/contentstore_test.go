@@ -3,6 +3,7 @@ package prune
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"docker_buildup_exporter/collector/model"
@@ -275,6 +276,12 @@ func TestOverlappingGroups(t *testing.T) {
 		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
 		if got, want := reclaimable(f.snapshot)[ImagePrune], (Reclaimable{unpacked + 560, false}); got != want {
 			t.Errorf("images %v: %+v, want %+v", order, got, want)
+		}
+		// Two of the images were removed after the list: their groups do not count.
+		i := slices.Index(order, 1)
+		f.snapshot.Images = model.Known(images[i : i+1])
+		if got, want := reclaimable(f.snapshot)[ImagePrune], (Reclaimable{1 + 3 + 507, true}); got != want {
+			t.Errorf("image %d of %v: %+v, want %+v", i, order, got, want)
 		}
 	}
 }

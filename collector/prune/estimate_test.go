@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"math"
 	"testing"
 
 	"docker_buildup_exporter/collector/model"
@@ -25,6 +26,33 @@ func TestForceRemovedImage(t *testing.T) {
 	f.expectMinimum(t, ImagePruneAll, 710)
 	containers[0].ImageSize = model.Optional[int64]{}
 	f.expectUnknown(t, ImagePruneAll)
+}
+
+// A sum that overflows is the largest number, as a minimum.
+func TestAddReclaimable(t *testing.T) {
+	for _, test := range []struct{ a, b, want Reclaimable }{
+		{Reclaimable{3, true}, Reclaimable{4, true}, Reclaimable{7, true}},
+		{Reclaimable{3, true}, Reclaimable{4, false}, Reclaimable{7, false}},
+		{Reclaimable{3, false}, Reclaimable{4, true}, Reclaimable{7, false}},
+		{Reclaimable{math.MaxInt64 - 4, true}, Reclaimable{4, true}, Reclaimable{math.MaxInt64, true}},
+		{Reclaimable{math.MaxInt64 - 4, true}, Reclaimable{5, true}, Reclaimable{math.MaxInt64, false}},
+	} {
+		if got := test.a.add(test.b); got != test.want {
+			t.Errorf("%+v and %+v: %+v, want %+v", test.a, test.b, got, test.want)
+		}
+	}
+}
+
+// What a volume prune frees is unknown without the list of volumes, and without that of
+// containers, which may use any volume.
+func TestVolumePruneOfUnknownLists(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.volume("v", true, true, 20)
+	f.expectExact(t, VolumePrune, 20)
+	f.snapshot.Containers = model.Optional[[]model.Container]{}
+	f.expectUnknown(t, VolumePrune)
+	f.snapshot.Containers, f.snapshot.Volumes = model.Known([]model.Container{}), model.Optional[[]model.Volume]{}
+	f.expectUnknown(t, VolumePrune)
 }
 
 // A volume that a container may have written to since it was measured is not counted.
