@@ -85,6 +85,17 @@ func TestRecordThatFitsNoLayer(t *testing.T) {
 	f.expectExact(t, SystemPruneAll, 1020)
 }
 
+// A system prune removes the records of the images that it removes.
+func TestRecordOfRemovedImage(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("dangling", "", nil, "1000", "20")
+	f.image("kept", "", tag("kept:1"), "7")
+	f.record(model.CacheRecord{ID: "base", Shared: true, Size: model.Known[int64](1000)})
+	f.record(model.CacheRecord{ID: "of kept", Shared: true, Size: model.Known[int64](7)})
+	f.expectExact(t, ImagePrune, 20)
+	f.expectExact(t, SystemPrune, 1020)
+}
+
 // A record remains if an image that shares it remains.
 func TestRecordOfRemainingImage(t *testing.T) {
 	f := newFixture(model.GraphDriver, "1.51")

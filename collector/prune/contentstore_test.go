@@ -190,15 +190,15 @@ func TestBlobsOfCachedLayers(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		cache []model.CacheRecord
-		want  Reclaimable // by removing the layer of 200 bytes and its blob of 6 bytes, with 1 byte of metadata
+		want  Reclaimable // by removing the layer of 200 bytes and its blob of 6 bytes, with 3 bytes of metadata
 	}{
-		{"no record", nil, Reclaimable{207, true}},
-		{"a blob of the image that remains", taken(model.Known[int64](50)), Reclaimable{207, true}},
-		{"a blob of one of the images", taken(model.Known[int64](6)), Reclaimable{1, false}},
+		{"no record", nil, Reclaimable{209, true}},
+		{"a blob of the image that remains", taken(model.Known[int64](50)), Reclaimable{209, true}},
+		{"a blob of one of the images", taken(model.Known[int64](6)), Reclaimable{3, false}},
 		{"a blob of none of the images", taken(model.Known[int64](60)), Reclaimable{0, false}},
 		{"a blob of unknown size", taken(model.Optional[int64]{}), Reclaimable{0, false}},
 		{"a snapshot, and perhaps a blob", []model.CacheRecord{{ID: "own", Size: model.Known[int64](0)}}, Reclaimable{200, false}},
-		{"a build context", []model.CacheRecord{{ID: "context", Type: "source.local", Size: model.Known[int64](500)}}, Reclaimable{207, true}},
+		{"a build context", []model.CacheRecord{{ID: "context", Type: "source.local", Size: model.Known[int64](500)}}, Reclaimable{209, true}},
 	} {
 		f := newFixture(model.Containerd, "1.51")
 		f.image("kept", "", tag("kept:1"), "3000")
@@ -208,6 +208,7 @@ func TestBlobsOfCachedLayers(t *testing.T) {
 			blob := []int64{50, 6}[i]
 			images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(unpacked+blob+1), model.Known[int64](0), model.Known(unpacked)
 		}
+		images[1].IndexSize = 2
 		f.snapshot.BuildCache = model.Known(test.cache)
 		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images
 		if got := reclaimable(f.snapshot)[ImagePrune]; got != test.want {
@@ -299,6 +300,7 @@ func TestDistribute(t *testing.T) {
 	}{
 		{"one group", []blobGroup{{diffs: []int32{x, y}, bytes: 60}}, []float64{20, 40, 0, 0}},
 		{"a layer without files", []blobGroup{{diffs: []int32{empty}, bytes: 60}}, []float64{0, 0, 0, 60}},
+		{"a layer without files has 1 byte", []blobGroup{{diffs: []int32{x, empty}, bytes: 202}}, []float64{200, 0, 0, 2}},
 		{
 			"a blob in two groups", []blobGroup{{diffs: []int32{x, y, z}, bytes: 90}, {diffs: []int32{x, y}, bytes: 60}},
 			[]float64{20, 40, 30, 0},

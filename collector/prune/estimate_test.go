@@ -26,6 +26,12 @@ func TestForceRemovedImage(t *testing.T) {
 	f.expectMinimum(t, ImagePruneAll, 710)
 	containers[0].ImageSize = model.Optional[int64]{}
 	f.expectUnknown(t, ImagePruneAll)
+	f.image("a", "", tag("a:1"), "1")
+	images, _ := f.snapshot.Images.Get()
+	f.snapshot.Images = model.Known(images[1:])
+	f.expectUnknown(t, ImagePruneAll) // the container may hold the only byte
+	f.snapshot.Images = model.Known([]model.Image{})
+	f.expectExact(t, ImagePruneAll, 0)
 }
 
 // A sum that overflows is the largest number, as a minimum.

@@ -37,7 +37,10 @@ func (f *fixture) candidates(store model.ImageStore) map[string][]string {
 func TestMatchLayers(t *testing.T) {
 	unknown := model.Optional[int64]{}
 	bytes := model.Known[int64]
-	ambiguous := model.Content{DiffIDs: tag("x", "y", "z"), History: []model.Step{{Size: 10}, {}, {Size: 20}, {}}} // y is 0 or 20 bytes
+	contents := map[string]model.Content{
+		"ambiguous": {DiffIDs: tag("x", "y", "z"), History: []model.Step{{Size: 10}, {}, {Size: 20}, {}}}, // y is 0 or 20 bytes
+		"unsized":   {DiffIDs: tag("u", "v"), History: []model.Step{{Size: 10}}},
+	}
 	tests := []struct {
 		name    string
 		store   model.ImageStore
@@ -114,13 +117,25 @@ func TestMatchLayers(t *testing.T) {
 			},
 			"root: 5000 952; linked: 5000 952; own snapshot:",
 		},
+		{
+			"a layer of unknown size may have any blob, and a blob of unknown size any layer", model.Containerd, []string{"unsized", "951"}, "",
+			[]model.CacheRecord{
+				{ID: "root", Shared: true, ExcludesSnapshot: true, Size: bytes(3000)}, {ID: "unknown", Shared: true, ExcludesSnapshot: true},
+			},
+			"root: u; unknown: 951 u",
+		},
+		{
+			"a layer of unknown size may be of any record", model.GraphDriver, []string{"unsized", "20"}, "",
+			[]model.CacheRecord{{ID: "root", Shared: true, Size: bytes(10)}, {ID: "linked", Parents: tag("gone"), Shared: true, Size: bytes(20)}},
+			"root: u; linked: 20 u u/v",
+		},
 	}
 	for _, test := range tests {
 		f := newFixture(test.store, "1.51")
 		for _, layers := range test.images {
 			f.image(layers, "", nil, strings.Fields(layers)...)
-			if layers == "ambiguous" {
-				f.contents[layers] = ambiguous
+			if content, exists := contents[layers]; exists {
+				f.contents[layers] = content
 			}
 		}
 		images := f.snapshot.Images

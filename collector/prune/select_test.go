@@ -207,4 +207,16 @@ func TestBuilderPrune(t *testing.T) {
 	cache[4].Parents = tag("under the one in use")
 	f.expectExact(t, BuilderPrune, 1)
 	f.expectExact(t, BuilderPruneAll, 111) // the engine reports 1111, but an image shares one record
+
+	// The order of the list does not matter.
+	for _, order := range [][]model.CacheRecord{
+		{{ID: "child", Parents: tag("parent", "gone"), Size: model.Known[int64](1)}, {ID: "parent", Size: model.Known[int64](10)}},
+		{{ID: "parent", Size: model.Known[int64](10)}, {ID: "child", Parents: tag("parent", "gone"), Size: model.Known[int64](1)}},
+	} {
+		f = newFixture(model.GraphDriver, "1.51")
+		for _, r := range order {
+			f.record(r)
+		}
+		f.expectExact(t, BuilderPrune, 11)
+	}
 }
