@@ -150,12 +150,11 @@ func (e *estimator) indexImages(find func(id string) int32) {
 // estimate returns the sum of what a command frees of each resource. A resource without a
 // known minimum is left out, and the sum is a minimum then.
 func (e *estimator) estimate(spec pruneSpec) model.Optional[Reclaimable] {
-	sum, bounded, complete := Reclaimable{Exact: true}, false, true
+	sum, bounded := Reclaimable{Exact: true}, false
 	add := func(part model.Optional[Reclaimable]) {
-		freed, known := part.Get()
+		freed, known := part.Get() // not exact if unknown
 		sum = sum.add(freed)
 		bounded = bounded || known
-		complete = complete && known
 	}
 	p := e.baseline
 	if spec.images != removeNone || spec.containers != removeNone {
@@ -177,7 +176,6 @@ func (e *estimator) estimate(spec pruneSpec) model.Optional[Reclaimable] {
 	if !bounded {
 		return model.Optional[Reclaimable]{}
 	}
-	sum.Exact = sum.Exact && complete
 	return model.Known(sum)
 }
 
