@@ -284,10 +284,11 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 	})
 	if p.web.metricsPath != "/" {
 		links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
+		var summarizer prune.Summarizer
 		summary := func(r *http.Request) prune.Summary {
 			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
 			defer cancel()
-			return prune.Summarize(e.Snapshot(ctx, pageMaxAge), 0)
+			return summarizer.Summarize(e.Snapshot(ctx, pageMaxAge))
 		}
 		mux.Handle("GET /{$}", report.Page(summary, version.Version, links))
 	}

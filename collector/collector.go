@@ -21,12 +21,12 @@ type Snapshotter func(ctx context.Context, maxAge time.Duration) model.Snapshot
 
 // Handler serves the metrics page.
 type Handler struct {
-	snapshot     Snapshotter
-	repositories int
-	process      prometheus.Gatherer // metrics of the exporter itself
-	options      promhttp.HandlerOpts
-	slots        chan struct{} // nil: no limit
-	rows         []row
+	snapshot   Snapshotter
+	summarizer prune.Summarizer
+	process    prometheus.Gatherer // metrics of the exporter itself
+	options    promhttp.HandlerOpts
+	slots      chan struct{} // nil: no limit
+	rows       []row
 }
 
 type row struct {
@@ -38,7 +38,8 @@ type row struct {
 // beside the metrics of process. It takes no more than maxRequests snapshots at the same time
 // and answers further requests with 503; 0 means no limit.
 func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gatherer, maxRequests int, options promhttp.HandlerOpts) *Handler {
-	h := &Handler{snapshot: snapshot, repositories: repositories, process: process, options: options}
+	h := &Handler{snapshot: snapshot, process: process, options: options}
+	h.summarizer.Repositories = repositories
 	if maxRequests > 0 {
 		h.slots = make(chan struct{}, maxRequests)
 	}
@@ -90,7 +91,7 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
-	summary := prune.Summarize(c.snapshot(c.ctx, 0), c.repositories)
+	summary := c.summarizer.Summarize(c.snapshot(c.ctx, 0))
 	for _, row := range c.rows {
 		row.values(summary, func(value float64, labelValues ...string) {
 			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)

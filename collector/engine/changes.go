@@ -124,6 +124,7 @@ func (s *state) mergeChanges(r result, now time.Time) {
 		case docker.IsGone(v.err):
 			s.images.remove(v.id, r.task.version)
 			delete(s.contents.failures, v.id)
+			s.contents.version++
 			s.health.record("layers", inspectImages, s.contents.firstFailure())
 		case v.err != nil:
 			s.schedules[images].stale = true

@@ -31,6 +31,8 @@ func (s *state) due(now time.Time) (tasks []task) {
 			t.kind, t.epoch, t.version, t.api = k, s.epoch, s.version, s.api
 			s.schedules[k].begin(now)
 			tasks = append(tasks, t)
+		} else {
+			s.schedules[k].checked = now // once for each snapshot: it takes time by the number of objects
 		}
 	}
 	return tasks
@@ -67,6 +69,7 @@ func (s *state) isDue(k kind, now time.Time) bool {
 	}
 	if k == containerSizes {
 		s.markStaleSizes(now)
+		s.schedules[k].checked = now
 	}
 	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
 }
@@ -78,9 +81,9 @@ func (s *state) isWanted(k kind, now time.Time) bool {
 	if s.isUnusable(k) {
 		return false
 	}
-	started := s.schedules[k].started
+	started, checked := s.schedules[k].started, s.schedules[k].checked
 	isWantedBy := func(r request) bool {
-		isOlder := started.Before(r.notBefore) || started.IsZero()
+		isOlder := started.Before(r.notBefore) && checked.Before(r.notBefore) || started.IsZero() && checked.IsZero()
 		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
 	}
 	return !s.unserved.notBefore.IsZero() && isWantedBy(s.unserved) || slices.ContainsFunc(s.waiting, isWantedBy)

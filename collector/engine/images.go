@@ -18,6 +18,9 @@ func (s *state) mergeImages(r result, now time.Time) {
 	list := r.value.([]model.Image)
 	s.images.mergeList(list, r.task.version)
 	s.listedImages = list
+	if s.lastStore == model.Known(model.Containerd) {
+		s.contents.version++
+	}
 	s.changed.drop(images, s.schedules[images].started)
 	isListed, isWanted := s.wantedContents()
 	s.contents.keep(isListed, isWanted)
@@ -54,6 +57,7 @@ type contentCache struct {
 	failures map[string]*attempts        // by image ID
 	missing  map[string]time.Time        // images that the engine has listed and denies, by when the list was requested
 	view     map[string]model.Content    // of known, never changed; nil: to be made
+	version  int                         // grows with each change of known, failures or the list
 }
 
 // inspectedContent is the result of inspecting an image.
@@ -108,11 +112,13 @@ func (c *contentCache) keep(isListed, isWanted map[string]bool) {
 		if !isWanted[id] {
 			delete(c.known, id)
 			c.view = nil
+			c.version++
 		}
 	}
 	for id := range c.failures {
 		if !isListed[id] {
 			delete(c.failures, id)
+			c.version++
 		}
 	}
 	for id := range c.missing {
@@ -123,6 +129,7 @@ func (c *contentCache) keep(isListed, isWanted map[string]bool) {
 }
 
 func (c *contentCache) clearFailures() {
+	c.version++
 	clear(c.failures)
 	clear(c.missing)
 }
@@ -158,6 +165,7 @@ type imageContent struct {
 // merge takes an inspection; listed is when the list was requested that has the image.
 func (c *contentCache) merge(inspected imageContent, listed, now time.Time) {
 	id := inspected.image.ID
+	c.version++
 	before, wasMissing := c.missing[id]
 	delete(c.missing, id)
 	switch {

@@ -29,6 +29,7 @@ const (
 type schedule struct {
 	inFlight bool
 	started  time.Time     // of the request in flight, else of the last one
+	checked  time.Time     // when there was nothing to request
 	ended    time.Time     // of the last one; zero: none since the last reset
 	answered time.Time     // when the last one that has ended was started
 	known    bool          // there was a success since the last reset

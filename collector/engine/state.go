@@ -97,8 +97,9 @@ type state struct {
 	listedImages []model.Image // the last list
 	contents     contentCache  // survives a reset
 
-	containers *objects[model.Container]
-	details    map[string]*detail // by container ID
+	containers  *objects[model.Container]
+	details     map[string]*detail // by container ID
+	discardedAt time.Time          // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -253,7 +254,8 @@ func isAnotherEngine(before, now docker.Info) bool {
 // event, like a BuildKit build on Engine 20.10 or changes in containerd itself. Without
 // events it also discards when containers stopped, because they may have run again.
 func (s *state) checkCounts(answer docker.Info, now time.Time) {
-	if s.config.Events && !s.stream.connected {
+	if s.config.Events && !s.stream.connected && now.Sub(s.discardedAt) >= resyncInterval {
+		s.discardedAt = now
 		for _, d := range s.details {
 			d.stoppedAt = model.Optional[time.Time]{}
 		}
@@ -317,6 +319,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	}
 	if list, known := s.images.all(); known {
 		snapshot.Images = model.Known(list)
+		snapshot.ContentsVersion = s.contents.version
 		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
 		if s.lastStore == model.Known(model.Containerd) {
 			snapshot.ListedImages = s.listedImages

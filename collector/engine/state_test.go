@@ -946,7 +946,7 @@ func TestStopTimeIsDiscarded(t *testing.T) {
 	discards := map[string]func(*state){
 		"an event":         func(s *state) { s.event(docker.Event{Type: "container", Action: "start", ID: "c1"}, at(0)) },
 		"a stream again":   func(s *state) { s.partOf(events, 0, at(0), streamOpened{}) },
-		"no stream at all": func(s *state) { s.stream.connected = false; s.answered(info, at(0), graphDriver, nil, 0) },
+		"no stream at all": func(s *state) { s.stream.connected = false; s.answered(info, at(resyncInterval), graphDriver, nil, 0) },
 	}
 	for name, discard := range discards {
 		for _, isListed := range []bool{true, false} {
@@ -1914,5 +1914,24 @@ func TestBounds(t *testing.T) {
 	}
 	if n := len(s.changed.pending); n > maxPending(containers) {
 		t.Errorf("%d objects are queued", n)
+	}
+}
+
+// TestDiscardedStopTimes checks that stop times are discarded once a minute while no events
+// arrive, however often the engine's info is requested.
+func TestDiscardedStopTimes(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	s.stream.connected = false
+	for _, step := range []struct {
+		now  time.Duration
+		want bool
+	}{{time.Hour, true}, {time.Hour + resyncInterval - 1, false}, {time.Hour + resyncInterval, true}} {
+		d := s.detailOf("c1")
+		d.stoppedAt = model.Known(at(0))
+		s.checkCounts(docker.Info{}, at(step.now))
+		if isDiscarded := !d.stoppedAt.IsKnown(); isDiscarded != step.want {
+			t.Errorf("after %v: discarded %v, want %v", step.now, isDiscarded, step.want)
+		}
 	}
 }

@@ -29,6 +29,10 @@ type Snapshot struct {
 	// events. Its sizes are consistent with each other. Empty with graph drivers.
 	ListedImages []Image
 
+	// ContentsVersion changes whenever Contents, FailedImages or ListedImages do, so that what
+	// is computed from them can be kept. 0 if that is not known.
+	ContentsVersion int
+
 	Containers Optional[[]Container]
 	Volumes    Optional[[]Volume]
 	BuildCache Optional[[]CacheRecord]
