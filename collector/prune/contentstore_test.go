@@ -321,3 +321,17 @@ func TestDistribute(t *testing.T) {
 		}
 	}
 }
+
+// The blobs of an image that is newer than the list are unknown, even if it has no layers of
+// its own.
+func TestBlobsOfNewImage(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("listed", "", tag("a:1"), "1000")
+	f.image("new", "", nil, "1000")
+	images, _ := f.snapshot.Images.Get()
+	images[0].Size, images[0].SharedSize, images[0].Unpacked = model.Known[int64](1500), model.Known[int64](0), model.Known[int64](1000)
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, images[:1]
+	if got := reclaimable(f.snapshot)[ImagePrune]; got != (Reclaimable{0, false}) {
+		t.Errorf("%+v, want an unknown part", got)
+	}
+}
