@@ -1935,3 +1935,29 @@ func TestDiscardedStopTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestSetRoots checks that file systems are measured again for the snapshots that are waited
+// for, but only if the engine's directories have become known since.
+func TestSetRoots(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name            string
+		isNew, inFlight bool
+		want            bool
+	}{
+		{"new", true, false, true},
+		{"new, while they are measured: that result will be dropped", true, true, false},
+		{"as before", false, false, false},
+	} {
+		s := newTestState(t)
+		s.schedules[filesystems].started, s.schedules[filesystems].inFlight = at(0), test.inFlight
+		roots := s.roots
+		if test.isNew {
+			roots.Docker = "/elsewhere"
+		}
+		s.setRoots(roots)
+		if got := s.schedules[filesystems].started.IsZero(); got != test.want || s.roots != roots {
+			t.Errorf("%s: measured again %v, want %v", test.name, got, test.want)
+		}
+	}
+}
