@@ -272,8 +272,8 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 		metrics = promhttp.InstrumentMetricHandler(process, metrics)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(p.web.metricsPath, metrics)
-	mux.HandleFunc(healthPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET "+p.web.metricsPath, metrics) // a request with a body that does not arrive takes no slot
+	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if !e.Healthy(ctx) {
