@@ -123,7 +123,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_images_uninspected",
-			Help:   "Number of images whose layers have not been inspected yet. Metrics that depend on layers are absent until this is 0.",
+			Help:   "Number of images whose layers are unknown. Metrics that depend on layers are absent until each image has been inspected, and a lower bound if inspections failed.",
 			values: func(s prune.Summary, emit emit) { emitKnown(emit, s.Counts.Images.Uninspected) },
 		},
 		{
