@@ -77,9 +77,10 @@ type result struct {
 // state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
 // not wait; time is an argument.
 type state struct {
-	config  Config
-	epoch   int // grows when nothing that is known holds any more
-	version int // grows with each event and each request: a logical clock
+	config   Config
+	epoch    int // grows when nothing that is known holds any more
+	version  int // grows with each event and each request: a logical clock
+	revision int // grows with each result that may change what is known
 
 	schedules map[kind]*schedule
 	health    *health
@@ -99,7 +100,8 @@ type state struct {
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
-	discardedAt time.Time          // when the stop times of all were
+	detailed    detailedList
+	discardedAt time.Time // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -130,6 +132,7 @@ func newState(config Config) *state {
 // time of the last event and the last successes survive, and so do waiting snapshots.
 func (s *state) reset() {
 	s.epoch++
+	s.revision++
 	for k := range s.schedules {
 		if k != ping && k != filesystems {
 			s.schedules[k] = &schedule{}
@@ -187,6 +190,9 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeFilesystems(r, now)
 	case events:
 		s.mergeEvents(r, now)
+	}
+	if r.task.kind != ping && r.task.kind != filesystems {
+		s.revision++
 	}
 }
 
@@ -300,7 +306,7 @@ func measureFilesystem(path string) string { return "measure the file system " +
 // snapshot returns what is known.
 func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
-		At: now, Up: s.up,
+		At: now, Up: s.up, Revision: s.revision,
 		Collectors:  s.health.report(),
 		Prunes:      s.prunes.report(s.lastStore),
 		Filesystems: s.filesystems.Filesystems,
@@ -325,8 +331,8 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 			snapshot.ListedImages = s.listedImages
 		}
 	}
-	if list, known := s.containers.all(); known {
-		snapshot.Containers = model.Known(s.withDetails(list))
+	if list, known := s.detailedContainers(); known {
+		snapshot.Containers = model.Known(list)
 	}
 	s.fillUsage(&snapshot)
 	return snapshot

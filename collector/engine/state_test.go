@@ -1961,3 +1961,32 @@ func TestSetRoots(t *testing.T) {
 		}
 	}
 }
+
+// What is computed from a snapshot is kept until the revision changes.
+func TestRevision(t *testing.T) {
+	s := newTestState(t)
+	before := s.snapshot(at(0))
+	s.answered(ping, at(1), pingAnswer{version: "1.51", api: s.api}, nil, 0)
+	s.answered(filesystems, at(1), host.Usage{}, nil, 0)
+	after := s.snapshot(at(1))
+	if after.Revision != before.Revision {
+		t.Errorf("a ping and a measurement change the revision from %d to %d", before.Revision, after.Revision)
+	}
+	was, _ := before.Containers.Get()
+	if is, _ := after.Containers.Get(); &was[0] != &is[0] {
+		t.Error("the same list is made again")
+	}
+	revision := after.Revision
+	for name, change := range map[string]func(){
+		"an event": func() { s.event(docker.Event{Type: "container", Action: "start", ID: "c1"}, at(2)) },
+		"a list":   func() { s.answered(containers, at(2), []model.Container{listedContainer("c1")}, nil, 0) },
+		"a reset":  s.reset,
+	} {
+		change()
+		if now := s.snapshot(at(2)).Revision; now == revision {
+			t.Errorf("%s does not change the revision", name)
+		} else {
+			revision = now
+		}
+	}
+}
