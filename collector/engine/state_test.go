@@ -1990,3 +1990,38 @@ func TestRevision(t *testing.T) {
 		}
 	}
 }
+
+// The failure of a container ends with the container.
+func TestFailedContainerGoes(t *testing.T) {
+	s := newTestState(t)
+	s.event(docker.Event{Type: "container", Action: "die", ID: "c2"}, at(0))
+	s.partOf(details, s.version, at(1), inspectedContainer{"c2", model.Container{}, timedOut()})
+	if lines := s.messages(); len(lines) != 1 {
+		t.Fatalf("log %q", lines)
+	}
+	s.partOf(details, s.version, at(2), inspectedContainer{"c2", model.Container{}, gone("container")})
+	s.answered(details, at(2), nil, nil, time.Second)
+	if lines := s.messages(); len(lines) != 1 || !strings.Contains(lines[0], "recovered") {
+		t.Errorf("log %q", lines)
+	}
+	if len(s.details) != 1 {
+		t.Errorf("details of %d containers", len(s.details))
+	}
+}
+
+// The containerd store's sizes are consistent only within one list.
+func TestListedImages(t *testing.T) {
+	s := newTestStateAt(t, "1.51", watched())
+	answer := graphDriver
+	answer.ImageStore = model.Containerd
+	s.answered(info, at(1), answer, nil, 0)
+	s.answered(images, at(1), []model.Image{image("i1"), image("i3")}, nil, time.Second)
+	s.partOf(changes, s.version, at(2), inspectedImage{"i3", image("i3", "now:tagged"), nil})
+	var listed []string
+	for _, i := range s.snapshot(at(2)).ListedImages {
+		listed = append(listed, fmt.Sprint(i.ID, i.Tags))
+	}
+	if got := strings.Join(listed, " "); got != "i1[] i3[]" {
+		t.Errorf("listed %s", got)
+	}
+}
