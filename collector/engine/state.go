@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -346,13 +347,15 @@ func (s *state) fastLimit(k kind) time.Duration {
 	return fastRequest
 }
 
-// objectError names the object that a failure is about.
+// objectError names the object that a failure is about. Failures of several objects are of
+// one kind if their causes are.
 func objectError(what, id string, err error) error {
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
-		return fmt.Errorf("%s %s: %w", what, id, err)
+		failure = &model.Failure{Reason: err.Error(), Err: err}
 	}
 	named := *failure
+	named.Kind = cmp.Or(failure.Kind, failure.Reason)
 	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
 	return &named
 }

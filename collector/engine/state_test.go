@@ -1769,6 +1769,9 @@ func TestHealth(t *testing.T) {
 		operation string
 		err       error
 	}
+	ofKind := func(endpoint, kind, reason string) error {
+		return &model.Failure{Endpoint: endpoint, Kind: kind, Reason: reason, Hint: "h"}
+	}
 	// a and b are operations of one collector, c has none.
 	tests := []struct {
 		name     string
@@ -1776,6 +1779,18 @@ func TestHealth(t *testing.T) {
 		success  bool
 		lines    []string
 	}{
+		{"another text of the same kind", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "k", "r2")}, {"a", ofKind("/x", "k", "r3")}}, false, []string{"cannot a err r1 hint h"}},
+		{"another kind", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "l", "r2")}}, false, []string{"cannot a err r1 hint h", "cannot a err r2 hint h"}},
+		{"another endpoint", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/y", "k", "r2")}}, false, []string{"cannot a err r1 hint h", "cannot a err r2 hint h"}},
+		{"two kinds in turn", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "l", "r2")}, {"a", ofKind("/x", "k", "r3")}, {"a", ofKind("/x", "l", "r4")}, {"a", nil}}, true,
+			[]string{"cannot a err r1 hint h", "cannot a err r2 hint h", "recovered operation a"}},
+		{"the kind of before it recovered", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", nil}, {"a", ofKind("/x", "k", "r2")}}, false,
+			[]string{"cannot a err r1 hint h", "recovered operation a", "cannot a err r2 hint h"}},
+		{"another text each time, of no kind", []outcome{{"c", failure("1")}, {"c", failure("2")}, {"c", failure("3")}, {"c", failure("4")}, {"c", failure("5")}, {"c", failure("6")}, {"c", failure("7")}}, true,
+			[]string{"cannot c err 1 hint hint of 1", "cannot c err 2 hint hint of 2", "cannot c err 3 hint hint of 3", "cannot c err 4 hint hint of 4", "cannot c err 5 hint hint of 5"}},
+		{"objects of one kind", []outcome{{"a", objectError("image", "1", ofKind("/x", "k", "r"))}, {"a", objectError("image", "2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
+		{"objects without a kind", []outcome{{"a", objectError("image", "1", errors.New("r"))}, {"a", objectError("image", "2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
+		{"a text of any length, with a password", []outcome{{"a", errors.New("tcp://u:p@h\n" + strings.Repeat("x", 1<<20))}}, false, []string{"cannot a err tcp://h " + strings.Repeat("x", 291) + "… hint"}},
 		{"success", []outcome{{"a", nil}, {"b", nil}}, true, nil},
 		{"failure", []outcome{{"a", failure("x")}}, false, []string{"cannot a err x hint hint of x"}},
 		{"an error of another type", []outcome{{"a", errors.New("x")}}, false, []string{"cannot a err x hint"}},
