@@ -210,7 +210,7 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 		return nil, nil, commandError{"Cannot use this engine", err}
 	}
 	p.engine.Timeout = p.docker.Timeout
-	e := engine.New(p.engine, client, host.New(p.mappings, client.IsLocal()), p.logger())
+	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()).Measure, p.logger())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -55,6 +55,7 @@ type Client struct {
 	Config
 	scheme string // of HTTP
 	http   http.RoundTripper
+	dial   func(context.Context) (net.Conn, error)
 }
 
 // New returns a client. The engine need not be running. An error means that the
@@ -86,12 +87,22 @@ func New(config Config) (*Client, error) {
 			c.scheme, transport.TLSClientConfig = "https", tlsConfig
 		}
 	}
+	c.dial = func(ctx context.Context) (net.Conn, error) { return transport.DialContext(ctx, proto, addr) }
 	c.http = readOnly{transport}
 	if config.Transport != nil {
 		c.http = readOnly{config.Transport}
 	}
 	_, err = c.newClient(NewestAPI)
 	return c, err
+}
+
+// DialSocket returns a function that connects to the engine's Unix socket, or nil if the engine is
+// reached otherwise.
+func (c *Client) DialSocket() func(context.Context) (net.Conn, error) {
+	if !c.IsLocal() {
+		return nil
+	}
+	return c.dial
 }
 
 // IsLocal reports whether the engine is reached by a socket of this machine.
