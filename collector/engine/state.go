@@ -236,10 +236,13 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
-		Docker:        answer.RootDir,
-		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
-		ImageStore:    answer.ImageStore,
-		KernelVersion: answer.KernelVersion,
+		Docker:            answer.RootDir,
+		ContainerdAddress: answer.ContainerdAddress,
+		ImageStore:        answer.ImageStore,
+		StorageDriver:     answer.StorageDriver,
+		BackingFilesystem: answer.BackingFilesystem,
+		KernelVersion:     answer.KernelVersion,
+		Hostname:          answer.Hostname,
 	})
 	s.checkCounts(answer, now)
 }
@@ -286,8 +289,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
-	s.health.record("filesystems", "find the engine's file systems", r.err)
-	failure := r.err
+	var failure error
 	for path := range before {
 		if usage.Failures[path] == nil {
 			s.health.record("filesystems", measureFilesystem(path), nil)

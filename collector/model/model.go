@@ -56,6 +56,7 @@ type Engine struct {
 	APIVersion    string     `json:"api_version"` // the negotiated one
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
+	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
 }
 
 // ImageStore is the part of the engine that stores images. The same field of the Engine
