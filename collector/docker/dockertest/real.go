@@ -199,6 +199,12 @@ func (r *Real) BuildKit(dockerfile string, args ...string) string {
 	return r.build(r.buildKitClient(), "1", dockerfile, args)
 }
 
+// BuildKitIn builds an image with BuildKit from a folder that has a Dockerfile, and returns its ID.
+func (r *Real) BuildKitIn(dir string, args ...string) string {
+	r.t.Helper()
+	return r.buildIn(dir, r.buildKitClient(), "1", args)
+}
+
 // buildKitClient returns the first Docker CLI in PATH that can build with BuildKit: a version before
 // 23, or one with buildx.
 func (r *Real) buildKitClient() string {
@@ -239,7 +245,12 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{context})...)
+	return r.buildIn(context, client, buildKit, args)
+}
+
+func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
+	r.t.Helper()
+	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{dir})...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
