@@ -40,8 +40,8 @@ type holder struct {
 	may      []int32 // what it may hold besides or instead
 	isUnsure bool    // it may not hold its pieces
 	isTwin   bool    // its pieces may be one with those of others
-	mayAny   bool  // it may hold any shared piece
-	unknown  int64 // bytes of shared pieces that it may hold besides
+	mayAny   bool    // it may hold any shared piece
+	unknown  int64   // bytes of shared pieces that it may hold besides
 }
 
 // add adds a piece and returns its index.
