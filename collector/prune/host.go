@@ -22,7 +22,7 @@ type host struct {
 	cache      []model.CacheRecord
 	tree       *layerTree
 	isListed   []bool // layers of images
-	matches    *matcher
+	matches    *matches
 	graph      *graph
 
 	containersKnown, volumesKnown, cacheKnown bool
@@ -71,7 +71,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 			h.isListed[at] = true
 		}
 	}
-	h.matches = matchRecords(h.cache, h.tree, h.isListed, h.hasFailed, h.isContainerd())
+	h.matches = matchRecords(h)
 	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)
 	} else {

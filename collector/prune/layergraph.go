@@ -5,12 +5,9 @@ import "docker_buildup_exporter/collector/model"
 // newLayerGraph returns the graph of a graph driver, which stores each layer once, whether
 // images or records of the build cache have it.
 func newLayerGraph(h *host) *graph {
-	b := &recordLayers{host: h, graph: newObjectGraph(h), index: make(map[string]int32, len(h.cache)), places: make([]place, len(h.cache)),
+	b := &recordLayers{host: h, graph: newObjectGraph(h), places: make([]place, len(h.cache)),
 		pieces: make(map[pieceKey]int32), siblings: make(map[siblingKey]int), chains: make(map[look]int32), first: make(map[look]int32),
 		isWild: make(map[int64]bool)}
-	for i, record := range h.cache {
-		b.index[record.ID] = int32(i)
-	}
 	for i := range h.cache {
 		b.place(int32(i))
 		if p := b.places[i]; p.isOwn && p.look.below == wild {
@@ -27,7 +24,6 @@ func newLayerGraph(h *host) *graph {
 type recordLayers struct {
 	*host
 	graph    *graph
-	index    map[string]int32   // records by ID
 	places   []place            // of each record
 	pieces   map[pieceKey]int32 // layers that only records have
 	siblings map[siblingKey]int // number of records that were made from one record, by size
@@ -93,7 +89,7 @@ func (b *recordLayers) place(i int32) place {
 		holder.pieces = []int32{at}
 		return *p
 	}
-	below, chain, builtOn := b.below(record, holder)
+	below, chain, builtOn := b.below(i, holder)
 	if record.Shared || len(found) > 0 {
 		p.piece = b.matches.likely[i]
 		if p.piece != none {
@@ -133,22 +129,18 @@ func (b *recordLayers) place(i int32) place {
 
 // below returns the piece below a record, its chain, and the record that it was made from if
 // that was built. A record that was made from several ones holds all of them.
-func (b *recordLayers) below(record model.CacheRecord, holder *holder) (at, chain, builtOn int32) {
-	if len(record.Parents) == 0 {
+func (b *recordLayers) below(i int32, holder *holder) (at, chain, builtOn int32) {
+	if len(b.cache[i].Parents) == 0 {
 		return none, none, none
 	}
 	at, chain, builtOn = none, wild, none
-	for _, id := range record.Parents {
-		i, exists := b.index[id]
-		if !exists {
-			continue
-		}
-		p := b.place(i)
+	for _, parent := range b.matches.parents[i] {
+		p := b.place(parent)
 		switch {
-		case len(record.Parents) == 1:
+		case len(b.cache[i].Parents) == 1:
 			at, chain = p.piece, p.chain
-			if !b.cache[i].ExcludesSnapshot {
-				builtOn = i
+			if !b.cache[parent].ExcludesSnapshot {
+				builtOn = parent
 			}
 		case p.piece != none:
 			holder.pieces = append(holder.pieces, p.piece)
