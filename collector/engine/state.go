@@ -309,7 +309,7 @@ func measureFilesystem(path string) string { return "measure the file system " +
 // snapshot returns what is known.
 func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
-		At: now, Up: s.up, Revision: s.revision,
+		At: now, Up: s.up,
 		Collectors:  s.health.report(),
 		Prunes:      s.prunes.report(s.lastStore),
 		Filesystems: s.filesystems.Filesystems,

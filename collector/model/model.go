@@ -12,10 +12,6 @@ type Snapshot struct {
 	Engine     Optional[Engine]
 	Collectors []Collector
 
-	// Revision changes whenever Engine or anything from Images to BuildCacheStale may have
-	// changed, so that what is computed from them can be kept. 0 if that is not known.
-	Revision int
-
 	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
 	// one is in flight.
 	Pending []string
