@@ -214,10 +214,12 @@ func TestSecondSocketIsClosed(t *testing.T) {
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	listener.Close()
-	_, err = clientOf(t, filepath.Join(dir, "first.sock"), second).Ping(t.Context())
+	first := filepath.Join(dir, "first.sock")
+	_, err = clientOf(t, first, second).Ping(t.Context())
 	failure := new(model.Failure)
-	if !errors.As(err, &failure) || !strings.Contains(failure.Reason, "unix://"+second+": ") || !strings.Contains(failure.Hint, second) {
-		t.Errorf("got %+v, want a failure that names the second socket", failure)
+	want := "dial unix://" + second + ": connect: connection refused; no such file: unix://" + first
+	if !errors.As(err, &failure) || failure.Reason != want || !strings.Contains(failure.Hint, second) {
+		t.Errorf("got %+v, want the reason %q and a hint for the second socket", failure, want)
 	}
 }
 
