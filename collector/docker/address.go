@@ -23,9 +23,7 @@ const unixPrefix = "unix://"
 // findHosts returns the address of the engine, or several sockets of which the first that
 // exists is used. A warning says why a setting of the Docker CLI is not followed.
 func findHosts(host string, environment Environment) (hosts []string, warning error) {
-	if host == "" {
-		host = environment.Variables[client.EnvOverrideHost]
-	}
+	host = strings.TrimSpace(cmp.Or(host, environment.Variables[client.EnvOverrideHost]))
 	if host != "" {
 		return []string{host}, nil
 	}
@@ -91,7 +89,7 @@ const addressForms = "use unix://PATH, tcp://HOST:PORT or http://HOST:PORT"
 // parseHost returns an address in full, as the Docker CLI completes it: tcp://HOST has port
 // 2375, or 2376 with TLS. The result has no user and no password, which no engine wants.
 func parseHost(host string, isTLS bool) (string, error) {
-	scheme, rest, hasScheme := strings.Cut(strings.TrimSpace(host), "://")
+	scheme, rest, hasScheme := strings.Cut(host, "://")
 	if !hasScheme && strings.Contains(scheme, ":") { // HOST:PORT
 		scheme, rest = "tcp", scheme
 	} else if !hasScheme {

@@ -200,7 +200,7 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		for _, host := range hosts {
+		for i, host := range hosts {
 			var dialer net.Dialer
 			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, unixPrefix))
 			if err == nil {
@@ -208,20 +208,33 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 				return conn, nil
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				return nil, dialError{host, err}
+				return nil, dialError{host, err, hosts[:i]}
 			}
 		}
-		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT}
+		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT, nil}
 	}
 }
 
 // dialError is a connection that failed, and to which sockets.
 type dialError struct {
-	hosts string
-	err   error
+	hosts   string
+	err     error
+	missing []string // sockets of higher preference that do not exist
 }
 
-func (e dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.hosts, e.err) }
+func (e dialError) Error() string {
+	err := e.err
+	var network *net.OpError
+	if errors.As(err, &network) { // without the path, which the host has
+		err = network.Err
+	}
+	text := fmt.Sprintf("dial %s: %v", e.hosts, err)
+	if len(e.missing) > 0 {
+		text += "; no such file: " + strings.Join(e.missing, ", ")
+	}
+	return text
+}
+
 func (e dialError) Unwrap() error { return e.err }
 
 // readOnly refuses requests other than GET and HEAD, and bounds answers.

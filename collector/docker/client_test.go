@@ -49,6 +49,7 @@ func TestFindHosts(t *testing.T) {
 		{"or the rootless one", "", variables{"XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", local + " " + rootless, ""},
 		{"without a session", "", nil, 7, "", "", local + " " + rootless, ""},
 		{"DOCKER_HOST", "", variables{"DOCKER_HOST": "tcp://a:1", "XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", "tcp://a:1", ""},
+		{"DOCKER_HOST without an address", "", variables{"DOCKER_HOST": " \n"}, 0, "", "", local, ""},
 		{"the flag before DOCKER_HOST", "unix:///b", variables{"DOCKER_HOST": "tcp://a:1"}, 0, "", "", "unix:///b", ""},
 		{"DOCKER_HOST before a context", "", variables{"DOCKER_HOST": "tcp://a:1", "DOCKER_CONTEXT": "far"}, 0, "", "", "tcp://a:1", ""},
 		{"the flag before a context", "unix:///b", variables{"DOCKER_CONTEXT": "far"}, 0, "", "", "unix:///b", ""},
@@ -213,10 +214,12 @@ func TestSecondSocketIsClosed(t *testing.T) {
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	listener.Close()
-	_, err = clientOf(t, filepath.Join(dir, "first.sock"), second).Ping(t.Context())
+	first := filepath.Join(dir, "first.sock")
+	_, err = clientOf(t, first, second).Ping(t.Context())
 	failure := new(model.Failure)
-	if !errors.As(err, &failure) || !strings.Contains(failure.Reason, "unix://"+second+": ") || !strings.Contains(failure.Hint, second) {
-		t.Errorf("got %+v, want a failure that names the second socket", failure)
+	want := "dial unix://" + second + ": connect: connection refused; no such file: unix://" + first
+	if !errors.As(err, &failure) || failure.Reason != want || !strings.Contains(failure.Hint, second) {
+		t.Errorf("got %+v, want the reason %q and a hint for the second socket", failure, want)
 	}
 }
 
