@@ -31,10 +31,13 @@ func findHost(host string) ([]string, error) {
 		return nil, fmt.Errorf("the Docker context %q is in use, and contexts are not supported: set --docker.host to its address (docker context inspect %s)", name, name)
 	}
 	candidates := []string{client.DefaultDockerHost}
+	podman := []string{"unix:///run/podman/podman.sock"}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		candidates = append(candidates, "unix://"+filepath.Join(dir, "docker.sock"))
+		// The user's own first: others than root cannot see whether the system's exists.
+		podman = append([]string{"unix://" + filepath.Join(dir, "podman/podman.sock")}, podman...)
 	}
-	return candidates, nil
+	return append(candidates, podman...), nil
 }
 
 // currentContext returns the context that the Docker CLI would use, or "" for the default

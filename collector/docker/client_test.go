@@ -45,15 +45,15 @@ func TestFindHost(t *testing.T) {
 		config      string
 		want        string // the candidates, or what the error says
 	}{
-		{"the local socket", "", nil, "", "unix:///var/run/docker.sock"},
-		{"or the rootless one", "", map[string]string{"XDG_RUNTIME_DIR": "/run/user/7"}, "", "unix:///var/run/docker.sock unix:///run/user/7/docker.sock"},
+		{"the local socket, or Podman's", "", nil, "", "unix:///var/run/docker.sock unix:///run/podman/podman.sock"},
+		{"or the rootless ones", "", map[string]string{"XDG_RUNTIME_DIR": "/run/user/7"}, "", "unix:///var/run/docker.sock unix:///run/user/7/docker.sock unix:///run/user/7/podman/podman.sock unix:///run/podman/podman.sock"},
 		{"DOCKER_HOST", "", map[string]string{"DOCKER_HOST": "tcp://a:1", "XDG_RUNTIME_DIR": "/run/user/7"}, "", "tcp://a:1"},
 		{"the flag before DOCKER_HOST", "unix:///b", map[string]string{"DOCKER_HOST": "tcp://a:1"}, "", "unix:///b"},
 		{"DOCKER_HOST before a context", "", map[string]string{"DOCKER_HOST": "tcp://a:1", "DOCKER_CONTEXT": "far"}, "", "tcp://a:1"},
 		{"a context by name", "", map[string]string{"DOCKER_CONTEXT": "far"}, "", "docker context inspect far"},
 		{"a context by choice", "", nil, `{"currentContext":"desktop-linux"}`, "docker context inspect desktop-linux"},
-		{"the default context", "", nil, `{"currentContext":"default"}`, "unix:///var/run/docker.sock"},
-		{"a broken file of the CLI", "", nil, `{`, "unix:///var/run/docker.sock"},
+		{"the default context", "", nil, `{"currentContext":"default"}`, "unix:///var/run/docker.sock unix:///run/podman/podman.sock"},
+		{"a broken file of the CLI", "", nil, `{`, "unix:///var/run/docker.sock unix:///run/podman/podman.sock"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -120,13 +120,13 @@ func TestSocketsOfChoice(t *testing.T) {
 		t.Fatal("an answer, although there is no socket")
 	}
 	server := serveUnix(second, "api-1.43-graphdriver")
-	if version, err := c.Ping(t.Context()); version != "1.43" {
-		t.Fatalf("got version %q of the second socket, %v", version, err)
+	if version, err := c.Ping(t.Context()); version.API != "1.43" {
+		t.Fatalf("got version %v of the second socket, %v", version, err)
 	}
 	server.Close()
 	defer serveUnix(first, "api-1.51-graphdriver").Close()
 	if version, err := c.Ping(t.Context()); err == nil {
-		t.Errorf("got version %q of another engine when the first one went away", version)
+		t.Errorf("got version %v of another engine when the first one went away", version)
 	}
 }
 

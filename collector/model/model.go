@@ -52,6 +52,10 @@ type Engine struct {
 	APIVersion    string     `json:"api_version"` // the negotiated one
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
+
+	// Podman says that the engine is Podman. What cleanup commands free is unknown then: the
+	// API does not show the containers of builds, which hold images.
+	Podman bool `json:"podman"`
 }
 
 // ImageStore is the part of the engine that stores images. The same field of the Engine

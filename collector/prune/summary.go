@@ -59,6 +59,9 @@ func summarize(s model.Snapshot, layers *layerTree, repositories int) Summary {
 	if images, known := s.Images.Get(); known && layers != nil {
 		sum.Counts.Images.Layers = layers.count(model.Distinct(images))
 	}
+	if engine, _ := s.Engine.Get(); engine.Podman {
+		sum = sum.withoutReclaimable()
+	}
 	return sum
 }
 
