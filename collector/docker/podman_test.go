@@ -15,7 +15,6 @@ import (
 // fakeAPI returns the API of a fake engine that serves a folder.
 func fakeAPI(t *testing.T, dir string) (*API, *dockertest.Fake) {
 	t.Helper()
-	cleanEnvironment(t)
 	fake := dockertest.NewFake("testdata/" + dir)
 	c, err := New(Config{Host: "http://fake", Timeout: time.Second, Transport: fake})
 	if err != nil {

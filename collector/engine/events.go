@@ -141,6 +141,7 @@ func formatSince(nanos int64) string {
 // event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
+	s.revision++
 	if e.TimeNano > s.stream.since { // else it is repeated after a reconnection
 		s.stream.heard, s.stream.since = true, e.TimeNano
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,9 +78,10 @@ type result struct {
 // state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
 // not wait; time is an argument.
 type state struct {
-	config  Config
-	epoch   int // grows when nothing that is known holds any more
-	version int // grows with each event and each request: a logical clock
+	config   Config
+	epoch    int // grows when nothing that is known holds any more
+	version  int // grows with each event and each request: a logical clock
+	revision int // grows with each result that may change what is known
 
 	schedules map[kind]*schedule
 	health    *health
@@ -100,7 +102,8 @@ type state struct {
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
-	discardedAt time.Time          // when the stop times of all were
+	detailed    detailedList
+	discardedAt time.Time // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -131,6 +134,7 @@ func newState(config Config) *state {
 // time of the last event and the last successes survive, and so do waiting snapshots.
 func (s *state) reset() {
 	s.epoch++
+	s.revision++
 	for k := range s.schedules {
 		if k != ping && k != filesystems {
 			s.schedules[k] = &schedule{}
@@ -189,6 +193,9 @@ func (s *state) merge(r result, now time.Time) {
 	case events:
 		s.mergeEvents(r, now)
 	}
+	if r.task.kind != ping && r.task.kind != filesystems {
+		s.revision++
+	}
 }
 
 func (s *state) mergePing(r result, now time.Time) {
@@ -237,10 +244,13 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
-		Docker:        answer.RootDir,
-		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
-		ImageStore:    answer.ImageStore,
-		KernelVersion: answer.KernelVersion,
+		Docker:            answer.RootDir,
+		ContainerdAddress: answer.ContainerdAddress,
+		ImageStore:        answer.ImageStore,
+		StorageDriver:     answer.StorageDriver,
+		BackingFilesystem: answer.BackingFilesystem,
+		KernelVersion:     answer.KernelVersion,
+		Hostname:          answer.Hostname,
 	})
 	s.checkCounts(answer, now)
 }
@@ -287,8 +297,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
-	s.health.record("filesystems", "find the engine's file systems", r.err)
-	failure := r.err
+	var failure error
 	for path := range before {
 		if usage.Failures[path] == nil {
 			s.health.record("filesystems", measureFilesystem(path), nil)
@@ -308,7 +317,7 @@ func measureFilesystem(path string) string { return "measure the file system " +
 // snapshot returns what is known.
 func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
-		At: now, Up: s.up,
+		At: now, Up: s.up, Revision: s.revision,
 		Collectors:  s.health.report(),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
@@ -335,8 +344,8 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 			snapshot.ListedImages = s.listedImages
 		}
 	}
-	if list, known := s.containers.all(); known {
-		snapshot.Containers = model.Known(s.withDetails(list))
+	if list, known := s.detailedContainers(); known {
+		snapshot.Containers = model.Known(list)
 	}
 	s.fillUsage(&snapshot)
 	return snapshot
@@ -350,13 +359,15 @@ func (s *state) fastLimit(k kind) time.Duration {
 	return fastRequest
 }
 
-// objectError names the object that a failure is about.
+// objectError names the object that a failure is about. Failures of several objects are of
+// one kind if their causes are.
 func objectError(what, id string, err error) error {
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
-		return fmt.Errorf("%s %s: %w", what, id, err)
+		failure = &model.Failure{Reason: err.Error(), Err: err}
 	}
 	named := *failure
+	named.Kind = cmp.Or(failure.Kind, failure.Reason)
 	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
 	return &named
 }
