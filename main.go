@@ -241,13 +241,8 @@ func (p *program) serve() error {
 	}()
 	requests, cancelRequests := context.WithCancel(running)
 	defer cancelRequests()
-	limit := collector.ConnectionLimit{Max: collector.MaxConnections()}
-	server := &http.Server{
-		Handler:     p.newHandler(e, logger),
-		BaseContext: func(net.Listener) context.Context { return requests },
-		ConnState:   limit.ConnState,
-		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
+	server := collector.NewServer(p.newHandler(e, logger), collector.MaxConnections())
+	server.BaseContext = func(net.Listener) context.Context { return requests }
 	ctx, ignoreSignals := signal.NotifyContext(running, os.Interrupt, syscall.SIGTERM)
 	defer ignoreSignals()
 	served := make(chan error, 1)

@@ -25,7 +25,7 @@ func TestPodman(t *testing.T) {
 	}
 
 	page := p.scrape()
-	for _, absent := range []string{"docker_reclaimable_bytes{", "docker_reclaimable_exact{", "docker_repository_reclaimable_bytes{", "docker_prunes_total{", "docker_pruned_bytes_total{", "docker_last_prune_timestamp_seconds{"} {
+	for _, absent := range []string{"docker_reclaimable_bytes{", "docker_reclaimable_exact{", "docker_reclaimable_min_bytes{", "docker_repository_", "docker_prunes_total{", "docker_pruned_bytes_total{", "docker_last_prune_timestamp_seconds{"} {
 		if strings.Contains(page, absent) {
 			t.Errorf("got %s, want no such series:\n%s", absent, page)
 		}

@@ -22,9 +22,8 @@ func TestPodman(t *testing.T) {
 	if len(summary.Reclaimable) > 0 {
 		t.Errorf("reclaimable: %v", summary.Reclaimable)
 	}
-	repositories, _ := summary.Repositories.Get()
-	if len(repositories) != 1 || repositories[0].Images != 1 || repositories[0].Reclaimable.IsKnown() {
-		t.Errorf("repositories: %+v", repositories)
+	if summary.Repositories.IsKnown() {
+		t.Errorf("repositories: %+v", summary.Repositories)
 	}
 	if summary.Counts.Images.Tagged != model.Known(1) || summary.DiskUsage[model.Images] != 7 {
 		t.Errorf("%+v, %v", summary.Counts.Images, summary.DiskUsage)

@@ -56,6 +56,7 @@ type Real struct {
 	Kind    Kind
 	Dir     string // holds the socket, the data and the build context
 	Context string // folder of the build context, relative to Dir; by default "context"
+	flags   []string
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -66,9 +67,28 @@ type Real struct {
 // is not set.
 func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
+	SkipUnlessReal(t)
+	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
+	dir, err := os.MkdirTemp("", "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return StartIn(t, kind, dir)
+}
+
+// SkipUnlessReal skips the test if RealVariable is not set.
+func SkipUnlessReal(t testing.TB) {
+	t.Helper()
 	if os.Getenv(RealVariable) == "" {
 		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
 	}
+}
+
+// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
+// dockerd.
+func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+	t.Helper()
+	SkipUnlessReal(t)
 	Need(t, "docker")
 	switch kind {
 	case Docker20:
@@ -80,15 +100,10 @@ func Start(t testing.TB, kind Kind) *Real {
 			t.Fatalf("%v\n%s", err, output)
 		}
 	}
-	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
-	dir, err := os.MkdirTemp("", "engine")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
 	}
-	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
+	r := &Real{Kind: kind, Dir: dir, Context: "context", flags: flags, t: t}
 	t.Cleanup(r.remove)
 	r.Start()
 	return r
@@ -119,7 +134,7 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
 	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ciPath("engine"), r.Dir, string(r.Kind))
+	r.process = exec.Command(ciPath("engine"), append([]string{r.Dir, string(r.Kind)}, r.flags...)...)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -217,6 +232,12 @@ func (r *Real) BuildKit(dockerfile string, args ...string) string {
 	return r.build(r.buildKitClient(), "1", dockerfile, args)
 }
 
+// BuildKitIn builds an image with BuildKit from a folder that has a Dockerfile, and returns its ID.
+func (r *Real) BuildKitIn(dir string, args ...string) string {
+	r.t.Helper()
+	return r.buildIn(dir, r.buildKitClient(), "1", args)
+}
+
 // buildKitClient returns the first Docker CLI in PATH that can build with BuildKit: a version before
 // 23, or one with buildx.
 func (r *Real) buildKitClient() string {
@@ -257,7 +278,12 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{context})...)
+	return r.buildIn(context, client, buildKit, args)
+}
+
+func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
+	r.t.Helper()
+	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{dir})...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
