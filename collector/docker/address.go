@@ -35,15 +35,18 @@ func findHosts(host string, environment Environment) (hosts []string, warning er
 }
 
 // defaultSockets returns where an engine on this machine listens by default, in the order of
-// preference: as root, as this user.
+// preference: Docker before Podman. The user's Podman comes before that of root, because only
+// root can see whether the latter's socket exists.
 func defaultSockets(environment Environment) []string {
-	sockets := []string{client.DefaultDockerHost}
-	if dir := environment.Variables["XDG_RUNTIME_DIR"]; dir != "" {
-		sockets = append(sockets, unixPrefix+filepath.Join(dir, "docker.sock"))
-	} else if environment.UID != 0 {
-		sockets = append(sockets, fmt.Sprintf("unix:///run/user/%d/docker.sock", environment.UID))
+	const docker, podman = client.DefaultDockerHost, "unix:///run/podman/podman.sock"
+	dir := environment.Variables["XDG_RUNTIME_DIR"]
+	switch {
+	case dir == "" && environment.UID == 0:
+		return []string{docker, podman}
+	case dir == "":
+		dir = fmt.Sprintf("/run/user/%d", environment.UID)
 	}
-	return sockets
+	return []string{docker, unixPrefix + filepath.Join(dir, "docker.sock"), unixPrefix + filepath.Join(dir, "podman/podman.sock"), podman}
 }
 
 // contextHost returns the socket of the context that the Docker CLI would use. It returns ""

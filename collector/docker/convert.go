@@ -88,7 +88,7 @@ func fromImages(list []image.Summary, store model.Optional[model.ImageStore]) []
 	for _, record := range list {
 		converted := model.Image{
 			ID:        record.ID,
-			Parent:    record.ParentID,
+			Parent:    imageID(record.ParentID),
 			HasDigest: hasDigest(record, store),
 			Created:   model.Known(time.Unix(record.Created, 0)),
 		}

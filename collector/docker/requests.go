@@ -25,6 +25,7 @@ import (
 type API struct {
 	client *Client
 	api    *client.Client
+	podman bool
 }
 
 // Version returns the negotiated version.
@@ -47,7 +48,9 @@ func (a *API) Info(ctx context.Context) (Info, error) {
 	if err == nil && info.ServerVersion == "" {
 		err = errMalformed
 	}
-	return fromInfo(info, a.Version()), a.client.explain("/info", err)
+	converted := fromInfo(info, a.Version())
+	converted.Podman = a.podman
+	return converted, a.client.explain("/info", err)
 }
 
 // Images returns all images. SharedSize and Manifests are requested from the containerd
@@ -156,7 +159,11 @@ func (a *API) Containers(ctx context.Context) ([]model.Container, error) {
 	if err != nil {
 		return nil, a.client.explain("/containers/json", err)
 	}
-	return fromContainers(records), nil
+	containers := fromContainers(records)
+	for i := range containers {
+		containers[i].State = a.state(containers[i].State)
+	}
+	return containers, nil
 }
 
 const inspectContainer = "/containers/{id}/json"
@@ -172,6 +179,7 @@ func (a *API) Container(ctx context.Context, id string) (model.Container, error)
 	if err != nil {
 		return model.Container{}, a.client.explain(inspectContainer, err)
 	}
+	inspected.State.Status = string(a.state(model.State(inspected.State.Status)))
 	return fromInspectedContainer(inspected), nil
 }
 

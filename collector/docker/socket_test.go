@@ -163,7 +163,7 @@ func TestAnswersOfAnyText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := c.At("1.51")
+	api, err := c.At(Version{API: "1.51"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -539,7 +539,7 @@ func TestFilesystemsInContainer(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
 		f.reply("/containers/there/json", map[string]any{"Id": "there", "State": map[string]any{"Status": "running"}})
 		f.Answer("/containers/broken/json", status(500, "broken"))
-		api, err := f.client.At("1.51")
+		api, err := f.client.At(docker.Version{API: "1.51"})
 		if err != nil {
 			t.Fatal(err)
 		}

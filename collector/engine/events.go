@@ -161,7 +161,9 @@ func (s *state) event(e docker.Event, now time.Time) {
 		s.schedules[s.usageKind(buildCache)].stale = true
 	}
 	if e.Action == docker.PruneAction {
-		s.prunes.add(e)
+		if !s.isPodman { // it sends one for each pruned volume, and none for other prunes
+			s.prunes.add(e)
+		}
 		return
 	}
 	switch e.Type {

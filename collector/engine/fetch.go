@@ -62,7 +62,7 @@ func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {
 		return pingAnswer{}, err
 	}
 	api, err := e.client.At(version)
-	return pingAnswer{version, api, err}, nil
+	return pingAnswer{version.API, api, err}, nil
 }
 
 // fetchList makes a single request.

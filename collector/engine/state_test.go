@@ -36,7 +36,7 @@ func apiOf(t *testing.T, version string) *docker.API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := client.At(version)
+	api, err := client.At(docker.Version{API: version})
 	if err != nil {
 		t.Fatal(err)
 	}

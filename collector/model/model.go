@@ -54,6 +54,10 @@ type Engine struct {
 	StorageDriver string     `json:"storage_driver"`
 	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
 
+	// Podman says that the engine is Podman. What cleanup commands free is unknown then: the
+	// API does not show the containers of builds, which hold images.
+	Podman bool `json:"podman"`
+
 	// BackingFilesystem is the file system under the storage driver (moby:
 	// graphdriver.FsNames, as "extfs"). Graph drivers only.
 	BackingFilesystem string `json:"-"`

@@ -19,6 +19,7 @@ import (
 // A Fake is a fake Docker engine. It serves the files of one folder:
 //
 //	api-version      the newest API version, and optionally the oldest, separated by a space
+//	podman-version   the version of Podman; without this file, the engine is Docker
 //	info.json        /info
 //	images.json      /images/json
 //	containers.json  /containers/json
@@ -81,6 +82,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Sscan(string(text), &newest, &oldest)
 	}
 	w.Header().Set("Api-Version", newest)
+	if text, err := os.ReadFile(filepath.Join(dir, "podman-version")); err == nil {
+		w.Header().Set("Libpod-Api-Version", strings.TrimSpace(string(text)))
+	}
 	switch {
 	case handler != nil:
 		handler(w, r)

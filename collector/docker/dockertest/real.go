@@ -43,9 +43,10 @@ const (
 	Docker20           Kind = "20.10"         // Debian's package, with overlay2
 	Docker29Overlay2   Kind = "29-overlay2"   // the image store after an upgrade from an older engine
 	Docker29Containerd Kind = "29-containerd" // the image store of a new installation
+	Podman             Kind = "podman"        // Debian's package, with its Docker-compatible API
 )
 
-// Kinds returns all kinds of engines.
+// Kinds returns all kinds of Docker engines.
 func Kinds() []Kind {
 	return []Kind{Docker20, Docker29Overlay2, Docker29Containerd}
 }
@@ -89,10 +90,15 @@ func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
 	t.Helper()
 	SkipUnlessReal(t)
 	Need(t, "docker")
-	if kind == Docker20 {
+	switch kind {
+	case Docker20:
 		Need(t, "dockerd")
-	} else if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
-		t.Fatalf("%v\n%s", err, output)
+	case Podman:
+		Need(t, "podman")
+	default:
+		if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
+			t.Fatalf("%v\n%s", err, output)
+		}
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
@@ -183,7 +189,8 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
 		// The containerd store counts attestations in lists, but not in inspect, so the outputs of
 		// the CLI would contradict each other.
-		"BUILDX_NO_DEFAULT_ATTESTATIONS=1")
+		"BUILDX_NO_DEFAULT_ATTESTATIONS=1",
+		"CONTAINERS_CONF="+r.Dir+"/containers.conf", "CONTAINERS_STORAGE_CONF="+r.Dir+"/storage.conf")
 	output, err := command.Output()
 	if err != nil {
 		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
@@ -195,6 +202,17 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 func (r *Real) Docker(args ...string) string {
 	r.t.Helper()
 	output, err := r.Try(args...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return output
+}
+
+// Podman runs Podman's own command with the data of an engine of the kind Podman, and returns
+// its trimmed standard output. An error fails the test.
+func (r *Real) Podman(args ...string) string {
+	r.t.Helper()
+	output, err := r.run("podman", "0", args...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
