@@ -89,9 +89,9 @@ func readJSON(file string, value any) error {
 // addressForms are the addresses that parseHost accepts.
 const addressForms = "use unix://PATH, tcp://HOST:PORT or http://HOST:PORT"
 
-// parseHost returns an address in full, as the Docker CLI completes it: tcp://HOST has port
-// 2375, or 2376 with TLS. The result has no user and no password, which no engine wants.
-func parseHost(host string, isTLS bool) (string, error) {
+// parseHost returns an address in full, as the Docker CLI completes it (docker/cli:
+// opts.ParseTCPAddr): tcp://HOST has port 2375, with TLS too. The result has no user and no password, which no engine wants.
+func parseHost(host string) (string, error) {
 	scheme, rest, hasScheme := strings.Cut(host, "://")
 	if !hasScheme && strings.Contains(scheme, ":") { // HOST:PORT
 		scheme, rest = "tcp", scheme
@@ -106,7 +106,7 @@ func parseHost(host string, isTLS bool) (string, error) {
 	case "unix":
 		return unixPrefix + cmp.Or(rest, strings.TrimPrefix(client.DefaultDockerHost, unixPrefix)), nil
 	case "tcp", "http":
-		port := map[bool]string{false: "2375", true: "2376"}[isTLS]
+		port := "2375"
 		if scheme == "http" {
 			port = "" // HTTP has its own
 		}

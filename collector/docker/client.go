@@ -75,7 +75,7 @@ func New(config Config) (*Client, error) {
 	var isTLS bool
 	config.TLS, isTLS = config.TLS.complete(config.Environment)
 	for i := range hosts {
-		if hosts[i], err = parseHost(hosts[i], isTLS); err != nil {
+		if hosts[i], err = parseHost(hosts[i]); err != nil {
 			return nil, err
 		}
 	}
