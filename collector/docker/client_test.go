@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"net"
@@ -15,18 +14,7 @@ import (
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/collector/model"
-
-	"github.com/docker/docker/api/types/image"
 )
-
-func decodeImages(t *testing.T, list string) []image.Summary {
-	t.Helper()
-	var images []image.Summary
-	if err := json.Unmarshal([]byte(list), &images); err != nil {
-		t.Fatal(err)
-	}
-	return images
-}
 
 // cleanEnvironment takes away what of the developer's own Docker would matter.
 func cleanEnvironment(t *testing.T) {

@@ -177,15 +177,17 @@ func TestUnpackedAfterInspection(t *testing.T) {
 func TestImpossibleContents(t *testing.T) {
 	const layers = `{"Id":"ID","RootFS":{"Type":"layers","Layers":["x"]}}`
 	many := func(record string, n int) string { return "[" + strings.Repeat(record+",", n-1) + record + "]" }
-	for name, test := range map[string]struct{ inspect, history string }{
-		"nothing":             {`{}`, `[]`},
-		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`},
-		"no layers":           {`{"Id":"ID"}`, `[]`},
-		"a negative size":     {layers, `[{"Size":-1}]`},
-		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`},
-		"sizes that overflow": {layers, many(`{"Size":17592186044416}`, 2)},
-		"too many steps":      {layers, many(`{"Size":0}`, 10001)},
-		"too many layers":     {`{"Id":"ID","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1001) + `}}`, `[{"Size":1}]`},
+	for name, test := range map[string]struct{ inspect, history, reason string }{
+		"nothing":             {`{}`, `[]`, "/images/{id}/json"},
+		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`, "the engine does not return the layers of an image: bad0"},
+		"no layers":           {`{"Id":"ID","RootFS":{}}`, `[]`, "docker image inspect"},
+		"no step":             {layers, `[null]`, "[0]: 'n' where an object should be"},
+		"a negative size":     {layers, `[{"Size":-2}]`, "[0].Size: -2 is not a size"},
+		"an unknown size":     {layers, `[{"Size":-1}]`, "[0].Size: unknown"},
+		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`, "[0].Size: 9223372036854775807 bytes are more than a disk has"},
+		"sizes that overflow": {layers, many(`{"Size":1125899906842624}`, 1025), "[1024].Size: the sizes add up to more than a disk has"},
+		"too many steps":      {layers, many(`{"Size":0}`, 10001), "docker image inspect"},
+		"too many layers":     {`{"Id":"ID","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1001) + `}}`, `[{"Size":1}]`, "docker image inspect"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
@@ -200,7 +202,7 @@ func TestImpossibleContents(t *testing.T) {
 				if known, failed := contentCount(t, s); known != 1 || failed != 4 {
 					t.Errorf("%d images inspected, %d failed; want 1 and 4", known, failed)
 				}
-				f.logged(1, "\n", "cannot inspect images", "image bad0: the engine does not return the layers of an image: bad0", "docker image inspect")
+				f.logged(1, "\n", "cannot inspect images", "image bad0: ", test.reason)
 			})
 		})
 	}

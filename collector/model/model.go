@@ -82,6 +82,10 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
+	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
+	// with the filter until go by it.
+	Created Optional[time.Time]
+
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
 	HasDigest Optional[bool]
 
@@ -133,6 +137,10 @@ type Container struct {
 	ImageSize Optional[int64]
 
 	Volumes []string // names
+
+	// LogDriver is the name of the logging driver, and LogPath the file of the json-file driver
+	// on the engine's host. Both are empty unless the container was inspected.
+	LogDriver, LogPath string
 
 	// MountedImages are the images that the container mounts: their IDs or, if they were
 	// mounted by tag, the tags, which may point to other images by now.
