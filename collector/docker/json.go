@@ -26,9 +26,9 @@ const (
 	maxTexts = 10000   // that are kept once
 	maxDepth = 100     // of nested values
 
-	// maxSize is the largest size of one object in bytes that is believed, 1 PiB, and
+	// MaxSize is the largest size of one object in bytes that is believed, 1 PiB, and
 	// maxSizeSum the largest sum of an answer. A sum of four answers fits an int64.
-	maxSize    = 1 << 50
+	MaxSize    = 1 << 50
 	maxSizeSum = 1 << 60
 )
 
@@ -379,7 +379,7 @@ func (d *decoder) size() (size model.Optional[int64]) {
 		return size
 	case n < 0:
 		d.fail("%d is not a size", n)
-	case n > maxSize:
+	case n > MaxSize:
 		d.fail("%d bytes are more than a disk has", n)
 	default:
 		if d.sizes += n; d.sizes > maxSizeSum {

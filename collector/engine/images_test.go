@@ -155,20 +155,43 @@ func TestMissingImageAfterRestart(t *testing.T) {
 	})
 }
 
-// An image that was unpacked after its inspection is inspected once more, but not repeatedly
-// if that explains nothing.
+// An image that was unpacked after its inspection is inspected again, but only some times if
+// that explains nothing.
 func TestUnpackedAfterInspection(t *testing.T) {
 	run(t, "api-1.51-containerd", everything(), func(f *fixture) {
 		for _, step := range []struct {
 			unpacked, history int64
 			inspections       int
-		}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 3}, {80, 90, 3}, {70, 70, 3}} {
+		}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 4}, {80, 90, 5}, {80, 90, 5}, {70, 70, 6}, {70, 70, 6}} {
 			f.addImage("a", step.history)
 			f.reply("/images/json", fmt.Sprintf(`[{"Id":"a","Size":100,"Manifests":[{"Kind":"image","Available":true,"ImageData":{"Size":{"Unpacked":%d}}}]}]`, step.unpacked))
 			f.scrapeAfter(time.Second)
 			if n := f.requested("/a/history"); n != step.inspections {
 				t.Errorf("%+v: inspected %d times", step, n)
 			}
+		}
+	})
+}
+
+// One wrong history is not kept. A history that stays incomplete is requested some times only.
+func TestIncompleteHistory(t *testing.T) {
+	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
+		f.reply("/images/json", `[{"Id":"a","Size":5},{"Id":"b","Size":5}]`)
+		for _, id := range []string{"a", "b"} {
+			f.addImage(id, 5)
+			f.reply("/images/"+id+"/history", `[]`)
+		}
+		f.scrape()
+		f.reply("/images/a/history", `[{"Size":5}]`)
+		for range 5 {
+			f.scrapeAfter(time.Second)
+		}
+		s := f.scrape()
+		if history := s.Contents["a"].History; len(history) != 1 || history[0].Size != 5 {
+			t.Errorf("got the history %+v, want the right one", history)
+		}
+		if a, b := f.requested("/images/a/history"), f.requested("/images/b/history"); a != 2 || b != 3 || len(s.FailedImages) != 0 {
+			t.Errorf("%d and %d requests, failed %v; want 2 and 3, and none", a, b, s.FailedImages)
 		}
 	})
 }
