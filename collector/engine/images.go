@@ -153,15 +153,16 @@ func (c *contentCache) clearFailures() {
 
 // uninspected returns the images to inspect, those that have failed last. An image that is
 // gone since it was listed is not inspected again before there is another list.
-func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []model.Image {
-	var fresh, failed []model.Image
-	for i, image := range list {
+func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []*model.Image {
+	var fresh, failed []*model.Image
+	for i := range list {
+		image := &list[i]
 		if i > 0 && list[i-1].ID == image.ID {
 			continue // another record of the same image
 		}
 		content, known := c.known[image.ID]
 		switch failure := c.failures[image.ID]; {
-		case known && !content.isStale(image):
+		case known && !content.isStale(*image):
 		case failure != nil && failure.isDue(now):
 			failed = append(failed, image)
 		case failure != nil:

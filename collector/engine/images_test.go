@@ -173,6 +173,18 @@ func TestUnpackedAfterInspection(t *testing.T) {
 	})
 }
 
+// No images take no space, with either store.
+func TestNoImages(t *testing.T) {
+	for _, dir := range []string{"api-1.51-graphdriver", "api-1.51-containerd", "api-1.43-containerd"} {
+		run(t, dir, listsOnly(), func(f *fixture) {
+			f.reply("/images/json", `[]`)
+			if bytes, known := f.summary().DiskUsage[model.Images]; !known || bytes != 0 {
+				t.Errorf("%s: %d bytes, known %v; want 0", dir, bytes, known)
+			}
+		})
+	}
+}
+
 // One wrong history is not kept. A history that stays incomplete is requested some times only.
 func TestIncompleteHistory(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {

@@ -49,7 +49,7 @@ func imageUsage(s model.Snapshot, layers *layerTree) model.Optional[int64] {
 	if layers.hasPending(images) || !unpacked.Exact || layers.ambiguousBytes(marks) > 0 {
 		return unknown
 	}
-	if engine.ImageStore != model.Containerd {
+	if engine.ImageStore != model.Containerd || len(images) == 0 {
 		return model.Known(unpacked.Bytes)
 	}
 	return addSizes(model.Known(unpacked.Bytes), layers.blobs.usage(layers, images))
