@@ -50,8 +50,8 @@ const (
 	NewestAPI = "1.51"
 )
 
-// maxAnswer bounds the size of one answer in bytes. A list of 3,000 images is 0.8 MB. An
-// event stream that reaches it is opened again.
+// maxAnswer bounds an event stream in bytes, because the Docker client holds each event as a
+// whole. A stream that reaches it is opened again.
 const maxAnswer = 32 << 20
 
 // Client reaches one engine. It does not change, except that it stays with the first of several
@@ -237,7 +237,7 @@ func (e dialError) Error() string {
 
 func (e dialError) Unwrap() error { return e.err }
 
-// readOnly refuses requests other than GET and HEAD, and bounds answers.
+// readOnly refuses requests other than GET and HEAD, and bounds event streams.
 type readOnly struct{ http.RoundTripper }
 
 func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -250,8 +250,8 @@ func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if head, wanted := request.Context().Value(headKey{}).(*responseHead); wanted {
 		*head = responseHead{response.StatusCode, response.Header}
+		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	}
-	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	return response, nil
 }
 

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,18 +16,7 @@ import (
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/collector/model"
-
-	"github.com/docker/docker/api/types/image"
 )
-
-func decodeImages(t *testing.T, list string) []image.Summary {
-	t.Helper()
-	var images []image.Summary
-	if err := json.Unmarshal([]byte(list), &images); err != nil {
-		t.Fatal(err)
-	}
-	return images
-}
 
 // TestFindHosts checks that the engine is the one that the Docker CLI would use, and that a
 // setting of the CLI that is not followed is a warning.

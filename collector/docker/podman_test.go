@@ -80,10 +80,10 @@ func TestStoppedContainer(t *testing.T) {
 	for dir, want := range map[string]model.State{"podman-4.3": model.Exited, "20.10-overlay2": "stopped"} {
 		api, fake := fakeAPI(t, dir)
 		fake.Answer("/containers/json", func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprint(w, `[{"Id":"a","State":"stopped"}]`)
+			fmt.Fprint(w, `[{"Id":"a","Image":"app","ImageID":"i","State":"stopped","Created":1,"Mounts":[]}]`)
 		})
 		fake.Answer("/containers/a/json", func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, `{"Id":"a","State":{"Status":"stopped","FinishedAt":%q}}`, dockertest.FinishedAt)
+			fmt.Fprintf(w, `{"Id":"a","Image":"i","State":{"Status":"stopped","FinishedAt":%q}}`, dockertest.FinishedAt)
 		})
 		list, err := api.Containers(t.Context())
 		if err != nil || len(list) != 1 || list[0].State != want {

@@ -50,7 +50,7 @@ type task struct {
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents
+	images     []*model.Image                   // for contents
 	containers []model.Container                // for details, containerSizes and sizeRetries
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes

@@ -1053,7 +1053,7 @@ func TestMissingContent(t *testing.T) {
 	if !c.failed()["i1"] || c.firstFailure() == nil {
 		t.Error("an image that is listed again and denied again is no failure")
 	}
-	c.merge(imageContent{image("i1"), model.Content{DiffIDs: []string{"a"}}, nil}, at(3), at(3))
+	c.merge(imageContent{image("i1"), model.Content{DiffIDs: []string{"a"}, History: []model.Step{{Size: 100}}}, nil}, at(3), at(3))
 	if c.firstFailure() != nil || uninspected(3) != 0 || len(c.missing) != 0 {
 		t.Error("an image that was inspected is a failure")
 	}
@@ -1440,7 +1440,7 @@ func TestPruneCounts(t *testing.T) {
 	p.add(docker.Event{Type: "container", Action: "prune", TimeNano: 7})
 	p.add(docker.Event{Type: "network", Action: "prune", TimeNano: 8})
 	none := func(r model.Resource) model.Prune { return model.Prune{Resource: r} }
-	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: math.MaxInt64, Last: model.Known(time.Unix(0, 7))}
+	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: 5, Last: model.Known(time.Unix(0, 7))}
 	containers := model.Prune{Resource: model.Containers, Count: 1, Last: model.Known(time.Unix(0, 7))}
 	withoutImages := []model.Prune{containers, volumes, none(model.BuildCache)}
 	for store, want := range map[model.Optional[model.ImageStore]][]model.Prune{

@@ -91,7 +91,8 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
-	// Created is the date in the image's configuration.
+	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
+	// with the filter until go by it.
 	Created Optional[time.Time]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
