@@ -53,8 +53,10 @@ func Kinds() []Kind {
 // A Real is a private Docker engine with its own data and socket.
 type Real struct {
 	Kind    Kind
-	Dir     string // holds the socket, the data and the build context
-	Context string // folder of the build context, relative to Dir; by default "context"
+	Dir     string   // holds the socket, the data and the build context
+	Context string   // folder of the build context, relative to Dir; by default "context"
+	Wrapper []string // command that starts the engine's command, which is appended
+	Flags   []string // of dockerd
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -64,6 +66,14 @@ type Real struct {
 // Start starts an engine that is removed when the test ends. The test is skipped if RealVariable
 // is not set.
 func Start(t testing.TB, kind Kind) *Real {
+	t.Helper()
+	r := Prepare(t, kind)
+	r.Start()
+	return r
+}
+
+// Prepare is like Start, but leaves the start to the caller.
+func Prepare(t testing.TB, kind Kind) *Real {
 	t.Helper()
 	if os.Getenv(RealVariable) == "" {
 		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
@@ -84,7 +94,6 @@ func Start(t testing.TB, kind Kind) *Real {
 	}
 	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
 	t.Cleanup(r.remove)
-	r.Start()
 	return r
 }
 
@@ -113,7 +122,8 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
 	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ciPath("engine"), r.Dir, string(r.Kind))
+	command := slices.Concat(r.Wrapper, []string{ciPath("engine"), r.Dir, string(r.Kind)}, r.Flags)
+	r.process = exec.Command(command[0], command[1:]...)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
