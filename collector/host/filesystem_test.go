@@ -40,7 +40,7 @@ func TestMeasure(t *testing.T) {
 		failed   []string
 	}{
 		{"before the engine has said anything", nil, Roots{}, nil, nil},
-		{"an engine of which nothing proves that it is here", nil, Roots{Docker: dir}, nil, []string{dir}},
+		{"an engine that is not proven to be on this machine", nil, Roots{Docker: dir}, nil, []string{dir}},
 		{"an engine without a root directory", nil, Roots{ImageStore: model.GraphDriver}, nil, []string{"DockerRootDir"}},
 		{"two paths of one file system", []MountMapping{{"/a", dir}, {"/b", os.TempDir()}}, Roots{}, []string{"/a"}, nil},
 		{"a configured path that does not exist", []MountMapping{{"/a", dir}, {"/b", dir + "/none"}}, Roots{}, []string{"/a"}, []string{"/b"}},
