@@ -112,7 +112,7 @@ func TestDisks(t *testing.T) {
 	}
 	for path := range want {
 		fill(t, path, func() {
-			if code, output, _ := status(t, "--docker.host="+folder.Host(), "--timeout=5s"); code != 2 || !strings.Contains(output, path+" has 3") {
+			if code, output, _ := status(t, "--docker.host="+folder.Host(), "--timeout=5s"); code != 2 || !strings.Contains(output, path+" has 3") && !strings.Contains(output, path+" has 2") {
 				t.Errorf("%s is full: exit code %d, %s", path, code, output)
 			}
 		})

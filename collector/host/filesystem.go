@@ -50,8 +50,7 @@ type Filesystems struct {
 	timeout    time.Duration
 	statfs     func(path string) (statfsResult, error)
 
-	located  located
-	sameDisk map[[2]string]bool // pairs of paths that have been found to be on one file system
+	located located
 
 	mu    sync.Mutex
 	calls map[string]*call // in progress, by path
@@ -75,7 +74,7 @@ type call struct {
 // New returns the file systems at the mappings or, if there are none, those that are proven to be
 // the engine's. dial connects to its Unix socket; it is nil if there is none.
 func New(mappings []MountMapping, dial func(context.Context) (net.Conn, error)) *Filesystems {
-	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, sameDisk: make(map[[2]string]bool), calls: make(map[string]*call)}
+	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, calls: make(map[string]*call)}
 	for _, m := range mappings {
 		f.configured = append(f.configured, target{path: m.HostPath, views: []string{m.LocalPath}})
 	}
@@ -163,19 +162,17 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, erro
 	return f.located.targets, nil
 }
 
-// isSame reports whether two results are of one file system. Through an overlay its ID is that
-// of the overlay (since Linux 6.6), so the numbers decide; they can change between two calls.
+// isSame reports whether two results are of one file system. Where the ID does not tell, the
+// numbers do; they can change between two calls.
 func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second statfsResult) bool {
-	if first.id == second.id {
-		return true
-	}
-	pair := [2]string{a.path, b.path}
 	for range 5 {
-		if first.id.blocks != second.id.blocks || !first.isOverlay && !second.isOverlay {
+		switch {
+		case first.id == second.id && first.hasID:
+			return true
+		case first.hasID && second.hasID || first.id.blocks != second.id.blocks:
 			return false
-		}
-		if f.sameDisk[pair] = f.sameDisk[pair] || first.Filesystem == second.Filesystem && first.free == second.free; f.sameDisk[pair] {
-			break
+		case first.Filesystem == second.Filesystem && first.free == second.free:
+			return true
 		}
 		var firstErr, secondErr error
 		again, other := f.startStatfs(a), f.startStatfs(b)
@@ -185,12 +182,12 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 			break
 		}
 	}
-	return f.sameDisk[pair]
+	return false
 }
 
 func failure(err error) error {
 	reason := err.Error()
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(unansweredError)) {
 		reason = "no answer in time: the file system hangs"
 	}
 	return &model.Failure{Reason: reason, Hint: "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk", Err: err}
@@ -265,10 +262,10 @@ func (f *Filesystems) await(ctx context.Context, c *call) (any, error) {
 // statfsResult is what statfs(2) returns of one file system.
 type statfsResult struct {
 	model.Filesystem
-	id        filesystemID
-	free      uint64 // blocks, also those for root only
-	isOverlay bool
-	isZFS     bool
+	id    filesystemID
+	free  uint64 // blocks, also those for root only
+	hasID bool   // the ID identifies the file system
+	isZFS bool
 }
 
 // filesystemID identifies a file system.

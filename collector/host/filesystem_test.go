@@ -65,9 +65,9 @@ func TestMeasure(t *testing.T) {
 func TestMeasureLocated(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	disk := func(fsid int32, blocks, free uint64) statfsResult {
-		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
+		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, hasID: true, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
 	}
-	through := func(r statfsResult) statfsResult { r.isOverlay = true; return r }
+	through := func(r statfsResult) statfsResult { r.hasID = false; return r }
 	zfs := disk(3, 10, 5)
 	zfs.isZFS = true
 	tests := []struct {
@@ -80,6 +80,8 @@ func TestMeasureLocated(t *testing.T) {
 		{"one disk", disk(1, 10, 5), disk(1, 10, 4), false, "[/a]", "[]"},
 		{"one disk through an overlay", disk(1, 10, 5), through(disk(2, 10, 5)), false, "[/a]", "[]"},
 		{"two disks of one size, one through an overlay", disk(1, 10, 5), through(disk(2, 10, 4)), false, "[/a /b]", "[]"},
+		{"two disks without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 4)), false, "[/a /b]", "[]"},
+		{"one disk without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 5)), false, "[/a]", "[]"},
 		{"a quota", disk(1, 10, 5), through(disk(2, 7, 5)), true, "[/a]", "[/b]"},
 		{"no quota", disk(1, 10, 5), through(disk(2, 10, 5)), true, "[/a]", "[]"},
 		{"ZFS", disk(1, 10, 5), zfs, false, "[/a]", "[/b]"},

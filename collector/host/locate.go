@@ -52,6 +52,7 @@ type target struct {
 // unansweredError says that the engine did not answer: what was found before still holds.
 type unansweredError struct{ error }
 
+func (e unansweredError) Error() string { return "the engine does not answer: " + e.error.Error() }
 func (e unansweredError) Unwrap() error { return e.error }
 
 // locator finds the file systems of an engine. What proves that they are the engine's: the mounts of the
