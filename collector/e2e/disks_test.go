@@ -16,7 +16,7 @@ import (
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
-// mountDisk mounts a tmpfs of a size in MiB, which is unmounted with the engine of its folder.
+// mountDisk mounts a tmpfs of a size in MiB in the folder of an engine, which unmounts it.
 func mountDisk(t *testing.T, dir string, size int) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -28,7 +28,6 @@ func mountDisk(t *testing.T, dir string, size int) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("mode=711,size=%dm", size)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
 // fill leaves 3 % of a file system free while a function runs.
@@ -66,10 +65,10 @@ func startContainerd(t *testing.T, engine *dockertest.Real) (root string) {
 	if err := containerd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // after the engine has removed its containers
+	engine.Removed = func() {
 		containerd.Process.Signal(syscall.SIGTERM)
 		containerd.Wait()
-	})
+	}
 	eventually(t, "containerd", func() bool {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {

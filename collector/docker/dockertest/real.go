@@ -57,6 +57,7 @@ type Real struct {
 	Context string   // folder of the build context, relative to Dir; by default "context"
 	Wrapper []string // command that starts the engine's command, which is appended
 	Flags   []string // of dockerd
+	Removed func()   // called after the engine has stopped for good
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -258,9 +259,23 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 
 // remove stops the engine and its containers, and removes the data.
 func (r *Real) remove() {
-	if r.process == nil {
-		return
+	if r.process != nil {
+		r.stop()
 	}
+	if r.Removed != nil {
+		r.Removed()
+	}
+	unmountBelow(r.Dir)
+	if err := os.RemoveAll(r.Dir); err != nil {
+		r.t.Log(err)
+	}
+	if r.t.Failed() {
+		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
+	}
+}
+
+// stop stops the engine and its containers.
+func (r *Real) stop() {
 	select {
 	case <-r.exited: // containers outlive their engine: only a running engine can remove them
 		r.Start()
@@ -276,13 +291,6 @@ func (r *Real) remove() {
 	case <-time.After(30 * time.Second):
 		r.process.Process.Kill()
 		<-r.exited
-	}
-	unmountBelow(r.Dir)
-	if err := os.RemoveAll(r.Dir); err != nil {
-		r.t.Log(err)
-	}
-	if r.t.Failed() {
-		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
 	}
 }
 
