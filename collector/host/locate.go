@@ -204,8 +204,10 @@ func visible(engine, local mountTable, root string) (targets []target) {
 // inContainer returns the file systems of the engine that runs this container. file is a file
 // that the engine keeps in dir, its directory of containers, and has mounted.
 func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) (targets []target) {
-	isRoot := func(path string) bool {
-		return path == r.Docker || strings.HasSuffix(r.Docker, path) || strings.HasSuffix(path, r.Docker)
+	own := local.holder("/")
+	isRoot := func(path string) bool { // in its file system, where it may have another name
+		hasDriver := own != nil && own.MajorMinorVer == file.MajorMinorVer && isWithin(own.Root, filepath.Join(path, r.StorageDriver))
+		return strings.HasSuffix(r.Docker, path) || strings.HasSuffix(path, r.Docker) || hasDriver
 	}
 	parent, found := strings.CutSuffix(dir, "/containers")
 	switch at := local.place(r.Docker); {
@@ -219,7 +221,6 @@ func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) 
 			{path: r.Docker + "/containers", views: []string{file.MountPoint}},
 		}
 	}
-	own := local.holder("/")
 	rootfs := target{views: []string{"/"}, err: errors.New("it is not visible in this container")}
 	if r.ImageStore == model.Containerd {
 		if rootfs.path = snapshotRoot(own); rootfs.path != "" {

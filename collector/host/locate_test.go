@@ -200,7 +200,7 @@ func TestLocate(t *testing.T) {
 			"/var/lib/docker=/etc/hostname /var/lib/docker/devicemapper=-"},
 		{"in a container on Btrfs", Roots{Docker: "/var/lib/docker", ImageStore: model.GraphDriver, StorageDriver: "btrfs"},
 			"50 40 0:40 /@docker/btrfs/subvolumes/ab / rw - btrfs /dev/sda rw\n60 50 0:40 /@docker/containers/" + id + "/hostname /etc/hostname rw - btrfs /dev/sda rw\n", "",
-			func(m *machine) { m.peer = 0 }, "/var/lib/docker=- /var/lib/docker/containers=/etc/hostname /var/lib/docker/btrfs=/"},
+			func(m *machine) { m.peer = 0 }, "/var/lib/docker=/etc/hostname /var/lib/docker/btrfs=/"},
 		{"in a container that has the root directory mounted", overlay2Engine(), ownOverlay(overlay2Layer) + ownMounts +
 			"61 50 8:1 /var/lib/docker /var/lib/docker ro - ext4 /dev/sda1 rw\n62 61 8:3 / /var/lib/docker/volumes ro - ext4 /dev/sda3 rw\n", "", func(m *machine) { m.peer = 0 },
 			"/var/lib/docker=/var/lib/docker,/etc/hostname /var/lib/docker/volumes=/var/lib/docker/volumes /var/lib/docker/overlay2=/"},
