@@ -148,12 +148,18 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, erro
 	if isKnown && time.Since(f.located.at) < searchInterval {
 		return f.located.targets, nil
 	}
-	search := f.start("", func() (any, error) { return f.locator.locate(ctx, engine) })
+	search := f.start("", func() (any, error) {
+		targets, err := f.locator.locate(ctx, engine)
+		return located{engine.Roots, time.Now(), targets}, err
+	})
 	result, err := f.await(ctx, search)
+	if found, _ := result.(located); err == nil && found.roots != engine.Roots { // an earlier search, which hung
+		err = context.DeadlineExceeded
+	}
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil:
-		f.located = located{engine.Roots, time.Now(), result.([]target)}
+		f.located = result.(located)
 	case isUnanswered && isKnown:
 	default:
 		f.located = located{}

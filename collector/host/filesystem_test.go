@@ -189,3 +189,30 @@ func TestParseMountMapping(t *testing.T) {
 		}
 	}
 }
+
+// A search that hangs delays one measurement, and what it finds is not taken for another engine's.
+func TestHangingSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fixed(nil, nil)
+		f.statfs = func(string) (statfsResult, error) { return statfsResult{id: filesystemID{blocks: 1}}, nil }
+		f.locator = newMachine(hostMounts, hostMounts).locator(t)
+		release := make(chan struct{})
+		f.locator.peer = func(context.Context) (int, error) { <-release; return 500, nil }
+		measure := func(roots Roots, wantTook time.Duration, want string) {
+			t.Helper()
+			started := time.Now()
+			measured, failed := f.Measure(t.Context(), Engine{Roots: roots}).paths()
+			if got := fmt.Sprint(measured, failed); got != want || time.Since(started) != wantTook {
+				t.Errorf("got %s after %v, want %s after %v", got, time.Since(started), want, wantTook)
+			}
+		}
+		other := overlay2Engine()
+		other.Docker = "/other"
+		measure(overlay2Engine(), statfsTimeout, "[] [/var/lib/docker]")
+		measure(other, 0, "[] [/other]")
+		time.AfterFunc(statfsTimeout/2, func() { close(release) })
+		f.calls[""].isLate = false
+		measure(other, statfsTimeout/2, "[] [/other]")
+		measure(other, 0, "[/other] []")
+	})
+}
