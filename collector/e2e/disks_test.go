@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -221,7 +220,7 @@ func TestDisksInContainer(t *testing.T) {
 func importProgram(t *testing.T, engine *dockertest.Real) {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", filepath.Join(dir, binary), root)
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, binary), root)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)

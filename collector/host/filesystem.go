@@ -168,8 +168,8 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, erro
 	return f.located.targets, nil
 }
 
-// isSame reports whether two results are of one file system. Where the ID does not tell, the
-// numbers do; they can change between two calls.
+// isSame reports whether two results are of one file system. Without an ID, the numbers
+// decide; they can change between two calls.
 func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second statfsResult) bool {
 	for range 5 {
 		switch {

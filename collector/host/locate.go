@@ -221,17 +221,17 @@ func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) 
 			{path: r.Docker + "/containers", views: []string{file.MountPoint}},
 		}
 	}
-	rootfs := target{views: []string{"/"}, err: errors.New("it is not visible in this container")}
+	var rootfs target
+	var isSeen bool
 	if r.ImageStore == model.Containerd {
-		if rootfs.path = snapshotRoot(own); rootfs.path != "" {
-			rootfs.err = nil
-		}
-		rootfs.path = cmp.Or(rootfs.path, unknownRoot)
+		rootfs.path = cmp.Or(snapshotRoot(own), unknownRoot)
+		isSeen = rootfs.path != unknownRoot
 	} else {
 		rootfs.path, rootfs.isQuota = filepath.Join(r.Docker, r.StorageDriver), r.BackingFilesystem == "xfs"
-		if own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs"}, own.FSType)) {
-			rootfs.err = nil
-		}
+		isSeen = own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs"}, own.FSType))
+	}
+	if rootfs.views = []string{"/"}; !isSeen {
+		rootfs.views, rootfs.err = nil, errors.New("it is not visible in this container")
 	}
 	return append(targets, rootfs)
 }

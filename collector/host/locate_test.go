@@ -70,9 +70,9 @@ func (m machine) locator(t *testing.T) locator {
 func describe(targets []target) string {
 	var lines []string
 	for _, t := range targets {
-		view := "-"
-		if t.err == nil {
-			view = strings.Join(t.views, ",")
+		view := strings.Join(t.views, ",")
+		if t.err != nil {
+			view += "-"
 		}
 		lines = append(lines, t.path+"="+view)
 	}
