@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -196,7 +197,11 @@ func failure(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(unansweredError)) {
 		reason = "no answer in time: the file system hangs"
 	}
-	return &model.Failure{Reason: reason, Hint: "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk", Err: err}
+	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "run the exporter as root or with CAP_DAC_READ_SEARCH, or " + hint
+	}
+	return &model.Failure{Reason: reason, Hint: hint, Err: err}
 }
 
 func (f *Filesystems) startStatfs(t target) *call {
