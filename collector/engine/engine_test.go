@@ -534,7 +534,7 @@ func TestUnknownFilesystems(t *testing.T) {
 	})
 }
 
-// The search for file systems asks the engine whether it has the container of this process.
+// The search for file systems depends on whether the engine has the container of this process.
 func TestFilesystemsInContainer(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
 		f.reply("/containers/there/json", map[string]any{"Id": "there", "State": map[string]any{"Status": "running"}})

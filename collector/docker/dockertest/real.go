@@ -54,9 +54,11 @@ func Kinds() []Kind {
 // A Real is a private Docker engine with its own data and socket.
 type Real struct {
 	Kind    Kind
-	Dir     string // holds the socket, the data and the build context
-	Context string // folder of the build context, relative to Dir; by default "context"
-	flags   []string
+	Dir     string   // holds the socket, the data and the build context
+	Context string   // folder of the build context, relative to Dir; by default "context"
+	Wrapper []string // command that starts the engine's command, which is appended
+	Flags   []string // of dockerd
+	Removed func()   // called after the engine has stopped for good
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -67,26 +69,34 @@ type Real struct {
 // is not set.
 func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
+	r := Prepare(t, kind)
+	r.Start()
+	return r
+}
+
+// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
+// dockerd.
+func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+	t.Helper()
+	r := prepareIn(t, kind, dir)
+	r.Flags = flags
+	r.Start()
+	return r
+}
+
+// Prepare is like Start, but leaves the start to the caller.
+func Prepare(t testing.TB, kind Kind) *Real {
+	t.Helper()
 	SkipUnlessReal(t)
 	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return StartIn(t, kind, dir)
+	return prepareIn(t, kind, dir)
 }
 
-// SkipUnlessReal skips the test if RealVariable is not set.
-func SkipUnlessReal(t testing.TB) {
-	t.Helper()
-	if os.Getenv(RealVariable) == "" {
-		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
-	}
-}
-
-// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
-// dockerd.
-func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+func prepareIn(t testing.TB, kind Kind, dir string) *Real {
 	t.Helper()
 	SkipUnlessReal(t)
 	Need(t, "docker")
@@ -103,10 +113,17 @@ func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
 	}
-	r := &Real{Kind: kind, Dir: dir, Context: "context", flags: flags, t: t}
+	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
 	t.Cleanup(r.remove)
-	r.Start()
 	return r
+}
+
+// SkipUnlessReal skips the test if RealVariable is not set.
+func SkipUnlessReal(t testing.TB) {
+	t.Helper()
+	if os.Getenv(RealVariable) == "" {
+		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
+	}
 }
 
 // packageDir returns the folder of this file.
@@ -134,7 +151,8 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
 	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ciPath("engine"), append([]string{r.Dir, string(r.Kind)}, r.flags...)...)
+	command := slices.Concat(r.Wrapper, []string{ciPath("engine"), r.Dir, string(r.Kind)}, r.Flags)
+	r.process = exec.Command(command[0], command[1:]...)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -292,9 +310,23 @@ func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
 
 // remove stops the engine and its containers, and removes the data.
 func (r *Real) remove() {
-	if r.process == nil {
-		return
+	if r.process != nil {
+		r.stop()
 	}
+	if r.Removed != nil {
+		r.Removed()
+	}
+	unmountBelow(r.Dir)
+	if err := os.RemoveAll(r.Dir); err != nil {
+		r.t.Log(err)
+	}
+	if r.t.Failed() {
+		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
+	}
+}
+
+// stop stops the engine and its containers.
+func (r *Real) stop() {
 	select {
 	case <-r.exited: // containers outlive their engine: only a running engine can remove them
 		r.Start()
@@ -310,13 +342,6 @@ func (r *Real) remove() {
 	case <-time.After(30 * time.Second):
 		r.process.Process.Kill()
 		<-r.exited
-	}
-	unmountBelow(r.Dir)
-	if err := os.RemoveAll(r.Dir); err != nil {
-		r.t.Log(err)
-	}
-	if r.t.Failed() {
-		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
 	}
 }
 
