@@ -225,42 +225,28 @@ func (h *host) withUntaggedParents(heads, used []bool) (removed []bool) {
 }
 
 // selectRecords selects the records that a builder prune removes after the images. A record
-// is not shared any more if no remaining image has its layer.
+// is most likely not shared any more if no remaining image has its layer. For the minimum, it
+// remains.
 func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
-	shared := make([]bool, len(h.cache))
-	for i := range h.cache {
-		shared[i] = h.cache[i].Shared
+	kept := make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		if !r.likely[i] {
+			h.graph.reach(kept, h.graph.holders[i].pieces)
+		}
 	}
-	likely := shared
-	if spec.images != removeNone && spec.cache == removeDefault {
-		likely = h.sharedAfter(r.likely, func(i int, isKept func(int32) bool) bool { return isKept(h.matches.likely[i]) })
-		shared = h.sharedAfter(r.certain, func(i int, isKept func(int32) bool) bool {
-			return h.hasFailed || h.isContainerd() || slices.ContainsFunc(h.matches.found[i], isKept)
-		})
+	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
+	for i, record := range h.cache {
+		at := h.matches.likely[i]
+		shared[i] = record.Shared
+		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
-	copy(r.likely[first:], h.removedRecords(likely, spec.cache, until))
+	copy(r.likely[first:], h.removedRecords(stillShared, spec.cache, until))
 	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until))
 	for i := first; i < len(r.likely); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
 	}
-}
-
-// sharedAfter returns which records images still share after others are removed. has reports
-// whether a remaining image has the layer of a record.
-func (h *host) sharedAfter(removed []bool, has func(i int, isKept func(layer int32) bool) bool) []bool {
-	kept := make([]bool, len(h.graph.pieces))
-	for i := range h.images {
-		if !removed[i] {
-			h.graph.reach(kept, h.graph.holders[i].pieces)
-		}
-	}
-	shared := make([]bool, len(h.cache))
-	for i, record := range h.cache {
-		shared[i] = record.Shared && (h.matches.likely[i] == none || has(i, func(at int32) bool { return kept[at] }))
-	}
-	return shared
 }
 
 // removedRecords returns the records that a builder prune removes (BuildKit:
