@@ -55,7 +55,9 @@ func (h *host) imagesAreInspected(s model.Snapshot) bool {
 func (h *host) imageUsage() (bytes int64) {
 	marks := make([]bool, len(h.graph.pieces))
 	for i := range h.images {
-		h.graph.reach(marks, h.graph.holders[i].pieces)
+		if !h.failed[i] {
+			h.graph.reach(marks, h.graph.holders[i].pieces)
+		}
 	}
 	for at, isMarked := range marks {
 		if isMarked {

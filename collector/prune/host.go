@@ -117,7 +117,7 @@ func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)
 func newObjectGraph(h *host) *graph {
 	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)), holders: make([]holder, h.recordHolder(len(h.cache)))}
 	for _, l := range h.tree.layers {
-		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, isShared: true}
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
 		if l.isExact {
 			p.certain = l.size
 		}
@@ -165,7 +165,7 @@ func (h *host) addContainer(g *graph, i int) {
 			holder.pieces = append(holder.pieces, top)
 		case inspected:
 		case isMount: // a tag, which may have moved
-			holder.mayAny, writable.isOpen = true, true
+			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
 		case h.imageOf[i] == none:
 			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
 		case h.isContainerd(): // the image may be removed, although a container uses it
@@ -184,7 +184,7 @@ func (h *host) addContainer(g *graph, i int) {
 // it.
 func (g *graph) copyLayers() {
 	for at := range g.pieces {
-		if p := &g.pieces[at]; p.isShared && p.parent != none {
+		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
 			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
 		}
 	}

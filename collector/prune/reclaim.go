@@ -34,7 +34,7 @@ func (h *host) isKnown(spec pruneSpec, r removal) bool {
 		}
 	}
 	return containers.isAny() && volumes.isAny() && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
-		(spec.images == removeNone || h.imagesKnown && h.cacheKnown) && (spec.cache == removeNone || h.cacheKnown)
+		(spec.images == removeNone || h.imagesKnown && (h.cacheKnown || !slices.Contains(r.likely[:len(h.images)], true))) && (spec.cache == removeNone || h.cacheKnown)
 }
 
 // measured counts known and unknown sizes.

@@ -238,6 +238,9 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 	for i, record := range h.cache {
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
+		holder := &h.graph.holders[h.recordHolder(i)]
+		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
+		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
