@@ -128,16 +128,16 @@ func TestBuilderPruneWithForceRemovedImage(t *testing.T) {
 	f.expectBetween(t, BuilderPrune, 500, 501)
 }
 
-// Which layers images share is unknown after an image was added, until the build cache is
+// Which layers images share is not certain after an image was added, until the build cache is
 // listed again.
 func TestStaleBuildCache(t *testing.T) {
 	f := newFixture(model.GraphDriver, "1.51")
 	f.image("a", "", tag("a:1"), "1000", "20")
 	f.record(model.CacheRecord{ID: "own", Size: model.Known[int64](7)})
 	f.snapshot.BuildCacheStale = true
-	f.expectUnknown(t, ImagePruneAll)
-	f.expectUnknown(t, BuilderPrune)
-	f.expectUnknown(t, SystemPruneAll)
+	f.expectBetween(t, ImagePruneAll, 0, 1020)
+	f.expectBetween(t, BuilderPrune, 0, 7)
+	f.expectBetween(t, SystemPruneAll, 0, 1027)
 	f.expectExact(t, ImagePrune, 0)
 }
 

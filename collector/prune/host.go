@@ -31,6 +31,7 @@ type host struct {
 	// not failed are known.
 	imagesKnown bool
 	hasFailed   bool // the layers of an image are unknown
+	isStale     bool // the build cache or its relation to images has changed since it was listed
 }
 
 // newHost returns the objects of a snapshot.
@@ -40,9 +41,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.images = model.Distinct(records)
 	h.containers, h.containersKnown = s.Containers.Get()
 	h.volumes, h.volumesKnown = s.Volumes.Get()
-	if cache, known := s.BuildCache.Get(); known && !s.BuildCacheStale {
-		h.cache, h.cacheKnown = distinctRecords(cache), true
-	}
+	cache, cacheKnown := s.BuildCache.Get()
+	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
 	index := make(map[string]int32, len(h.images))
 	for i, image := range h.images {
 		index[image.ID] = int32(i)

@@ -11,9 +11,15 @@ import (
 func (h *host) reclaim(until until) map[Command]Reclaimable {
 	reclaimable := make(map[Command]Reclaimable)
 	for _, spec := range specs(h.engine.APIVersion) {
-		if removal := h.removalBy(spec, until); h.isKnown(spec, removal) {
-			reclaimable[spec.command] = h.graph.freed(removal)
+		removal := h.removalBy(spec, until)
+		if !h.isKnown(spec, removal) {
+			continue
 		}
+		freed := h.graph.freed(removal)
+		if h.isStale && (spec.images != removeNone && freed.Estimate > 0 || spec.cache != removeNone) {
+			freed = Reclaimable{Estimate: freed.Estimate}
+		}
+		reclaimable[spec.command] = freed
 	}
 	return reclaimable
 }
