@@ -159,7 +159,7 @@ func TestUntil(t *testing.T) {
 	ago := func(age time.Duration) model.Optional[time.Time] { return model.Known(now.Add(-age)) }
 	const week = 7 * 24 * time.Hour
 	for store, imagePrune := range map[model.ImageStore]Reclaimable{
-		model.GraphDriver: {100 + 20, 120, true}, model.Containerd: {120, 0, false},
+		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {120, 0, false}, // the date 0 may be none
 	} {
 		f := newFixture(store, "1.51")
 		f.snapshot.At = now

@@ -90,10 +90,11 @@ func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, 
 			used[image] = true
 		}
 	}
-	isFresh := make([]bool, len(h.images))
+	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
 		created, known := image.Created.Get()
 		isFresh[i] = !until.IsZero() && (!known || created.After(until))
+		mayBeUndated[i] = !until.IsZero() && known && created.Unix() == 0
 	}
 	switch {
 	case h.isContainerd() && spec.images == removeAll:
@@ -102,6 +103,11 @@ func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, 
 		likely = h.danglingRecords(used)
 	case spec.images == removeAll:
 		likely = h.unusedTrees(used, isFresh)
+		certain = slices.Clone(likely)
+		for i := range certain { // the filter keeps images without a date, whose date in the API is 0
+			certain[i] = certain[i] && !mayBeUndated[i]
+		}
+		return likely, certain, false
 	default:
 		likely = h.untaggedHeads(used)
 	}
