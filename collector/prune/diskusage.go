@@ -12,7 +12,7 @@ func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 			usage[resource] = bytes
 		}
 	}
-	if h.imagesAreInspected(s) {
+	if h.isInspected {
 		usage[model.Images] = h.imageUsage()
 	}
 	put(model.Containers, sumOf(s.Containers, func(c model.Container) (model.Optional[int64], bool) {
@@ -38,16 +38,6 @@ func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[
 		return model.Optional[int64]{}
 	}
 	return model.Known(sum)
-}
-
-// imagesAreInspected reports whether the layers of all images are known, or cannot be.
-func (h *host) imagesAreInspected(s model.Snapshot) bool {
-	for i, image := range h.images {
-		if h.failed[i] && !s.FailedImages[image.ID] {
-			return false
-		}
-	}
-	return s.Images.IsKnown() && s.Contents != nil
 }
 
 // imageUsage returns the sizes of all layers, each once, and with the containerd store of the

@@ -77,6 +77,7 @@ func (g *graph) reach(marks []bool, pieces []int32) {
 type removal struct {
 	likely, certain []bool
 	isUnsure        bool // other objects may be removed, or remain
+	isUnknown       bool // objects of one kind are removed, and the size of none of them is known
 }
 
 // freed returns what is freed when objects are removed: the pieces that one of them holds, and

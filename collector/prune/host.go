@@ -27,9 +27,8 @@ type host struct {
 
 	containersKnown, volumesKnown, cacheKnown bool
 
-	// imagesKnown says that images, their containers, and the layers of all images that have
-	// not failed are known.
-	imagesKnown bool
+	isInspected bool // images are known, and the layers of all that have not failed
+	imagesKnown bool // that, and containers are known
 	hasFailed   bool // the layers of an image are unknown
 	isStale     bool // the build cache or its relation to images has changed since it was listed
 }
@@ -56,7 +55,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.imagesKnown = imagesKnown && h.containersKnown && s.Contents != nil
+	h.isInspected = imagesKnown && s.Contents != nil
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
 	for _, image := range h.images {
@@ -64,13 +63,14 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		if !inspected {
 			top = none
 		}
-		h.imagesKnown = h.imagesKnown && (inspected || s.FailedImages[image.ID])
+		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
 		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
 		}
 	}
+	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = matchRecords(h)
 	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)

@@ -22,7 +22,7 @@ func TestLayerSizes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		images map[string]image // by the diffs
-		want   string           // sizes of all layers; those that are not proven with a question mark
+		want   string           // sizes of all layers, with "?" if not proven
 	}{
 		{"settings make no layer", map[string]image{"a b": {[]model.Step{step(5), setting, step(0)}, 5}}, "a 5, a b 0"},
 		{"a setting may have made a layer", map[string]image{"a b": {[]model.Step{setting, step(5), step(6)}, 11}}, "a 5, a b 6"},
