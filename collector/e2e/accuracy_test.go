@@ -190,10 +190,10 @@ type pruneHost struct {
 	reported int64 // bytes in the responses to prune requests
 }
 
-// newPruneHost starts an engine, and the program without limits for its requests.
-func newPruneHost(t *testing.T, kind dockertest.Kind) *pruneHost {
+// newPruneHost starts the program without limits for its requests to an engine.
+func newPruneHost(t *testing.T, engine *dockertest.Real) *pruneHost {
 	t.Helper()
-	h := &pruneHost{randomWalk: newEmptyWalk(t, dockertest.Start(t, kind))}
+	h := &pruneHost{randomWalk: newEmptyWalk(t, engine)}
 	h.diskUse = h.contentBytes
 	// The CLI prints rounded numbers, so a proxy reads them from the responses of the engine.
 	proxy := newReverseProxy(h.Real)

@@ -61,18 +61,18 @@ type project struct {
 // newEverydayHost starts an engine, and writes the sources of its projects.
 func newEverydayHost(t *testing.T, kind dockertest.Kind) *everydayHost {
 	t.Helper()
-	h := &everydayHost{pruneHost: newPruneHost(t, kind)}
+	h := &everydayHost{pruneHost: newPruneHost(t, dockertest.Start(t, kind))}
 	h.diskUse = h.blockBytes
-	h.writeBase()
+	h.source("base", "base.tar", baseArchive(t, h.bytes(h.size(15, 40))))
 	for _, runtime := range []string{"python", "node"} {
-		h.source(runtime, "Dockerfile", []byte("FROM base:1\nRUN "+writes("/usr/"+runtime, h.size(8, 30))+"\nENV RUNTIME="+runtime+"\n"))
+		h.source(runtime, "Dockerfile", []byte("FROM base:1\nRUN "+writes("/usr/"+runtime, h.size(5, 15))+"\nENV RUNTIME="+runtime+"\n"))
 	}
-	for i := range 4 + h.random.IntN(3) {
+	for i := range 3 + h.random.IntN(3) {
 		p := &project{name: fmt.Sprint("project", i), isService: h.random.IntN(4) > 0}
 		p.dockerfile = h.dockerfileOf()
 		h.projects = append(h.projects, p)
 		h.source(p.name, "requirements", []byte("1"))
-		h.source(p.name, "assets/images", h.bytes(h.size(1, 8)))
+		h.source(p.name, "assets/images", h.bytes(h.size(1, 5)))
 	}
 	return h
 }
@@ -80,7 +80,7 @@ func newEverydayHost(t *testing.T, kind dockertest.Kind) *everydayHost {
 // dockerfileOf returns a random Dockerfile of a project.
 func (h *everydayHost) dockerfileOf() string {
 	from := h.oneOf([]string{"python:1", "node:1"})
-	install := fmt.Sprintf("RUN --mount=type=cache,target=/cache mkdir /deps && %s && %s", writes("/cache/$(cat /requirements)", h.size(1, 6)), writes("/deps/lib", h.size(3, 15)))
+	install := fmt.Sprintf("RUN --mount=type=cache,target=/cache mkdir /deps && %s && %s", writes("/cache/$(cat /requirements)", h.size(1, 6)), writes("/deps/lib", h.size(3, 10)))
 	compile := fmt.Sprintf("RUN cp -r /src /site && %s", writes("/site/bundle", h.size(1, 5)))
 	return []string{
 		// in stages: installed requirements and a compiled site
@@ -100,12 +100,12 @@ func writes(path string, bytes int) string {
 }
 
 // size returns a random number of bytes between two numbers of MB.
-func (h *everydayHost) size(from, to int) int {
+func (h *pruneHost) size(from, to int) int {
 	return 1_000_000*from + h.random.IntN(1_000_000*(to-from))
 }
 
 // bytes returns random bytes.
-func (h *everydayHost) bytes(n int) []byte {
+func (h *pruneHost) bytes(n int) []byte {
 	var seed [32]byte
 	for i := range seed {
 		seed[i] = byte(h.random.Uint32())
@@ -115,8 +115,8 @@ func (h *everydayHost) bytes(n int) []byte {
 	return content
 }
 
-// source writes a file of a project.
-func (h *everydayHost) source(project, name string, content []byte) {
+// source writes a file below a folder of sources.
+func (h *pruneHost) source(project, name string, content []byte) {
 	path := filepath.Join(h.Dir, project, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		h.t.Fatal(err)
@@ -126,30 +126,31 @@ func (h *everydayHost) source(project, name string, content []byte) {
 	}
 }
 
-// writeBase writes the archive of the base image: a shell and some tens of MB.
-func (h *everydayHost) writeBase() {
-	busybox, err := os.ReadFile(dockertest.Need(h.t, "busybox"))
+// baseArchive returns the archive of a base image: a shell, and a file.
+func baseArchive(t *testing.T, file []byte) []byte {
+	t.Helper()
+	busybox, err := os.ReadFile(dockertest.Need(t, "busybox"))
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	add := func(header tar.Header, content []byte) {
 		header.Size, header.Mode = int64(len(content)), 0o755
 		if err := w.WriteHeader(&header); err != nil {
-			h.t.Fatal(err)
+			t.Fatal(err)
 		}
 		w.Write(content)
 	}
 	add(tar.Header{Name: "bin/busybox"}, busybox)
-	for _, name := range strings.Fields("sh dd cp cat mkdir sleep yes head rm") {
+	for _, name := range strings.Fields("sh dd cp cat mkdir sleep yes head truncate") {
 		add(tar.Header{Name: "bin/" + name, Linkname: "busybox", Typeflag: tar.TypeSymlink}, nil)
 	}
-	add(tar.Header{Name: "usr/lib/base"}, h.bytes(h.size(20, 60)))
+	add(tar.Header{Name: "usr/lib/base"}, file)
 	if err := w.Close(); err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	h.source("base", "base.tar", archive.Bytes())
+	return archive.Bytes()
 }
 
 // needImages makes the base image and the runtimes if they are missing, as a pull would.
