@@ -19,6 +19,7 @@ func statfs(path string) (statfsResult, error) {
 	}
 	m := statfsResult{
 		Filesystem: model.Filesystem{
+			Type:  typeName(int64(s.Type)),
 			Size:  int64(s.Blocks) * int64(s.Frsize), // its type differs between platforms
 			Avail: int64(s.Bavail) * int64(s.Frsize),
 		},
@@ -32,6 +33,18 @@ func statfs(path string) (statfsResult, error) {
 		m.FilesFree = model.Known(int64(s.Ffree))
 	}
 	return m, nil
+}
+
+// typeName returns the name of a file system that prune knows, as the engine names it (moby:
+// graphdriver.FsNames), or "".
+func typeName(magic int64) string {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		return "extfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	}
+	return ""
 }
 
 // kernelRelease returns the release of the running kernel, or "" if it is unknown.

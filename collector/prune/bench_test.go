@@ -31,7 +31,7 @@ func BenchmarkSummarize(b *testing.B) {
 		contents[image.ID] = content
 	}
 	snapshot := model.Snapshot{
-		At: time.Now(), Engine: model.Known(model.Engine{APIVersion: "1.51", ImageStore: model.GraphDriver}), Images: model.Known(images),
+		At: time.Now(), Engine: model.Known(overlay2("1.51")), Images: model.Known(images),
 		Contents: contents, Containers: model.Known(containers), Volumes: model.Known([]model.Volume{}), BuildCache: model.Known([]model.CacheRecord{}),
 	}
 	for b.Loop() {
