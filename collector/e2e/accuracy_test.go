@@ -71,10 +71,10 @@ func testAccuracy(t *testing.T, hosts int, test func(t *testing.T, kind dockerte
 // pruneCommands returns the commands for which the exporter has estimates.
 func pruneCommands() []string {
 	return []string{
-		"docker container prune",
-		"docker image prune", "docker image prune --all",
+		"docker container prune", "docker container prune --filter until=168h",
+		"docker image prune", "docker image prune --all", "docker image prune --all --filter until=168h",
 		"docker volume prune", "docker volume prune --all",
-		"docker builder prune", "docker builder prune --all",
+		"docker builder prune", "docker builder prune --all", "docker builder prune --filter until=168h",
 		"docker system prune", "docker system prune --all", "docker system prune --all --volumes",
 	}
 }
