@@ -128,8 +128,8 @@ func (h *pruneHost) checkStorage(command string) {
 	}
 }
 
-// mountStorage mounts a new file system for a storage until the test ends, and returns the path.
-func mountStorage(t *testing.T, s storage) (dir string) {
+// mountStorage mounts a new file system for a storage until the test ends, and returns a folder in it.
+func mountStorage(t *testing.T, s storage) string {
 	t.Helper()
 	dockertest.SkipUnlessReal(t)
 	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes

@@ -315,7 +315,7 @@ func (h *everydayHost) prune(command string) outcome {
 	o := h.measure(command)
 	h.t.Logf("%s: estimate %d (exact: %v), minimum %d, freed %d with %d objects, without %d of logs, printed %d, docker system df %d",
 		command, o.estimate, o.exact, o.minimum, o.freed, o.objects, o.logs, o.reported, o.systemDF)
-	if failure := o.failure(slackPerObject*(o.objects+1), overheadPerObject*o.objects); failure != "" {
+	if failure := o.failure(slackPerObject*(o.objects+4), overheadPerObject*o.objects); failure != "" {
 		h.t.Errorf("%s: %s", failure, o.explain())
 	}
 	if o.freed >= relevant && o.errorOf(o.estimate) > 25 {
