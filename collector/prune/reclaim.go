@@ -22,23 +22,34 @@ func (h *host) reclaim(until until) map[Command]Reclaimable {
 // layers of images, and containers those of the build cache. Objects that are not measured
 // have no estimate, unless the request for their size failed: then they are left out.
 func (h *host) isKnown(spec pruneSpec, r removal) bool {
-	var sizes []bool
+	var containers, volumes measured
 	for i, container := range h.containers {
 		if r.likely[h.containerHolder(i)] && (container.Size.IsKnown() || !container.Failed) {
-			sizes = append(sizes, container.Size.IsKnown())
+			containers.add(container.Size)
 		}
 	}
-	isMeasured := len(sizes) == 0 || slices.Contains(sizes, true)
-	sizes = nil
 	for i, volume := range h.volumes {
 		if r.likely[h.volumeHolder(i)] {
-			sizes = append(sizes, volume.Size.IsKnown())
+			volumes.add(volume.Size)
 		}
 	}
-	isMeasured = isMeasured && (len(sizes) == 0 || slices.Contains(sizes, true))
-	return isMeasured && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
+	return containers.isAny() && volumes.isAny() && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
 		(spec.images == removeNone || h.imagesKnown && h.cacheKnown) && (spec.cache == removeNone || h.cacheKnown)
 }
+
+// measured counts known and unknown sizes.
+type measured struct{ known, unknown int }
+
+func (m *measured) add(size model.Optional[int64]) {
+	if size.IsKnown() {
+		m.known++
+	} else {
+		m.unknown++
+	}
+}
+
+// isAny reports whether any size is known, if there is one.
+func (m measured) isAny() bool { return m.known > 0 || m.unknown == 0 }
 
 // limit is what the disks say about figures.
 type limit struct {

@@ -20,19 +20,15 @@ func isNoLayer(r model.CacheRecord) bool {
 // is compressed, or a tar archive that adds headers to files.
 const archiveOverhead = 2048
 
-// matcher finds the layers that records may be of.
-type matcher struct {
-	tree       *layerTree
-	isListed   []bool // layers of listed images
-	mayBeAny   bool   // the layers of some image are unknown
-	containerd bool
-	children   [][]int32          // layers on each layer, shifted by one
-	records    map[string][]int32 // children of each record that has one parent, by its ID
-	found      [][]int32          // layers that each record may be of
-	isMatched  []bool
-	likely     []int32 // the most likely of them, or none
-	isChosen   []bool
-	isTaken    []bool // layers that are the most likely ones of a record
+// matches are the layers of images that records may be of. Records are indexes.
+type matches struct {
+	*host
+	parents  [][]int32 // listed ones
+	children [][]int32 // records whose only parent is the record
+	layersOn [][]int32 // layers on each layer, shifted by one
+	found    [][]int32 // layers that each record may be of
+	likely   []int32   // the most likely of them, or none
+	isTaken  []bool    // layers that are the most likely ones of a record
 }
 
 // matchRecords returns the layers that each record may be of, and the most likely one. A
@@ -42,71 +38,72 @@ type matcher struct {
 // Example: image A = layers 10+20, image B = layers 10+30. A shared record of 20 bytes whose
 // parent has 10 bytes is of the layer 20 of A. With image C = layers 10+20c, it may be of
 // either; of two such records, one is most likely of each.
-func matchRecords(cache []model.CacheRecord, tree *layerTree, isListed []bool, mayBeAny, containerd bool) *matcher {
-	m := &matcher{
-		tree: tree, isListed: isListed, mayBeAny: mayBeAny, containerd: containerd, children: make([][]int32, len(tree.layers)+1),
-		records: make(map[string][]int32), found: make([][]int32, len(cache)), isMatched: make([]bool, len(cache)),
-		likely: slices.Repeat([]int32{none}, len(cache)), isChosen: make([]bool, len(cache)), isTaken: make([]bool, len(tree.layers)),
-	}
+func matchRecords(h *host) *matches {
+	n := len(h.cache)
+	m := &matches{host: h, parents: make([][]int32, n), children: make([][]int32, n), layersOn: make([][]int32, len(h.tree.layers)+1),
+		found: make([][]int32, n), likely: slices.Repeat([]int32{none}, n), isTaken: make([]bool, len(h.tree.layers))}
 	bySize, unproven := make(map[int64][]int32), []int32(nil)
-	for at, l := range tree.layers {
-		m.children[l.parent+1] = append(m.children[l.parent+1], int32(at))
+	for at, l := range h.tree.layers {
+		m.layersOn[l.parent+1] = append(m.layersOn[l.parent+1], int32(at))
 		if l.isExact {
 			bySize[l.size] = append(bySize[l.size], int32(at))
 		} else {
 			unproven = append(unproven, int32(at))
 		}
 	}
-	isRecord := make(map[string]bool, len(cache))
-	for _, record := range cache {
-		isRecord[record.ID] = true
+	index := make(map[string]int32, n)
+	for i := range h.cache {
+		index[h.cache[i].ID] = int32(i)
 	}
-	var roots, others []int32
-	for i, record := range cache {
-		switch parents := record.Parents; {
-		case isNoLayer(record):
-		case len(parents) == 0:
-			roots = append(roots, int32(i))
-		case len(parents) == 1 && isRecord[parents[0]]:
-			m.records[parents[0]] = append(m.records[parents[0]], int32(i))
-		default: // several parents, or one that is not listed
-			others = append(others, int32(i))
+	for i, record := range h.cache {
+		for _, id := range record.Parents {
+			if parent, exists := index[id]; exists {
+				m.parents[i] = append(m.parents[i], parent)
+			}
+		}
+		if len(record.Parents) == 1 && len(m.parents[i]) == 1 {
+			m.children[m.parents[i][0]] = append(m.children[m.parents[i][0]], int32(i))
 		}
 	}
-	for _, i := range roots {
-		m.visit(cache, i, []int32{none})
-		m.choose(cache, i, none)
-	}
-	for _, i := range others {
-		if size, known := cache[i].Size.Get(); known && !cache[i].ExcludesSnapshot && !containerd {
-			m.found[i] = m.filter(cache[i], slices.Concat(bySize[size], unproven))
+	for i, record := range h.cache {
+		size, known := record.Size.Get()
+		switch {
+		case isNoLayer(record) || len(record.Parents) == 1 && len(m.parents[i]) == 1:
+			continue
+		case len(record.Parents) == 0:
+			m.find(int32(i), m.layersOn[:1])
+		case known && !record.ExcludesSnapshot && !h.isContainerd(): // a merge, or a parent that is not listed
+			m.find(int32(i), [][]int32{bySize[size], unproven})
+		default:
+			m.find(int32(i), nil)
 		}
-		m.isMatched[i] = true
-		for _, child := range m.records[cache[i].ID] {
-			m.visit(cache, child, m.found[i])
-		}
-		m.choose(cache, i, none)
+		m.choose(int32(i), none)
 	}
 	return m
 }
 
-// visit finds the layers of a record and of all records made from it, given the layers that
-// its parent may be of. A layer must have a layer of each shared child on it.
+// find finds which of some layers a record may be of, and those of all records made from it.
+// A layer must have a layer of each shared child on it.
 //
 // Example: image A = layers 10a+20, image B = layers 10b+30. A shared record of 10 bytes with a
 // shared child of 20 bytes is of the layer 10a.
-func (m *matcher) visit(cache []model.CacheRecord, i int32, parents []int32) {
-	if m.isMatched[i] {
-		return // it is its own ancestor
+func (m *matches) find(i int32, layers [][]int32) {
+	record := &m.cache[i]
+	for _, some := range layers {
+		for _, at := range some {
+			if m.fits(record, at) {
+				m.found[i] = append(m.found[i], at)
+			}
+		}
 	}
-	m.isMatched[i] = true
-	for _, parent := range parents {
-		m.found[i] = append(m.found[i], m.filter(cache[i], m.children[parent+1])...)
-	}
-	for _, child := range m.records[cache[i].ID] {
-		m.visit(cache, child, m.found[i])
-		if !cache[child].Shared || !cache[i].Shared || m.containerd && len(m.found[child]) == 0 {
-			continue
+	for _, child := range m.children[i] {
+		layers = nil
+		for _, at := range m.found[i] {
+			layers = append(layers, m.layersOn[at+1])
+		}
+		m.find(child, layers)
+		if !m.cache[child].Shared || !record.Shared || m.isContainerd() && len(m.found[child]) == 0 {
+			continue // with the containerd store, records that no image shares look shared, too
 		}
 		isParent := make(map[int32]bool, len(m.found[child]))
 		for _, at := range m.found[child] {
@@ -116,44 +113,39 @@ func (m *matcher) visit(cache []model.CacheRecord, i int32, parents []int32) {
 	}
 }
 
-// filter returns the layers that a record may be of, by its size.
-func (m *matcher) filter(record model.CacheRecord, layers []int32) (found []int32) {
-	size, known := record.Size.Get()
-	for _, at := range layers {
-		l := m.tree.layers[at]
-		fits := !known || !l.isExact
-		switch {
-		case m.containerd && record.ExcludesSnapshot: // the size is that of the blob
-			fits = fits || size <= l.size+archiveOverhead
-		case m.containerd: // a snapshot, and the blob that the image shares
-			fits = fits || size > l.size && size <= 2*l.size+archiveOverhead
-		default:
-			fits = fits || record.ExcludesSnapshot || size == l.size
-		}
-		if fits && (record.Shared == m.isListed[at] || record.Shared && m.mayBeAny || m.containerd && record.ExcludesSnapshot) {
-			found = append(found, at)
-		}
+// fits reports whether a record may be of a layer, by its size.
+func (m *matches) fits(record *model.CacheRecord, at int32) bool {
+	l := &m.tree.layers[at]
+	if record.Shared != m.isListed[at] && !(record.Shared && m.hasFailed) && !(m.isContainerd() && record.ExcludesSnapshot) {
+		return false
 	}
-	return found
+	size, known := record.Size.Get()
+	switch {
+	case !known || !l.isExact:
+		return true
+	case m.isContainerd() && record.ExcludesSnapshot: // the size is that of the blob
+		return size <= l.size+archiveOverhead
+	case m.isContainerd(): // a snapshot, and the blob that the image shares
+		return size > l.size && size <= 2*l.size+archiveOverhead
+	default:
+		return record.ExcludesSnapshot || size == l.size
+	}
 }
 
 // choose sets the most likely layer of a record and of all records made from it: on the layer
-// of its parent, and of no other record, as far as possible.
-func (m *matcher) choose(cache []model.CacheRecord, i, parent int32) {
-	if m.isChosen[i] {
-		return // it is its own ancestor
-	}
-	m.isChosen[i] = true
+// of its parent, of no other record, and with as many layers on it as records were made from
+// the record, as far as possible.
+func (m *matches) choose(i, parent int32) {
 	best, bestRank := int32(none), -1
 	for _, at := range m.found[i] {
 		rank := 0
 		if parent == none || m.tree.layers[at].parent == parent {
-			rank = 4
+			rank += 4
 		}
 		if !m.isTaken[at] {
 			rank += 2
 		}
-		if len(m.children[at+1]) == len(m.records[cache[i].ID]) {
+		if len(m.layersOn[at+1]) == len(m.children[i]) {
 			rank++
 		}
 		if rank > bestRank {
@@ -163,7 +155,7 @@ func (m *matcher) choose(cache []model.CacheRecord, i, parent int32) {
 	if best != none {
 		m.likely[i], m.isTaken[best] = best, true
 	}
-	for _, child := range m.records[cache[i].ID] {
-		m.choose(cache, child, best)
+	for _, child := range m.children[i] {
+		m.choose(child, best)
 	}
 }

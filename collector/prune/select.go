@@ -225,65 +225,58 @@ func (h *host) withUntaggedParents(heads, used []bool) (removed []bool) {
 }
 
 // selectRecords selects the records that a builder prune removes after the images. A record
-// is not shared any more if no remaining image has its layer.
+// is most likely not shared any more if no remaining image has its layer. For the minimum, it
+// remains.
 func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
-	likely, certain := slices.Clone(h.cache), slices.Clone(h.cache)
-	if spec.images != removeNone && spec.cache == removeDefault {
-		kept, mayBeKept := make([]bool, len(h.graph.pieces)), make([]bool, len(h.graph.pieces))
-		for i := range h.images {
-			if !r.likely[i] {
-				h.graph.reach(kept, h.graph.holders[i].pieces)
-			}
-			if !r.certain[i] {
-				h.graph.reach(mayBeKept, h.graph.holders[i].pieces)
-			}
-		}
-		isKept := func(at int32) bool { return mayBeKept[at] }
-		for i, record := range h.cache {
-			at, found := h.matches.likely[i], h.matches.found[i]
-			likely[i].Shared = record.Shared && (at == none || kept[at])
-			certain[i].Shared = record.Shared && (at == none || h.hasFailed || h.isContainerd() || slices.ContainsFunc(found, isKept))
+	kept := make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		if !r.likely[i] {
+			h.graph.reach(kept, h.graph.holders[i].pieces)
 		}
 	}
-	likelyRemoved, certainRemoved := removedRecords(likely, spec.cache, until), removedRecords(certain, spec.cache, until)
+	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
 	for i, record := range h.cache {
-		at := h.recordHolder(i)
-		r.likely[at], r.certain[at] = likelyRemoved[record.ID], likelyRemoved[record.ID] && certainRemoved[record.ID]
-		r.isUnsure = r.isUnsure || likelyRemoved[record.ID] != certainRemoved[record.ID]
+		at := h.matches.likely[i]
+		shared[i] = record.Shared
+		stillShared[i] = record.Shared && (at == none || kept[at])
+	}
+	first := h.recordHolder(0)
+	copy(r.likely[first:], h.removedRecords(stillShared, spec.cache, until))
+	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until))
+	for i := first; i < len(r.likely); i++ {
+		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
+		r.certain[i] = r.certain[i] && r.likely[i]
 	}
 }
 
-// removedRecords returns the IDs of the records that a builder prune removes (BuildKit:
+// removedRecords returns the records that a builder prune removes (BuildKit:
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
 // removed.
-func removedRecords(cache []model.CacheRecord, records amount, until until) map[string]bool {
-	children := make(map[string]int)
-	byID := make(map[string]model.CacheRecord, len(cache))
-	for _, record := range cache {
-		byID[record.ID] = record
-		for _, parent := range record.Parents {
+func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool) {
+	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
+	for i := range h.cache {
+		work = append(work, int32(i))
+		for _, parent := range h.matches.parents[i] {
 			children[parent]++
 		}
 	}
-	removed := make(map[string]bool)
-	work := slices.Clone(cache)
+	removed = make([]bool, len(h.cache))
 	for len(work) > 0 {
-		record := work[len(work)-1]
+		i := work[len(work)-1]
 		work = work[:len(work)-1]
+		record := &h.cache[i]
 		isOwn := record.Type == "internal" || record.Type == "frontend"
 		used, known := record.LastUsedAt.Get()
 		isFresh := !until.IsZero() && known && used.After(until)
-		if removed[record.ID] || record.InUse || isFresh || children[record.ID] > 0 || records == removeDefault && (record.Shared || isOwn) {
+		if removed[i] || record.InUse || isFresh || children[i] > 0 || records == removeDefault && (isShared[i] || isOwn) {
 			continue
 		}
-		removed[record.ID] = true
-		for _, id := range record.Parents {
-			children[id]--
-			if parent, exists := byID[id]; exists {
-				work = append(work, parent)
-			}
+		removed[i] = true
+		for _, parent := range h.matches.parents[i] {
+			children[parent]--
+			work = append(work, parent)
 		}
 	}
 	return removed
