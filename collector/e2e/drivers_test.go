@@ -62,7 +62,7 @@ func testStorage(t *testing.T, s storage) {
 	h := newPruneHost(t, dockertest.StartIn(t, s.kind, dir, flags...))
 	h.diskUse = func() map[string]int64 { return map[string]int64{"file system": usedBytes(t, dir)} }
 	random, zeros := h.bytes(4_000_000), make([]byte, 12_000_000)
-	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now(), baseLayer(t, append(random, zeros...))))
+	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now(), true, baseLayer(t, append(random, zeros...))))
 	h.source("app", "random", h.bytes(6_000_000))
 	h.source("app", "zeros", zeros)
 

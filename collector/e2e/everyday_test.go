@@ -69,11 +69,11 @@ func newEverydayHost(t *testing.T, kind dockertest.Kind) *everydayHost {
 	h := &everydayHost{pruneHost: newPruneHost(t, dockertest.Start(t, kind))}
 	h.diskUse = h.blockBytes
 	base := baseLayer(t, h.bytes(h.size(15, 40)))
-	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now().AddDate(0, -3, 0), base))
+	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now().AddDate(0, -3, 0), true, base))
 	for i, days := range []int{2, 20, 200} { // tools that were pulled once
 		tool := tarArchive(t, tarFile{tar.Header{Name: "tool"}, h.bytes(h.size(5, 20))})
 		name := fmt.Sprintf("tool%d:1", i)
-		h.source("base", "tool.tar", imageArchive(t, name, time.Now().AddDate(0, 0, -days), base, tool))
+		h.source("base", "tool.tar", imageArchive(t, name, time.Now().AddDate(0, 0, -days), true, base, tool))
 		h.Docker("load", "-q", "-i", filepath.Join(h.Dir, "base/tool.tar"))
 	}
 	for _, image := range []string{"python", "node"} {
@@ -175,8 +175,8 @@ func tarArchive(t *testing.T, files ...tarFile) []byte {
 	return archive.Bytes()
 }
 
-// imageArchive returns an image for "docker load", which was built at a time.
-func imageArchive(t *testing.T, tag string, created time.Time, layers ...[]byte) []byte {
+// imageArchive returns an image for "docker load", which was built at a time, with or without a history.
+func imageArchive(t *testing.T, tag string, created time.Time, hasHistory bool, layers ...[]byte) []byte {
 	t.Helper()
 	var config struct {
 		Architecture string    `json:"architecture"`
@@ -186,7 +186,7 @@ func imageArchive(t *testing.T, tag string, created time.Time, layers ...[]byte)
 			Type    string   `json:"type"`
 			DiffIDs []string `json:"diff_ids"`
 		} `json:"rootfs"`
-		History []map[string]string `json:"history"`
+		History []map[string]string `json:"history,omitempty"`
 	}
 	config.Architecture, config.OS, config.Created, config.RootFS.Type = runtime.GOARCH, "linux", created, "layers"
 	var files []tarFile
@@ -194,7 +194,9 @@ func imageArchive(t *testing.T, tag string, created time.Time, layers ...[]byte)
 	var names []string
 	for i, layer := range layers {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, fmt.Sprintf("sha256:%x", sha256.Sum256(layer)))
-		config.History = append(config.History, map[string]string{"created_by": fmt.Sprint("step ", i)})
+		if hasHistory {
+			config.History = append(config.History, map[string]string{"created_by": fmt.Sprint("step ", i)})
+		}
 		names = append(names, fmt.Sprintf("%d.tar", i))
 		files = append(files, tarFile{tar.Header{Name: names[i]}, layer})
 	}
