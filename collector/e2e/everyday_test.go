@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -284,31 +285,39 @@ func (h *everydayHost) job() {
 	}
 }
 
-// age makes about half of the containers a month old, and restarts the engine.
+// age makes about half of the containers and of the build cache a month old, and restarts the engine.
 func (h *everydayHost) age() {
 	h.Signal(syscall.SIGTERM)
 	h.Wait()
+	aMonthAgo := time.Now().AddDate(0, -1, 0)
 	for _, path := range glob(h.t, h.Dir, "data/containers/*/config.v2.json") {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		if h.random.IntN(2) == 0 {
-			continue
-		}
-		var config map[string]json.RawMessage
-		if err := json.Unmarshal(content, &config); err != nil {
-			h.t.Fatal(err)
-		}
-		config["Created"] = fmt.Appendf(nil, "%q", time.Now().AddDate(0, -1, 0).Format(time.RFC3339Nano))
-		if content, err = json.Marshal(config); err != nil {
-			h.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			h.t.Fatal(err)
-		}
+		h.edit(path, `"Created":"[^"]*"`, fmt.Sprintf(`"Created":%q`, aMonthAgo.Format(time.RFC3339Nano)))
 	}
+	// A value of the same length needs no other change in a bbolt file.
+	h.edit(filepath.Join(h.Dir, "data/buildkit/metadata_v2.db"), `cache\.lastUsedAt\{"value":[0-9]{19}`, fmt.Sprintf(`cache.lastUsedAt{"value":%d`, aMonthAgo.UnixNano()))
 	h.Start()
+}
+
+// edit replaces about half of the matches of a pattern in a file.
+func (h *everydayHost) edit(path, pattern, replacement string) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	found := false
+	content = regexp.MustCompile(pattern).ReplaceAllFunc(content, func(match []byte) []byte {
+		found = true
+		if h.random.IntN(2) == 0 {
+			return match
+		}
+		return []byte(replacement)
+	})
+	if !found {
+		h.t.Fatalf("%s: got no %q, want some", path, pattern)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // prune runs a prune command, and compares the freed bytes with the metrics.
