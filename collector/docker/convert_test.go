@@ -2,13 +2,17 @@ package docker
 
 import (
 	"docker_buildup_exporter/collector/model"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/system"
 )
 
 func TestFromImages(t *testing.T) {
@@ -151,5 +155,69 @@ func TestRewritten(t *testing.T) {
 	}
 	if want := []string{"context", "cache mount", "clone"}; err != nil || !slices.Equal(rewritten, want) {
 		t.Errorf("%v, %v; want %v", rewritten, err, want)
+	}
+}
+
+// The log driver decides whether the log of a stopped container is in files of the engine.
+func TestKeepsLog(t *testing.T) {
+	for text, want := range map[string]model.Optional[bool]{
+		`{"Type":"json-file"}`: model.Known(true),
+		`{"Type":"local"}`:     model.Known(true),
+		`{"Type":"none"}`:      model.Known(false),
+		`{"Type":"journald"}`:  model.Known(false),
+		`{"Type":"syslog"}`:    model.Known(true), // the engine caches what it sends
+		`{"Type":"syslog","Config":{"cache-disabled":"true"}}`: model.Known(false),
+		`{"Type":""}`: model.Known(true),
+	} {
+		for status, keepsLog := range map[string]model.Optional[bool]{"exited": want, "running": {}} {
+			var inspected container.InspectResponse
+			answer := fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":"2026-01-02T03:04:05Z"},"HostConfig":{"LogConfig":%s}}`, status, text)
+			if err := json.Unmarshal([]byte(answer), &inspected); err != nil {
+				t.Fatal(err)
+			}
+			if got := fromInspectedContainer(inspected).KeepsLog; got != keepsLog {
+				t.Errorf("%s, %s: %v, want %v", status, text, got, keepsLog)
+			}
+		}
+	}
+}
+
+// An inspection has the same dates as a list.
+func TestCreated(t *testing.T) {
+	const created = "2026-01-02T03:04:05.678Z"
+	want := model.Known(time.Unix(1767323045, 0))
+	same := func(what string, got model.Optional[time.Time]) {
+		t.Helper()
+		at, known := got.Get()
+		if wanted, _ := want.Get(); !known || !at.Equal(wanted) {
+			t.Errorf("%s: %v, known: %v; want %v", what, at, known, want)
+		}
+	}
+	same("image list", fromImages(decodeImages(t, `[{"Id":"a","Created":1767323045}]`), model.Known(model.GraphDriver))[0].Created)
+	var inspectedImage image.InspectResponse
+	var inspected container.InspectResponse
+	for into, text := range map[any]string{&inspectedImage: `{"Id":"a","Created":%q}`, &inspected: `{"Id":"c","Created":%q,"State":{"Status":"created"}}`} {
+		if err := json.Unmarshal([]byte(fmt.Sprintf(text, created)), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same("inspected image", fromInspectedImage(inspectedImage).Created)
+	same("container list", fromContainers([]container.Summary{{ID: "c", State: "created", Created: 1767323045}})[0].Created)
+	same("inspected container", fromInspectedContainer(inspected).Created)
+	used := time.Unix(1767323045, 0)
+	records, err := fromCacheRecords([]*build.CacheRecord{{ID: "a", LastUsedAt: &used}, {ID: "b"}})
+	if err != nil || records[1].LastUsedAt.IsKnown() {
+		t.Errorf("%+v, %v", records, err)
+	}
+	same("record of the build cache", records[0].LastUsedAt)
+}
+
+func TestBackingFilesystem(t *testing.T) {
+	info := system.Info{Driver: "overlay2", DriverStatus: [][2]string{{"Backing Filesystem", "extfs"}, {"Supports d_type", "true"}}}
+	if got := fromInfo(info, "1.51").BackingFilesystem; got != "extfs" {
+		t.Errorf("got %q", got)
+	}
+	if got := fromInfo(system.Info{}, "1.51").BackingFilesystem; got != "" {
+		t.Errorf("got %q, want unknown", got)
 	}
 }

@@ -27,10 +27,10 @@ type host struct {
 
 	containersKnown, volumesKnown, cacheKnown bool
 
-	// imagesKnown says that images, their containers, and the layers of all images that have
-	// not failed are known.
-	imagesKnown bool
+	isInspected bool // images are known, and the layers of all that have not failed
+	imagesKnown bool // that, and containers are known
 	hasFailed   bool // the layers of an image are unknown
+	isStale     bool // the build cache or its relation to images has changed since it was listed
 }
 
 // newHost returns the objects of a snapshot.
@@ -40,9 +40,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.images = model.Distinct(records)
 	h.containers, h.containersKnown = s.Containers.Get()
 	h.volumes, h.volumesKnown = s.Volumes.Get()
-	if cache, known := s.BuildCache.Get(); known && !s.BuildCacheStale {
-		h.cache, h.cacheKnown = distinctRecords(cache), true
-	}
+	cache, cacheKnown := s.BuildCache.Get()
+	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
 	index := make(map[string]int32, len(h.images))
 	for i, image := range h.images {
 		index[image.ID] = int32(i)
@@ -56,7 +55,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.imagesKnown = imagesKnown && h.containersKnown && s.Contents != nil
+	h.isInspected = imagesKnown && s.Contents != nil
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
 	for _, image := range h.images {
@@ -64,13 +63,14 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		if !inspected {
 			top = none
 		}
-		h.imagesKnown = h.imagesKnown && (inspected || s.FailedImages[image.ID])
+		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
 		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
 		}
 	}
+	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = matchRecords(h)
 	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)
@@ -117,7 +117,7 @@ func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)
 func newObjectGraph(h *host) *graph {
 	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)), holders: make([]holder, h.recordHolder(len(h.cache)))}
 	for _, l := range h.tree.layers {
-		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, isShared: true}
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
 		if l.isExact {
 			p.certain = l.size
 		}
@@ -165,7 +165,7 @@ func (h *host) addContainer(g *graph, i int) {
 			holder.pieces = append(holder.pieces, top)
 		case inspected:
 		case isMount: // a tag, which may have moved
-			holder.mayAny, writable.isOpen = true, true
+			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
 		case h.imageOf[i] == none:
 			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
 		case h.isContainerd(): // the image may be removed, although a container uses it
@@ -184,7 +184,7 @@ func (h *host) addContainer(g *graph, i int) {
 // it.
 func (g *graph) copyLayers() {
 	for at := range g.pieces {
-		if p := &g.pieces[at]; p.isShared && p.parent != none {
+		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
 			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
 		}
 	}

@@ -6,7 +6,7 @@ import "docker_buildup_exporter/collector/model"
 // images or records of the build cache have it.
 func newLayerGraph(h *host) *graph {
 	l := &layerGraph{host: h, graph: newObjectGraph(h), isPlaced: make([]bool, len(h.cache)), places: make([]int32, len(h.cache)),
-		layers: make(map[recordLayer]int32), siblings: make(map[[2]int64]int), first: make(map[int64]int32)}
+		layers: make(map[layerKey]int32), siblings: make(map[[2]int64]int), first: make(map[int64]int32)}
 	for i := range h.cache {
 		l.place(int32(i))
 	}
@@ -18,15 +18,15 @@ type layerGraph struct {
 	*host
 	graph    *graph
 	isPlaced []bool
-	places   []int32               // piece of each record, or none
-	layers   map[recordLayer]int32 // pieces that are layers of records only
-	siblings map[[2]int64]int      // number of records by the one that they were made from, and size
-	first    map[int64]int32       // the first record of each size
+	places   []int32            // piece of each record, or none
+	layers   map[layerKey]int32 // pieces that are layers of records only
+	siblings map[[2]int64]int   // number of records by the one that they were made from, and size
+	first    map[int64]int32    // the first record of each size
 }
 
-// recordLayer identifies a layer of records: by the layer below it, its size, and its number
+// layerKey identifies a layer of records: by the layer below it, its size, and its number
 // among the records of this size that were made from one record.
-type recordLayer struct {
+type layerKey struct {
 	below  int32
 	size   int64
 	number int
@@ -60,14 +60,17 @@ func (l *layerGraph) place(i int32) int32 {
 		l.places[i] = l.matches.likely[i]
 		holder.isUnsure = len(found) != 1 || !record.Shared || l.hasFailed || !isOnOne || !l.tree.layers[found[0]].isExact
 		if holder.isUnsure {
-			holder.may, holder.mayAny = found, record.Shared && (len(found) == 0 || !isOnOne)
+			holder.may = found
+		}
+		if record.Shared && (len(found) == 0 || !isOnOne) {
+			holder.mayAny = imageLayer
 		}
 		if !record.Shared { // perhaps it is another layer
 			holder.pieces = append(holder.pieces, l.graph.addOwn(model.Optional[int64]{}))
 		}
 	case record.ExcludesSnapshot || !record.Size.IsKnown(): // it may be of any layer
-		l.places[i] = l.graph.add(piece{parent: below, isOpen: true, isShared: true})
-		holder.mayAny = true
+		l.places[i] = l.graph.add(piece{parent: below, isOpen: true, kind: recordLayer})
+		holder.mayAny = imageLayer | recordLayer
 	default:
 		l.places[i] = l.addLayer(i, below)
 	}
@@ -89,7 +92,7 @@ func (l *layerGraph) place(i int32) int32 {
 // 20 on a has other content: 10+20+20. The minimum is 10+20.
 func (l *layerGraph) addLayer(i, below int32) int32 {
 	size, _ := l.cache[i].Size.Get()
-	key := recordLayer{below: below, size: size}
+	key := layerKey{below: below, size: size}
 	if parents := l.matches.parents[i]; len(parents) == 1 && !l.cache[parents[0]].ExcludesSnapshot {
 		sibling := [2]int64{int64(parents[0]), size}
 		key.number = l.siblings[sibling]
@@ -97,7 +100,7 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	}
 	at, exists := l.layers[key]
 	if !exists {
-		at = l.graph.add(piece{parent: below, likely: size, certain: size, isShared: true})
+		at = l.graph.add(piece{parent: below, likely: size, certain: size, kind: recordLayer})
 		l.layers[key] = at
 	}
 	first, exists := l.first[size]

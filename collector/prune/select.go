@@ -23,7 +23,7 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 		r.likely[holder], r.certain[holder] = true, !isUnsure
 		r.isUnsure = r.isUnsure || isUnsure
 	}
-	goes := make([]bool, len(h.containers))
+	goes, sizes := make([]bool, len(h.containers)), make(map[bool]int) // sizes by whether they are known
 	for i, container := range h.containers {
 		var isUnsure bool
 		if spec.containers != removeNone {
@@ -31,9 +31,14 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 		}
 		if goes[i] {
 			put(h.containerHolder(i), isUnsure)
+			if container.Size.IsKnown() || !container.Failed {
+				sizes[container.Size.IsKnown()]++
+			}
 		}
 		r.isUnsure = r.isUnsure || isUnsure
 	}
+	r.isUnknown = sizes[false] > 0 && sizes[true] == 0
+	clear(sizes)
 	used := make(map[string]bool)
 	for i, container := range h.containers {
 		for _, name := range container.Volumes {
@@ -43,8 +48,10 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 	for i, volume := range h.volumes {
 		if spec.volumes != removeNone && !used[volume.Name] && isPrunedVolume(volume, spec.volumes) {
 			put(h.volumeHolder(i), false)
+			sizes[volume.Size.IsKnown()]++
 		}
 	}
+	r.isUnknown = r.isUnknown || sizes[false] > 0 && sizes[true] == 0
 	if spec.images != removeNone && h.imagesKnown {
 		likely, certain, isUnsure := h.removedImages(spec, goes, until)
 		r.isUnsure = r.isUnsure || isUnsure
@@ -84,16 +91,12 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 // removedImages returns which images a command removes: most likely, and certainly; and whether
 // it may remove others. goes are the containers that it removes before.
 func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, certain []bool, isUnsure bool) {
-	used := make([]bool, len(h.images))
-	for i, image := range h.imageOf {
-		if image != none && !goes[i] {
-			used[image] = true
-		}
-	}
-	isFresh := make([]bool, len(h.images))
+	used := h.usedImages(goes)
+	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
 		created, known := image.Created.Get()
 		isFresh[i] = !until.IsZero() && (!known || created.After(until))
+		mayBeUndated[i] = !until.IsZero() && known && created.Unix() == 0
 	}
 	switch {
 	case h.isContainerd() && spec.images == removeAll:
@@ -102,10 +105,26 @@ func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, 
 		likely = h.danglingRecords(used)
 	case spec.images == removeAll:
 		likely = h.unusedTrees(used, isFresh)
+		certain = slices.Clone(likely)
+		for i := range certain { // the filter keeps images without a date, whose date in the API is 0
+			certain[i] = certain[i] && !mayBeUndated[i]
+		}
+		return likely, certain, false
 	default:
 		likely = h.untaggedHeads(used)
 	}
 	return likely, likely, false
+}
+
+// usedImages returns which images containers were made from, without those that go.
+func (h *host) usedImages(goes []bool) []bool {
+	used := make([]bool, len(h.images))
+	for i, image := range h.imageOf {
+		if image != none && !goes[i] {
+			used[image] = true
+		}
+	}
+	return used
 }
 
 // hasNoReference reports whether neither a tag nor a digest reference points to an image,
@@ -238,6 +257,9 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 	for i, record := range h.cache {
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
+		holder := &h.graph.holders[h.recordHolder(i)]
+		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
+		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)

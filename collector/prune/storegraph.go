@@ -20,7 +20,7 @@ func newStoreGraph(h *host, list []model.Image) *graph {
 	}
 	s.firstBlob = int32(len(s.graph.pieces))
 	for range len(h.tree.sizeOf) {
-		s.graph.add(piece{parent: none, isShared: true})
+		s.graph.add(piece{parent: none, kind: imageLayer})
 	}
 	own := s.sizeBlobs(hasSameIDs(h.images, list))
 	for i := range h.images {
@@ -111,8 +111,8 @@ func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
 		all := diffs[i]
 		own := slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] > 1 })
 		blobs, shared, isCounted := s.blobs(i, all)
-		p := piece{parent: none, isShared: true, isOpen: !isCurrent || !isCounted || s.hasFailed}
-		const metadata = 2500 // usual size of a manifest and a configuration
+		p := piece{parent: none, kind: imageLayer, isOpen: !isCurrent || !isCounted || s.hasFailed}
+		metadata := min(blobs, 2500) // usual size of a manifest and a configuration
 		if isCurrent && isCounted {
 			s.distribute(max(0, blobs-shared-metadata), own)
 			s.distribute(shared, slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] == 1 }))
@@ -192,7 +192,6 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 	size := sizeOr(record.Size, maxUnknown)
 	at, blob := s.blobOf(i)
 	other := piece{parent: none, isOpen: true}
-	holder.mayAny = len(record.Parents) > 1
 	switch {
 	case isNoLayer(*record):
 		holder.pieces = []int32{s.graph.addOwn(record.Size)}
@@ -205,10 +204,12 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 		}
 	case at != none:
 		holder.isUnsure, holder.may, holder.unknown = true, s.matches.found[i], size
-		holder.mayAny = holder.mayAny || !record.Shared
+		if len(record.Parents) > 1 || !record.Shared {
+			holder.mayAny = imageLayer
+		}
 		holder.pieces = []int32{at}
 	default:
-		holder.isUnsure, holder.mayAny, other.likely = true, true, size
+		holder.isUnsure, holder.mayAny, other.likely = true, imageLayer, size
 	}
 	holder.pieces = append(holder.pieces, s.graph.add(other))
 }

@@ -70,14 +70,14 @@ func summarize(s model.Snapshot, f figures) Summary {
 	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
 	sum.Counts.Images.Layers = f.layers
 	engine, _ := s.Engine.Get()
-	limit := newLimit(s, engine)
+	limit := limitOf(s, engine)
 	for command, r := range f.reclaimable {
-		sum.Reclaimable[command] = limit.apply(r)
+		sum.Reclaimable[command] = limit(r)
 	}
 	if repositories, known := f.repositories.Get(); known {
 		repositories = slices.Clone(repositories)
 		for i := range repositories {
-			repositories[i].Reclaimable = limit.apply(repositories[i].Reclaimable)
+			repositories[i].Reclaimable = limit(repositories[i].Reclaimable)
 		}
 		sum.Repositories = model.Known(repositories)
 	}
