@@ -265,9 +265,9 @@ func TestStoppedAgain(t *testing.T) {
 			{"exited", "2025-01-02T00:00:00Z", model.Known[int64](3)}, // not measured again
 		} {
 			f.reply("/containers/json", fmt.Sprintf(`[{"Id":"c","State":%q}]`, step.state))
-			f.reply("/containers/c/json", fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":%q},"SizeRw":%d}`, step.state, step.finished, i+1))
+			f.reply("/containers/c/json", fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":%q},"HostConfig":{"LogConfig":{"Type":"none"}},"SizeRw":%d}`, step.state, step.finished, i+1))
 			c := containerOf(f.scrapeAfter(time.Second), "c")
-			if c.Size != step.want || c.StoppedAt.IsKnown() != (step.state == "exited") {
+			if c.Size != step.want || c.StoppedAt.IsKnown() != (step.state == "exited") || (c.KeepsLog == model.Known(false)) != (step.state == "exited") {
 				t.Errorf("step %d: %+v, want %+v bytes", i, c, step.want)
 			}
 			if at, known := c.StoppedAt.Get(); known && at.Format(time.RFC3339) != step.finished {
@@ -375,13 +375,14 @@ func TestStoppedWithoutEvents(t *testing.T) {
 	})
 }
 
-// A container that is listed twice counts once, with the first record.
+// A list that has a container twice is no list of an engine.
 func TestContainerIsListedTwice(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
 		f.reply("/containers/json", `[{"Id":"c","ImageID":"a","State":"running"},{"Id":"c","ImageID":"a","State":"exited"}]`)
-		if containers, _ := f.scrape().Containers.Get(); len(containers) != 1 || containers[0].State != model.Running {
-			t.Errorf("got %+v, want the first record", containers)
+		if s := f.scrape(); s.Containers.IsKnown() || collectorOf(s, "containers").Success {
+			t.Errorf("got %+v, want none", s.Containers)
 		}
+		f.logged(1, "[1]: the ID is that of an earlier element")
 	})
 }
 

@@ -13,34 +13,33 @@ import (
 func TestRecordsOfOneLayer(t *testing.T) {
 	for _, test := range []struct {
 		records []model.CacheRecord
-		want    Reclaimable
+		want    want
 	}{
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20), InUse: true}}, Reclaimable{0, false}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](20)}}, Reclaimable{43, true}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: model.Known[int64](3)}, {ID: "b", Size: model.Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](3)}}, Reclaimable{23, false}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](1), InUse: true}}, Reclaimable{20, true}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](20), InUse: true}}, Reclaimable{0, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20)}}, want{20, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](20), InUse: true}}, want{0, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](20)}}, want{23, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "on a", Parents: tag("a"), Size: model.Known[int64](3)}, {ID: "b", Size: model.Known[int64](20)}, {ID: "on b", Parents: tag("b"), Size: model.Known[int64](3)}}, want{23, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](1), InUse: true}}, want{20, true}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("b", "c"), Size: model.Known[int64](20), InUse: true}}, want{0, false}},
 		// A layer without files takes no bytes, however many records have it.
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](0)}, {ID: "b", Size: model.Known[int64](0)}, {ID: "c", Size: model.Known[int64](20)}}, Reclaimable{20, true}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](0)}, {ID: "b", Size: model.Known[int64](0)}, {ID: "c", Size: model.Known[int64](20)}}, want{20, true}},
 		// The chain below a merge is unknown.
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}}, Reclaimable{23, false}},
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}}, Reclaimable{27, true}},
-		// A kept record of unknown size may be of any layer.
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "kept", Rewritten: true, InUse: true, Size: model.Known[int64](7)}}, Reclaimable{3, false}},
-		// A removed record of unknown size frees nothing that is known.
-		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Rewritten: true, Size: model.Known[int64](7)}}, Reclaimable{20, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}}, want{23, false}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](7)}, {ID: "merged", Parents: tag("a", "gone"), Size: model.Known[int64](20)}}, want{27, true}},
+		// A repository that builds clone is no layer. Its size may have changed since it was measured.
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Size: model.Known[int64](3)}, {ID: "kept", Rewritten: true, InUse: true, Size: model.Known[int64](7)}}, want{23, true}},
+		{[]model.CacheRecord{{ID: "a", Size: model.Known[int64](20)}, {ID: "b", Rewritten: true, Size: model.Known[int64](7)}}, want{20, false}},
 		// Records that are made from each other are on unknown chains.
-		{[]model.CacheRecord{{ID: "a", Parents: tag("b"), InUse: true, Size: model.Known[int64](20)}, {ID: "b", Parents: tag("a"), InUse: true, Size: model.Known[int64](20)}, {ID: "c", Size: model.Known[int64](3)}}, Reclaimable{3, true}},
+		{[]model.CacheRecord{{ID: "a", Parents: tag("b"), InUse: true, Size: model.Known[int64](20)}, {ID: "b", Parents: tag("a"), InUse: true, Size: model.Known[int64](20)}, {ID: "c", Size: model.Known[int64](3)}}, want{3, true}},
 		// Build contexts are not layers.
-		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20)}, {ID: "b", Type: "source.local", Size: model.Known[int64](20)}}, Reclaimable{40, true}},
-		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: model.Known[int64](20)}}, Reclaimable{20, false}},
+		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20)}, {ID: "b", Type: "source.local", Size: model.Known[int64](20)}}, want{40, true}},
+		{[]model.CacheRecord{{ID: "a", Type: "source.local", Size: model.Known[int64](20), Rewritten: true}, {ID: "b", Type: "exec.cachemount", Size: model.Known[int64](20)}}, want{20, false}},
 	} {
 		f := newFixture(model.GraphDriver, "1.51")
 		for _, record := range test.records {
 			f.record(record)
 		}
-		if got := f.reclaim()[BuilderPrune]; got != test.want {
+		if got := f.reclaim()[BuilderPrune]; got.Minimum != test.want.minimum || got.Exact != test.want.exact {
 			t.Errorf("%+v: %+v, want %+v", test.records, got, test.want)
 		}
 	}
@@ -93,7 +92,7 @@ func TestRecordOfRemovedImage(t *testing.T) {
 	f.record(model.CacheRecord{ID: "base", Shared: true, Size: model.Known[int64](1000)})
 	f.record(model.CacheRecord{ID: "of kept", Shared: true, Size: model.Known[int64](7)})
 	f.expectExact(t, ImagePrune, 20)
-	f.expectExact(t, SystemPrune, 1020)
+	f.expectBetween(t, SystemPrune, 20, 1020) // for the minimum, records that images share remain
 }
 
 // A record remains if an image that shares it remains.
@@ -122,23 +121,23 @@ func TestBuilderPruneWithForceRemovedImage(t *testing.T) {
 	containers[0].ImageSize = model.Known[int64](1020)
 	f.expectMinimum(t, BuilderPrune, 500)
 	containers[0].ImageSize = model.Optional[int64]{}
-	f.expectUnknown(t, BuilderPrune)
+	f.expectBetween(t, BuilderPrune, 500, 1503)
 	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "context", Type: "source.local", Size: model.Known[int64](500)}})
 	f.expectExact(t, BuilderPrune, 500) // the container holds no build context
 	f.record(model.CacheRecord{ID: "smallest", Size: model.Known[int64](1)})
-	f.expectUnknown(t, BuilderPrune)
+	f.expectBetween(t, BuilderPrune, 500, 501)
 }
 
-// Which layers images share is unknown after an image was added, until the build cache is
+// Which layers images share is not certain after an image was added, until the build cache is
 // listed again.
 func TestStaleBuildCache(t *testing.T) {
 	f := newFixture(model.GraphDriver, "1.51")
 	f.image("a", "", tag("a:1"), "1000", "20")
 	f.record(model.CacheRecord{ID: "own", Size: model.Known[int64](7)})
 	f.snapshot.BuildCacheStale = true
-	f.expectUnknown(t, ImagePruneAll)
-	f.expectUnknown(t, BuilderPrune)
-	f.expectMinimum(t, SystemPruneAll, 0) // there are no containers
+	f.expectBetween(t, ImagePruneAll, 0, 1020)
+	f.expectBetween(t, BuilderPrune, 0, 7)
+	f.expectBetween(t, SystemPruneAll, 0, 1027)
 	f.expectExact(t, ImagePrune, 0)
 }
 
@@ -146,8 +145,9 @@ func TestStaleBuildCache(t *testing.T) {
 func TestRecordThatIsItsOwnParent(t *testing.T) {
 	f := newFixture(model.GraphDriver, "1.51")
 	f.image("a", "", tag("a:1"), "10", "10b", "7")
-	f.record(model.CacheRecord{ID: "own parent", Shared: true, Size: model.Known[int64](10)})
 	f.record(model.CacheRecord{ID: "own parent", Parents: tag("own parent"), Shared: true, Size: model.Known[int64](10)})
+	f.record(model.CacheRecord{ID: "a", Parents: tag("b"), Size: model.Known[int64](10)})
+	f.record(model.CacheRecord{ID: "b", Parents: tag("a"), Size: model.Known[int64](10)})
 	f.expectMinimum(t, ImagePruneAll, 0)
 }
 
@@ -158,79 +158,26 @@ func TestContainerPruneWithUnknownBlobs(t *testing.T) {
 	f.contents["removed"] = model.Content{DiffIDs: tag("20"), History: []model.Step{{Size: 20}}}
 	f.container("removed", model.Exited, 5)
 	f.record(model.CacheRecord{ID: "own"})
-	f.expectExact(t, ContainerPrune, 25)
+	f.expectBetween(t, ContainerPrune, 5, 25)
 }
 
-// A record of the containerd store that was taken from an image holds the snapshots of the
-// image.
+// A record of the containerd store that was taken from an image holds the unpacked layers of an
+// image: most likely of one of its size, for the minimum of any.
 func TestRecordTakenFromImage(t *testing.T) {
 	f := newFixture(model.Containerd, "1.51")
 	f.image("base", "", tag("base:1"), "1000", "20")
 	f.image("other", "", tag("other:1"), "300")
 	f.record(model.CacheRecord{ID: "top of base", Parents: tag("gone"), ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](5)})
-	f.expectMinimum(t, ImagePruneAll, 300)
+	f.expectMinimum(t, ImagePruneAll, 0)
 	f.expectMinimum(t, SystemPruneAll, 1320)
-}
 
-// A record that was taken from an image has the size of a blob, which can hardly be larger
-// than the layer.
-func TestRecordLargerThanLayer(t *testing.T) {
-	f := newFixture(model.Containerd, "1.51")
+	f = newFixture(model.Containerd, "1.51")
 	f.image("small", "", nil, "1000")
 	f.image("large", "", tag("large:1"), "9000")
 	f.record(model.CacheRecord{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3048)})
 	f.expectMinimum(t, ImagePrune, 0) // it may be of either
-	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](3049)}})
-	f.expectMinimum(t, ImagePrune, 1000)
-}
-
-// A record that was taken from an image that is removed now holds the snapshots of the
-// image, which other images may share.
-func TestRecordTakenFromRemovedImage(t *testing.T) {
-	f := newFixture(model.Containerd, "1.51")
-	f.image("a", "", tag("a:1"), "1000", "20")
-	f.image("b", "", tag("b:1"), "1000", "300")
-	f.image("c", "", tag("c:1"), "7")
-	f.record(model.CacheRecord{ID: "bottom", Type: "regular", Shared: true, Size: model.Known[int64](1500)})
-	f.record(model.CacheRecord{ID: "on it", Parents: tag("bottom"), ExcludesSnapshot: true, Size: model.Known[int64](5)})
-	f.record(model.CacheRecord{ID: "top", Parents: tag("on it"), ExcludesSnapshot: true, Size: model.Known[int64](5)})
-	f.expectMinimum(t, ImagePruneAll, 1327-1300)
-	f.expectMinimum(t, SystemPruneAll, 1327)
-
-	// A record with a snapshot of its own holds no layers of the image, but the record that
-	// it was made from does.
-	f.snapshot.BuildCache = model.Known([]model.CacheRecord{
-		{ID: "taken", ExcludesSnapshot: true, Size: model.Known[int64](5)},
-		{ID: "own", Parents: tag("taken"), Size: model.Known[int64](1500)},
-	})
-	f.expectMinimum(t, ImagePruneAll, 1327-1300)
-}
-
-// The size of a record of the containerd store bounds its snapshot and its blob.
-func TestSnapshotAndBlobOfRecord(t *testing.T) {
-	size := model.Known[int64]
-	for _, test := range []struct {
-		name     string
-		record   model.CacheRecord
-		snapshot Reclaimable // at least
-		blob     model.Optional[int64]
-	}{
-		{"a snapshot, perhaps with a blob", model.CacheRecord{Size: size(3048)}, Reclaimable{500, false}, size(2548)},
-		{"a snapshot smaller than the headers of an archive", model.CacheRecord{Size: size(1000)}, Reclaimable{0, false}, size(1524)},
-		{"an unknown size", model.CacheRecord{}, Reclaimable{0, false}, model.Optional[int64]{}},
-		{"a blob only", model.CacheRecord{ExcludesSnapshot: true, Size: size(3048)}, Reclaimable{0, false}, size(3048)},
-		{"a blob only, of unknown size", model.CacheRecord{ExcludesSnapshot: true}, Reclaimable{0, false}, model.Optional[int64]{}},
-		{"a build context", model.CacheRecord{Type: "source.local", Size: size(3048)}, Reclaimable{3048, true}, size(0)},
-		{"a build context of unknown size", model.CacheRecord{Type: "source.git"}, Reclaimable{0, false}, size(0)},
-		{"a cache mount", model.CacheRecord{Type: "exec.cachemount", Size: size(3048)}, Reclaimable{3048, true}, size(0)},
-	} {
-		if got := ownSnapshot(test.record); got != test.snapshot {
-			t.Errorf("%s: a snapshot of %+v, want %+v", test.name, got, test.snapshot)
-		}
-		if got := maxBlob(test.record); got != test.blob {
-			t.Errorf("%s: a blob of at most %v, want %v", test.name, got, test.blob)
-		}
-	}
+	f.snapshot.BuildCache = model.Known([]model.CacheRecord{{ID: "taken", ExcludesSnapshot: true, Shared: true, Size: model.Known[int64](30_000)}})
+	f.expectBetween(t, ImagePrune, 0, 1000) // of neither
 }
 
 // The memory that an estimate needs stays in proportion to the number of records.

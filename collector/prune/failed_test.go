@@ -28,7 +28,7 @@ func TestRemainingFailedImage(t *testing.T) {
 
 	images, _ := f.snapshot.Images.Get()
 	images[1].Size = model.Optional[int64]{}
-	f.expectUnknown(t, ImagePrune)
+	f.expectBetween(t, ImagePrune, 0, 1020)
 	f.expectExact(t, ContainerPrune, 5)
 }
 
@@ -83,21 +83,13 @@ func TestFailedImageOfContainerd(t *testing.T) {
 		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(unpacked+50), model.Known[int64](0), model.Known(unpacked)
 	}
 	f.snapshot.Contents = f.contents
-	for _, test := range []struct {
-		list  []model.Image
-		want  int64
-		usage model.Optional[int64]
-	}{
-		{images, 1000, model.Optional[int64]{}},
-		{images[:1], 1050, model.Known[int64](1050)}, // the failed image is newer than the list
-	} {
-		f.snapshot.ListedImages = test.list
+	for _, f.snapshot.ListedImages = range [][]model.Image{images, images[:1]} {
 		sum := Summarize(f.snapshot, 0)
-		if got := sum.Reclaimable[ImagePruneAll]; got != (Reclaimable{test.want, false}) {
-			t.Errorf("%d images listed: %+v, want at least %d", len(test.list), got, test.want)
+		if got := sum.Reclaimable[ImagePruneAll]; got != (Reclaimable{1100, 1000, false}) {
+			t.Errorf("%d images listed: %+v, want at least 1000", len(f.snapshot.ListedImages), got)
 		}
-		if got, known := sum.DiskUsage[model.Images]; known != test.usage.IsKnown() || known && model.Known(got) != test.usage {
-			t.Errorf("%d images listed: images use %d bytes, known: %v; want %v", len(test.list), got, known, test.usage)
+		if got := sum.DiskUsage[model.Images]; got != 1050 {
+			t.Errorf("images use %d bytes, want 1050", got)
 		}
 	}
 }
@@ -123,7 +115,7 @@ func TestCachedLayerOfFailedImage(t *testing.T) {
 	f.image("failed", "", tag("failed:1"), "1000", "7f")
 	f.fail("failed")
 	f.record(model.CacheRecord{ID: "7f", Parents: tag("gone"), Shared: true, InUse: true, Size: model.Known[int64](7)})
-	f.expectMinimum(t, ImagePruneAll, 13) // 1527 less 507 of b and 1007 of the failed image; 520 are freed
+	f.expectBetween(t, ImagePruneAll, 0, 1020) // the record most likely holds 507 of b, but may hold 1007 of the failed image
 }
 
 // A shared record may be of a layer of a failed image and of a container. A record made from
@@ -150,7 +142,7 @@ func TestChainOnLayerOfFailedImage(t *testing.T) {
 	f.record(model.CacheRecord{ID: "on taken", Parents: tag("taken"), Size: model.Known[int64](50)})
 	f.record(model.CacheRecord{ID: "twin", Shared: true, Size: model.Known[int64](30)})
 	f.record(model.CacheRecord{ID: "on twin", Parents: tag("twin"), Size: model.Known[int64](50)})
-	f.expectMinimum(t, BuilderPrune, 50)
+	f.expectBetween(t, BuilderPrune, 20, 100) // the failed image may hold 30 of them
 }
 
 // Containers whose size request failed are left out of sums.
@@ -189,17 +181,10 @@ func TestUnknownReference(t *testing.T) {
 	f.expectMinimum(t, ImagePruneAll, 3067)
 	containers, _ := f.snapshot.Containers.Get()
 	containers[0].CreatedFrom = model.Optional[model.Reference]{}
-	f.expectUnknown(t, ImagePruneAll)
-	containers[0].Failed = true
-	f.expectMinimum(t, ImagePruneAll, 3007)
-	f.expectMinimum(t, ImagePrune, 3000)
-	if n := newEstimator(f.snapshot, layersOf(f.snapshot), model.Containerd).unknownReferences(pruneSpec{images: removeDefault}); n != 0 {
-		t.Errorf("%d references are unknown to %s, which does not need them", n, ImagePrune)
+	for _, containers[0].Failed = range []bool{false, true} {
+		f.expectBetween(t, ImagePruneAll, 3000, 3067)
 	}
+	f.expectMinimum(t, ImagePrune, 3000)
 	containers[0].State = model.Exited
 	f.expectMinimum(t, SystemPruneAll, 3167)
-
-	images, _ := f.snapshot.Images.Get()
-	images[2].Size = model.Optional[int64]{}
-	f.expectUnknown(t, ImagePruneAll)
 }

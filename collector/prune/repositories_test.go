@@ -23,7 +23,7 @@ func TestLargestRepositories(t *testing.T) {
 		return model.Image{ID: id, Parent: parent, Repositories: repositories, HasDigest: model.Known(false)}
 	}
 	host := model.Snapshot{
-		Engine: model.Known(model.Engine{ImageStore: model.GraphDriver, APIVersion: "1.51"}),
+		Engine: model.Known(overlay2("1.51")),
 		Images: model.Known([]model.Image{
 			image("base", "", "os"),
 			image("shop 1", "base", "shop", "registry.example/shop"),
@@ -37,7 +37,7 @@ func TestLargestRepositories(t *testing.T) {
 		Containers: model.Known([]model.Container{{ImageID: "shop 3", State: model.Exited}}),
 		BuildCache: model.Known([]model.CacheRecord{}),
 	}
-	exactly := func(bytes int64) model.Optional[Reclaimable] { return model.Known(Reclaimable{bytes, true}) }
+	exactly := func(bytes int64) Reclaimable { return Reclaimable{bytes, bytes, true} }
 	want := []Repository{
 		{"db", 1, exactly(1500)},
 		{"shop", 3, exactly(10 + 20 + 5)},

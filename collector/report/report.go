@@ -22,7 +22,7 @@ type Report struct {
 	Filesystems []Filesystem                 `json:"filesystems"`
 	Unmeasured  []string                     `json:"unmeasured"` // paths of file systems that could not be measured
 	Resources   []Resource                   `json:"resources"`
-	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown
+	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown, empty for Podman
 	model.ObjectCounts
 	Prunes         []model.Prune     `json:"prunes"` // of resources of which a prune was observed
 	Collectors     []model.Collector `json:"collectors"`
@@ -55,8 +55,9 @@ type Command struct {
 
 // Reclaimable is prune.Reclaimable, or unknown.
 type Reclaimable struct {
-	Bytes model.Optional[int64] `json:"bytes"`
-	Exact model.Optional[bool]  `json:"exact"` // false: a lower bound
+	Bytes    model.Optional[int64] `json:"bytes"` // estimate
+	MinBytes model.Optional[int64] `json:"min_bytes"`
+	Exact    model.Optional[bool]  `json:"exact"`
 }
 
 // New returns the report of a summary. thresholds determine the status.
@@ -77,13 +78,16 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	}
 	reclaimable := func(command prune.Command) Reclaimable {
 		if r, known := s.Reclaimable[command]; known {
-			return Reclaimable{model.Known(r.Bytes), model.Known(r.Exact)}
+			return Reclaimable{model.Known(r.Estimate), model.Known(r.Minimum), model.Known(r.Exact)}
 		}
 		return Reclaimable{}
 	}
 	var commands []prune.Command
 	if engine, known := s.Engine.Get(); known {
 		commands, r.Commands = prune.Commands(engine.APIVersion), []Command{}
+		if engine.Podman {
+			commands = nil
+		}
 	}
 	for _, command := range commands {
 		r.Commands = append(r.Commands, Command{command, removedBy(command, commands), reclaimable(command)})
@@ -122,13 +126,23 @@ func share(part, whole int64) model.Optional[float64] {
 	return model.Known(float64(part) / float64(whole))
 }
 
+// IsPodman reports whether the engine is Podman, for which no command has a figure.
+func (r Report) IsPodman() bool {
+	e, _ := r.Engine.Get()
+	return e.Podman
+}
+
 // EngineText describes the engine. It returns "" if the engine is unknown.
 func (r Report) EngineText() string {
 	e, known := r.Engine.Get()
 	if !known {
 		return ""
 	}
-	return fmt.Sprintf("Engine %s, API %s, %s (%s)", e.Version, e.APIVersion, e.StorageDriver, e.ImageStore)
+	product := "Engine"
+	if r.IsPodman() {
+		product = "Podman"
+	}
+	return fmt.Sprintf("%s %s, API %s, %s (%s)", product, e.Version, e.APIVersion, e.StorageDriver, e.ImageStore)
 }
 
 // removedBy describes what a command removes. commands are those that the engine supports.
@@ -149,6 +163,9 @@ func removedBy(command prune.Command, commands []prune.Command) string {
 		prune.SystemPrune:           "stopped containers, unused networks, images without a tag that no remaining container uses, build cache that no image shares",
 		prune.SystemPruneAll:        "stopped containers, unused networks, all images that no remaining container uses, all build cache",
 		prune.SystemPruneAllVolumes: "the same, and " + volumes,
+		prune.ContainerPruneUntil:   "stopped containers that were created a week ago or earlier",
+		prune.ImagePruneAllUntil:    "images that no container uses and that were created a week ago or earlier",
+		prune.BuilderPruneUntil:     "build cache that no build has used for a week and no image shares",
 	}[command]
 }
 

@@ -43,9 +43,10 @@ const (
 	Docker20           Kind = "20.10"         // Debian's package, with overlay2
 	Docker29Overlay2   Kind = "29-overlay2"   // the image store after an upgrade from an older engine
 	Docker29Containerd Kind = "29-containerd" // the image store of a new installation
+	Podman             Kind = "podman"        // Debian's package, with its Docker-compatible API
 )
 
-// Kinds returns all kinds of engines.
+// Kinds returns all kinds of Docker engines.
 func Kinds() []Kind {
 	return []Kind{Docker20, Docker29Overlay2, Docker29Containerd}
 }
@@ -73,22 +74,41 @@ func Start(t testing.TB, kind Kind) *Real {
 	return r
 }
 
+// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
+// dockerd.
+func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+	t.Helper()
+	r := prepareIn(t, kind, dir)
+	r.Flags = flags
+	r.Start()
+	return r
+}
+
 // Prepare is like Start, but leaves the start to the caller.
 func Prepare(t testing.TB, kind Kind) *Real {
 	t.Helper()
-	if os.Getenv(RealVariable) == "" {
-		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
-	}
-	Need(t, "docker")
-	if kind == Docker20 {
-		Need(t, "dockerd")
-	} else if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
-		t.Fatalf("%v\n%s", err, output)
-	}
+	SkipUnlessReal(t)
 	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
 		t.Fatal(err)
+	}
+	return prepareIn(t, kind, dir)
+}
+
+func prepareIn(t testing.TB, kind Kind, dir string) *Real {
+	t.Helper()
+	SkipUnlessReal(t)
+	Need(t, "docker")
+	switch kind {
+	case Docker20:
+		Need(t, "dockerd")
+	case Podman:
+		Need(t, "podman")
+	default:
+		if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
+			t.Fatalf("%v\n%s", err, output)
+		}
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
@@ -96,6 +116,14 @@ func Prepare(t testing.TB, kind Kind) *Real {
 	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
 	t.Cleanup(r.remove)
 	return r
+}
+
+// SkipUnlessReal skips the test if RealVariable is not set.
+func SkipUnlessReal(t testing.TB) {
+	t.Helper()
+	if os.Getenv(RealVariable) == "" {
+		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
+	}
 }
 
 // packageDir returns the folder of this file.
@@ -179,7 +207,8 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
 		// The containerd store counts attestations in lists, but not in inspect, so the outputs of
 		// the CLI would contradict each other.
-		"BUILDX_NO_DEFAULT_ATTESTATIONS=1")
+		"BUILDX_NO_DEFAULT_ATTESTATIONS=1",
+		"CONTAINERS_CONF="+r.Dir+"/containers.conf", "CONTAINERS_STORAGE_CONF="+r.Dir+"/storage.conf")
 	output, err := command.Output()
 	if err != nil {
 		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
@@ -197,6 +226,17 @@ func (r *Real) Docker(args ...string) string {
 	return output
 }
 
+// Podman runs Podman's own command with the data of an engine of the kind Podman, and returns
+// its trimmed standard output. An error fails the test.
+func (r *Real) Podman(args ...string) string {
+	r.t.Helper()
+	output, err := r.run("podman", "0", args...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return output
+}
+
 // Build builds an image with the classic builder and returns its ID. The build context contains
 // the program "idle".
 func (r *Real) Build(dockerfile string, args ...string) string {
@@ -208,6 +248,12 @@ func (r *Real) Build(dockerfile string, args ...string) string {
 func (r *Real) BuildKit(dockerfile string, args ...string) string {
 	r.t.Helper()
 	return r.build(r.buildKitClient(), "1", dockerfile, args)
+}
+
+// BuildKitIn builds an image with BuildKit from a folder that has a Dockerfile, and returns its ID.
+func (r *Real) BuildKitIn(dir string, args ...string) string {
+	r.t.Helper()
+	return r.buildIn(dir, r.buildKitClient(), "1", args)
 }
 
 // buildKitClient returns the first Docker CLI in PATH that can build with BuildKit: a version before
@@ -250,7 +296,12 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{context})...)
+	return r.buildIn(context, client, buildKit, args)
+}
+
+func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
+	r.t.Helper()
+	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{dir})...)
 	if err != nil {
 		r.t.Fatal(err)
 	}

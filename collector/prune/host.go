@@ -1,0 +1,198 @@
+package prune
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// host is the objects of an engine, with what commands have in common. Images, layers and
+// records are indexes.
+type host struct {
+	engine     model.Engine
+	images     []model.Image
+	failed     []bool  // of each image: its inspection failed
+	parents    []int32 // of each image, or none
+	tops       []int32 // top layer of each image; none also if it failed
+	containers []model.Container
+	imageOf    []int32 // of each container, or none
+	volumes    []model.Volume
+	cache      []model.CacheRecord
+	tree       *layerTree
+	isListed   []bool // layers of images
+	matches    *matches
+	graph      *graph
+
+	containersKnown, volumesKnown, cacheKnown bool
+
+	isInspected bool // images are known, and the layers of all that have not failed
+	imagesKnown bool // that, and containers are known
+	hasFailed   bool // the layers of an image are unknown
+	isStale     bool // the build cache or its relation to images has changed since it was listed
+}
+
+// newHost returns the objects of a snapshot.
+func newHost(s model.Snapshot, engine model.Engine) *host {
+	h := &host{engine: engine}
+	records, imagesKnown := s.Images.Get()
+	h.images = model.Distinct(records)
+	h.containers, h.containersKnown = s.Containers.Get()
+	h.volumes, h.volumesKnown = s.Volumes.Get()
+	cache, cacheKnown := s.BuildCache.Get()
+	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
+	index := make(map[string]int32, len(h.images))
+	for i, image := range h.images {
+		index[image.ID] = int32(i)
+	}
+	find := func(id string) int32 {
+		if i, exists := index[id]; exists {
+			return i
+		}
+		return none
+	}
+	for _, container := range h.containers {
+		h.imageOf = append(h.imageOf, find(container.ImageID))
+	}
+	h.isInspected = imagesKnown && s.Contents != nil
+	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
+	h.isListed = make([]bool, len(h.tree.layers))
+	for _, image := range h.images {
+		top, inspected := h.tree.tops[image.ID]
+		if !inspected {
+			top = none
+		}
+		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
+		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
+		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
+		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
+			h.isListed[at] = true
+		}
+	}
+	h.imagesKnown = h.isInspected && h.containersKnown
+	h.matches = matchRecords(h)
+	if h.isContainerd() {
+		h.graph = newStoreGraph(h, s.ListedImages)
+	} else {
+		h.graph = newLayerGraph(h)
+	}
+	if engine.StorageDriver == "vfs" {
+		h.graph.copyLayers()
+	}
+	return h
+}
+
+func (h *host) isContainerd() bool { return h.engine.ImageStore == model.Containerd }
+
+// distinctRecords returns the records in the order of their IDs, each ID once.
+func distinctRecords(cache []model.CacheRecord) []model.CacheRecord {
+	cache = slices.Clone(cache)
+	slices.SortStableFunc(cache, func(a, b model.CacheRecord) int { return strings.Compare(a.ID, b.ID) })
+	return slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
+}
+
+// unpackedSizes returns the size of all layers of each image, by image ID.
+func (h *host) unpackedSizes() map[string]int64 {
+	sizes := make(map[string]int64, len(h.images))
+	for _, image := range h.images {
+		size := image.Size
+		if h.isContainerd() {
+			size = image.Unpacked
+		}
+		if bytes, known := size.Get(); known {
+			sizes[image.ID] = bytes
+		}
+	}
+	return sizes
+}
+
+// Holders are images, then containers, volumes and records.
+func (h *host) containerHolder(i int) int { return len(h.images) + i }
+func (h *host) volumeHolder(i int) int    { return len(h.images) + len(h.containers) + i }
+func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)) + i }
+
+// newObjectGraph returns a graph of the layers, images, containers and volumes, which are the
+// same for both stores. Piece i is layer i.
+func newObjectGraph(h *host) *graph {
+	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)), holders: make([]holder, h.recordHolder(len(h.cache)))}
+	for _, l := range h.tree.layers {
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
+		if l.isExact {
+			p.certain = l.size
+		}
+		g.pieces = append(g.pieces, p)
+	}
+	for i, image := range h.images {
+		holder := &g.holders[i]
+		if h.tops[i] != none {
+			holder.pieces = []int32{h.tops[i]}
+		}
+		if h.failed[i] || image.SeveralPlatforms {
+			holder.unknown = sizeOr(image.Size, math.MaxInt64)
+		}
+		if h.failed[i] {
+			holder.pieces = []int32{g.addOwn(model.Optional[int64]{})}
+		}
+	}
+	for i := range h.containers {
+		h.addContainer(g, i)
+	}
+	for i, volume := range h.volumes {
+		at := g.addOwn(volume.Size)
+		if volume.SizeStale {
+			g.pieces[at].certain, g.pieces[at].isOpen = 0, true
+		}
+		g.holders[h.volumeHolder(i)].pieces = []int32{at}
+	}
+	return g
+}
+
+// addContainer adds the writable layer of a container, and what the container holds: the
+// layers of its image, also if that was removed by force, and of the images that it mounts.
+func (h *host) addContainer(g *graph, i int) {
+	container, holder := &h.containers[i], &g.holders[h.containerHolder(i)]
+	at := g.addOwn(container.Size)
+	writable := &g.pieces[at]
+	holder.pieces = []int32{at}
+	if container.State != model.Created && container.KeepsLog != model.Known(false) {
+		writable.isOpen = true
+	}
+	for n, id := range append([]string{container.ImageID}, container.MountedImages...) {
+		top, inspected := h.tree.tops[id]
+		switch isMount := n > 0; {
+		case inspected && top != none:
+			holder.pieces = append(holder.pieces, top)
+		case inspected:
+		case isMount: // a tag, which may have moved
+			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
+		case h.imageOf[i] == none:
+			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
+		case h.isContainerd(): // the image may be removed, although a container uses it
+			holder.unknown = sizeOr(h.images[h.imageOf[i]].Size, math.MaxInt64)
+		}
+	}
+	switch h.engine.StorageDriver {
+	case "vfs": // two copies of the image: below the writable layer, and with mount points
+		writable.likely = saturate(writable.likely, 2*min(maxUnknown, sizeOr(container.ImageSize, 0)))
+	case "native": // SizeRw includes a copy of the image, and there is another one
+		writable.likely *= 2
+	}
+}
+
+// copyLayers takes into account that each layer of the vfs driver has all files of those below
+// it.
+func (g *graph) copyLayers() {
+	for at := range g.pieces {
+		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
+			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
+		}
+	}
+}
+
+func sizeOr(size model.Optional[int64], otherwise int64) int64 {
+	if bytes, known := size.Get(); known {
+		return bytes
+	}
+	return otherwise
+}
