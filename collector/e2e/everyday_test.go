@@ -294,7 +294,8 @@ func (h *everydayHost) age() {
 		h.edit(path, `"Created":"[^"]*"`, fmt.Sprintf(`"Created":%q`, aMonthAgo.Format(time.RFC3339Nano)))
 	}
 	// A value of the same length needs no other change in a bbolt file.
-	h.edit(filepath.Join(h.Dir, "data/buildkit/metadata_v2.db"), `cache\.lastUsedAt\{"value":[0-9]{19}`, fmt.Sprintf(`cache.lastUsedAt{"value":%d`, aMonthAgo.UnixNano()))
+	metadata := append(glob(h.t, h.Dir, "data/buildkit/metadata_v2.db"), glob(h.t, h.Dir, "data/buildkit/*/metadata_v2.db")...)
+	h.edit(metadata[0], `cache\.lastUsedAt\{"value":[0-9]{19}`, fmt.Sprintf(`cache.lastUsedAt{"value":%d`, aMonthAgo.UnixNano()))
 	h.Start()
 }
 
