@@ -374,7 +374,9 @@ func (h *pruneHost) steadyPage() map[string]float64 {
 			same = same && known == h.hasCommand(command)
 		}
 		for _, collector := range []string{"volumes", "build_cache"} {
-			series := func(name string) float64 { return page[fmt.Sprintf("docker_scrape_collector_%s{collector=%q}", name, collector)] }
+			series := func(name string) float64 {
+				return page[fmt.Sprintf("docker_scrape_collector_%s{collector=%q}", name, collector)]
+			}
 			same = same && series("last_success_timestamp_seconds")-series("duration_seconds") > began
 		}
 		for series, value := range page {
