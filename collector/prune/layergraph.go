@@ -126,7 +126,7 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	l.graph.pieces[one].isOpen = true
 	for _, record := range []int32{first, i} {
 		holder := &l.graph.holders[l.recordHolder(int(record))]
-		holder.isTwin, holder.may = true, append(holder.may, one)
+		holder.isLoose, holder.may = true, append(holder.may, one)
 	}
 	return at
 }
