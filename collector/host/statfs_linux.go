@@ -22,7 +22,6 @@ func statfs(path string) (statfsResult, error) {
 			Type:  typeName(int64(s.Type)),
 			Size:  int64(s.Blocks) * int64(s.Frsize), // its type differs between platforms
 			Avail: int64(s.Bavail) * int64(s.Frsize),
-			Used:  int64(s.Blocks-s.Bfree) * int64(s.Frsize),
 		},
 		// Without the type: through an overlay it is the overlay's, while everything else is
 		// of the file system below.

@@ -250,7 +250,6 @@ type Filesystem struct {
 	Type      string          `json:"-"`           // as in Engine.BackingFilesystem; empty: unknown
 	Size      int64           `json:"size_bytes"`  // bytes
 	Avail     int64           `json:"avail_bytes"` // bytes available to unprivileged processes
-	Used      int64           `json:"-"`           // bytes in use; the rest is available or reserved
 	Files     Optional[int64] `json:"files"`
 	FilesFree Optional[int64] `json:"files_free"`
 }

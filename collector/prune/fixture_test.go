@@ -42,7 +42,7 @@ func overlayfs(api string) model.Engine {
 
 // plainDisk is a file system that neither compresses nor shares blocks, and has much in use.
 func plainDisk() []model.Filesystem {
-	return []model.Filesystem{{Path: "/", Type: "extfs", Size: 1 << 40, Used: 1 << 40}}
+	return []model.Filesystem{{Path: "/", Type: "extfs", Size: 1 << 40}}
 }
 
 // image adds an image. Each layer's diff ID begins with its size, bottom first: "10 20b".
