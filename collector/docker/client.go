@@ -5,14 +5,17 @@ package docker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -24,9 +27,11 @@ import (
 // Config is how to reach an engine.
 type Config struct {
 	// Host is the address: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. If empty:
-	// DOCKER_HOST, else the local socket, else the rootless one.
-	Host string
-	TLS  TLS
+	// DOCKER_HOST, else the CLI's current context if it is a unix socket, else the local
+	// socket, else the rootless one.
+	Host        string
+	TLS         TLS
+	Environment Environment
 
 	// Timeout bounds requests that are fast on every engine: ping, info, the inspection of
 	// one object.
@@ -45,47 +50,48 @@ const (
 	NewestAPI = "1.51"
 )
 
-// maxAnswer bounds the size of one answer in bytes. A list of 3,000 images is 0.8 MB. An
-// event stream that reaches it is opened again.
+// maxAnswer bounds an event stream in bytes, because the Docker client holds each event as a
+// whole. A stream that reaches it is opened again.
 const maxAnswer = 32 << 20
 
 // Client reaches one engine. It does not change, except that it stays with the first of several
 // sockets that it has reached.
 type Client struct {
 	Config
-	scheme string // of HTTP
-	http   http.RoundTripper
+	Warning error // why a setting of the Docker CLI is not followed
+
+	scheme      string // of HTTP
+	http        http.RoundTripper
+	certificate *x509.Certificate // for the engine; nil: none
+	proxy       string            // variable that names the proxy of all requests; "": none
+	dial        func(context.Context) (net.Conn, error)
 }
 
 // New returns a client. The engine need not be running. An error means that the
 // configuration can never work: an invalid address, or an unreadable certificate.
 func New(config Config) (*Client, error) {
-	candidates, err := findHost(config.Host)
-	if err != nil {
-		return nil, err
-	}
-	config.Host = candidates[0]
-	c := &Client{Config: config, scheme: "http"}
-	proto, addr, err := parseHost(config.Host)
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{}
-	if err := sockets.ConfigureTransport(transport, proto, addr); err != nil {
-		return nil, fmt.Errorf("engine address %q: %w", config.Host, err)
-	}
-	if len(candidates) > 1 {
-		transport.DialContext = dialFirst(candidates)
-	}
-	if proto == "tcp" && !strings.HasPrefix(config.Host, "http://") {
-		tlsConfig, err := config.TLS.load()
-		if err != nil {
+	hosts, warning := findHosts(config.Host, config.Environment)
+	var err error
+	var isTLS bool
+	config.TLS, isTLS = config.TLS.complete(config.Environment)
+	for i := range hosts {
+		if hosts[i], err = parseHost(hosts[i]); err != nil {
 			return nil, err
 		}
-		if tlsConfig != nil {
-			c.scheme, transport.TLSClientConfig = "https", tlsConfig
-		}
 	}
+	config.Host = hosts[0]
+	c := &Client{Config: config, Warning: warning, scheme: "http"}
+	transport := &http.Transport{}
+	proto, address, _ := strings.Cut(config.Host, "://")
+	if err := sockets.ConfigureTransport(transport, proto, address); err != nil {
+		return nil, fmt.Errorf("engine address %q: %w", config.Host, err)
+	}
+	if c.IsLocal() {
+		transport.DialContext = dialFirst(hosts)
+	} else if err := c.configureTCP(transport, isTLS && proto == "tcp"); err != nil {
+		return nil, err
+	}
+	c.dial = func(ctx context.Context) (net.Conn, error) { return transport.DialContext(ctx, proto, address) }
 	c.http = readOnly{transport}
 	if config.Transport != nil {
 		c.http = readOnly{config.Transport}
@@ -94,8 +100,44 @@ func New(config Config) (*Client, error) {
 	return c, err
 }
 
+// configureTCP sets what only connections over TCP have: TLS and a proxy.
+func (c *Client) configureTCP(transport *http.Transport, isTLS bool) error {
+	variables := []string{"HTTP_PROXY", "http_proxy"}
+	if isTLS {
+		config, err := c.TLS.load()
+		if err != nil {
+			return err
+		}
+		if len(config.Certificates) > 0 {
+			c.certificate = config.Certificates[0].Leaf
+		}
+		variables = []string{"HTTPS_PROXY", "https_proxy"}
+		c.scheme, transport.TLSClientConfig = "https", config
+	}
+	transport.Proxy = c.Environment.Proxy
+	_, address, _ := strings.Cut(c.Host, "://")
+	request, err := http.NewRequest(http.MethodHead, c.scheme+"://"+address, nil)
+	if err != nil || transport.Proxy == nil {
+		return err
+	}
+	if proxy, err := transport.Proxy(request); proxy != nil || err != nil {
+		isSet := func(name string) bool { return c.Environment.Variables[name] != "" }
+		c.proxy = variables[max(0, slices.IndexFunc(variables, isSet))]
+	}
+	return nil
+}
+
+// DialSocket returns a function that connects to the engine's Unix socket, or nil if the engine is
+// reached otherwise.
+func (c *Client) DialSocket() func(context.Context) (net.Conn, error) {
+	if !c.IsLocal() {
+		return nil
+	}
+	return c.dial
+}
+
 // IsLocal reports whether the engine is reached by a socket of this machine.
-func (c *Client) IsLocal() bool { return strings.HasPrefix(c.Host, "unix://") }
+func (c *Client) IsLocal() bool { return strings.HasPrefix(c.Host, unixPrefix) }
 
 func (c *Client) newClient(version string) (*client.Client, error) {
 	host := c.Host
@@ -110,19 +152,22 @@ func (c *Client) newClient(version string) (*client.Client, error) {
 	)
 }
 
-// Ping returns the newest version of the API that the engine supports.
-func (c *Client) Ping(ctx context.Context) (version string, err error) {
+const pingEndpoint = "/_ping"
+
+// Ping returns what the engine supports.
+func (c *Client) Ping(ctx context.Context) (Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	api, err := c.newClient(NewestAPI)
 	if err != nil {
-		return "", err
+		return Version{}, err
 	}
-	answer, err := api.Ping(ctx)
-	if cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
-		err = notDockerError{answer.APIVersion}
+	head := responseHead{status: http.StatusOK}
+	answer, err := api.Ping(context.WithValue(ctx, headKey{}, &head))
+	if isRedirect := head.status/100 == 3; isRedirect || cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
+		err = notDockerError{head.status, answer.APIVersion}
 	}
-	return answer.APIVersion, c.explain("/_ping", err)
+	return Version{API: answer.APIVersion, Podman: head.isPodman()}, c.explain(pingEndpoint, err)
 }
 
 // isVersion reports whether text is an API version like "1.41". It becomes part of every path.
@@ -136,16 +181,16 @@ func isVersion(text string) bool {
 // At returns the API of an engine that supports the given version, at the newest version
 // that both sides support. The negotiation of the Docker client is not used: it only ever
 // lowers the version, so it would not notice an upgrade of the engine.
-func (c *Client) At(engineVersion string) (*API, error) {
-	if versions.LessThan(engineVersion, OldestAPI) {
-		return nil, c.explain("/_ping", tooOldError{engineVersion})
+func (c *Client) At(engine Version) (*API, error) {
+	if versions.LessThan(engine.API, OldestAPI) {
+		return nil, c.explain(pingEndpoint, tooOldError{engine.API})
 	}
 	version := NewestAPI
-	if versions.LessThan(engineVersion, version) {
-		version = engineVersion
+	if versions.LessThan(engine.API, version) {
+		version = engine.API
 	}
 	negotiated, err := c.newClient(version)
-	return &API{client: c, api: negotiated}, err
+	return &API{client: c, api: negotiated, podman: engine.Podman}, err
 }
 
 // dialFirst connects to the first socket that exists. After the first success it stays with
@@ -155,26 +200,44 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		var dialer net.Dialer
-		var firstErr error
-		for _, host := range hosts {
-			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, "unix://"))
+		for i, host := range hosts {
+			var dialer net.Dialer
+			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, unixPrefix))
 			if err == nil {
 				hosts = []string{host}
 				return conn, nil
 			}
-			if firstErr == nil {
-				firstErr = err
-			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				break
+				return nil, dialError{host, err, hosts[:i]}
 			}
 		}
-		return nil, firstErr
+		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT, nil}
 	}
 }
 
-// readOnly refuses requests other than GET and HEAD, and bounds answers.
+// dialError is a connection that failed, and to which sockets.
+type dialError struct {
+	hosts   string
+	err     error
+	missing []string // sockets of higher preference that do not exist
+}
+
+func (e dialError) Error() string {
+	err := e.err
+	var network *net.OpError
+	if errors.As(err, &network) { // without the path, which the host has
+		err = network.Err
+	}
+	text := fmt.Sprintf("dial %s: %v", e.hosts, err)
+	if len(e.missing) > 0 {
+		text += "; no such file: " + strings.Join(e.missing, ", ")
+	}
+	return text
+}
+
+func (e dialError) Unwrap() error { return e.err }
+
+// readOnly refuses requests other than GET and HEAD, and bounds event streams.
 type readOnly struct{ http.RoundTripper }
 
 func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -185,13 +248,18 @@ func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, transportError{err}
 	}
-	if status, wanted := request.Context().Value(statusKey{}).(*int); wanted {
-		*status = response.StatusCode
+	if head, wanted := request.Context().Value(headKey{}).(*responseHead); wanted {
+		*head = responseHead{response.StatusCode, response.Header}
+		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	}
-	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	return response, nil
 }
 
-// statusKey is the context key of a *int that receives the HTTP status, which the Docker
-// client does not expose.
-type statusKey struct{}
+// responseHead is the part of an HTTP response that the Docker client does not expose.
+type responseHead struct {
+	status int
+	header http.Header
+}
+
+// headKey is the context key of a *responseHead that receives the head of the response.
+type headKey struct{}

@@ -57,14 +57,14 @@ func TestOneRequestFails(t *testing.T) {
 		{"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", whoAnswers},
 		{"truncated", replyWith(`[{"Id":"sha256:aa","RepoTags":["a:1"`), "unexpected EOF", whoAnswers},
 		{"empty", replyWith(""), "EOF", whoAnswers},
-		{"an object", replyWith(`{"message":"hello"}`), "cannot unmarshal object", whoAnswers},
-		{"a wrong type", replyWith(`[{"Id":"sha256:aa","Size":"large"}]`), "cannot unmarshal string", whoAnswers},
-		{"a number too large", replyWith(`[{"Id":"sha256:aa","Size":1e99}]`), "cannot unmarshal number", whoAnswers},
-		{"a record without an ID", replyWith(`[{"Size":1}]`), "no ID", whoAnswers},
-		{"HTML", replyWith("<html>Sign in</html>"), "invalid character", whoAnswers},
-		{"endless noise", endless("", "noise "), "invalid character", whoAnswers},
-		{"an endless list", endless(`[`, `{"Id":"sha256:aa","ParentId":"`+strings.Repeat("a", 64<<10)+`"},`), "larger than 32 MiB", whoAnswers},
-		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "larger than 32 MiB", whoAnswers},
+		{"an object", replyWith(`{"message":"hello"}`), "'{' where a list should be", whoAnswers},
+		{"a wrong type", replyWith(`[{"Id":"sha256:aa","Size":"large"}]`), `[0].Size: '\"' where a number should be`, whoAnswers},
+		{"a number too large", replyWith(`[{"Id":"sha256:aa","Size":1e99}]`), "[0].Size: 1e99 is no integer", whoAnswers},
+		{"a record without an ID", replyWith(`[{"Size":1}]`), `the field \"Id\" is missing`, whoAnswers},
+		{"HTML", replyWith("<html>Sign in</html>"), "'<' where a list should be", whoAnswers},
+		{"endless noise", endless("", "noise "), "'n' where a list should be", whoAnswers},
+		{"an endless list", endless(`[`, `{"Id":"sha256:aa","RepoTags":[],"RepoDigests":[],"Size":1},`), "more than 64 MiB to keep", whoAnswers},
+		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "a string of more than 1048576 bytes", whoAnswers},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestGoneAndBack(t *testing.T) {
 		f.Answer("/images/json", slow(4*time.Second, replyWith(`[{"Id":"a","Size":1}]`)))
 		f.Answer("/containers/json", slow(4*time.Second, replyWith(`[{"Id":"c","State":"running"}]`)))
 		f.Answer("/volumes", slow(4*time.Second, replyWith(`{"Volumes":[{"Name":"v"}]}`)))
-		f.Answer("/system/df", slow(4*time.Second, replyWith(`{}`)))
+		f.Answer("/system/df", slow(4*time.Second, replyWith(`{"BuildCache":null}`)))
 		isKnown := func(s model.Snapshot) []bool {
 			return []bool{s.Up, s.Engine.IsKnown(), s.Images.IsKnown(), s.Containers.IsKnown(), s.Volumes.IsKnown(), s.BuildCache.IsKnown()}
 		}
@@ -488,7 +488,7 @@ func TestFilesystems(t *testing.T) {
 		dir := t.TempDir()
 		later := filepath.Join(dir, "later")
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, false)
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, nil).Measure
 		defer f.start()()
 		var s model.Snapshot
 		for i := range 4 {
@@ -515,9 +515,41 @@ func TestFilesystems(t *testing.T) {
 		f.logged(1, `msg=recovered operation="measure the file system /later"`)
 		f.logged(0, "/data")
 	})
+}
+
+// The file systems of an engine that may run on another machine are unknown, and that is said
+// once, where its data is known.
+func TestUnknownFilesystems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
+		f.disks = host.New(nil, nil).Measure
+		defer f.start()()
+		for range 3 {
+			s := f.scrapeAfter(time.Second)
+			if c := collectorOf(s, "filesystems"); c.Name == "" || c.Success || len(s.Filesystems) != 0 || fmt.Sprint(s.Unmeasured) != "[/var/lib/docker]" {
+				t.Errorf("unmeasured are %v; %+v, %+v", s.Unmeasured, s.Filesystems, c)
+			}
+		}
+		f.logged(1, "cannot measure the file system /var/lib/docker", "--filesystem.path")
+	})
+}
+
+// The search for file systems depends on whether the engine has the container of this process.
+func TestFilesystemsInContainer(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
-		if s := f.scrape(); len(s.Filesystems) != 0 || len(s.Unmeasured) != 0 || collectorOf(s, "filesystems").Name != "" {
-			t.Errorf("of another host: %+v, %+v", s.Filesystems, s.Collectors)
+		f.reply("/containers/there/json", map[string]any{"Id": "there", "State": map[string]any{"Status": "running"}})
+		f.Answer("/containers/broken/json", status(500, "broken"))
+		api, err := f.client.At(docker.Version{API: "1.51"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, want := range map[string]string{"there": "true <nil>", "gone": "false <nil>", "broken": "false broken"} {
+			if has, err := hasContainer(context.Background(), api, id); fmt.Sprint(has, " ", err) != want {
+				t.Errorf("container %s: got %v %v, want %s", id, has, err, want)
+			}
+		}
+		if _, err := hasContainer(context.Background(), nil, "there"); err == nil {
+			t.Error("an unreachable engine answers")
 		}
 	})
 }
@@ -526,7 +558,7 @@ func TestFilesystems(t *testing.T) {
 func TestFilesystemsSucceedWithoutEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, false)
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, nil).Measure
 		f.Answer("/_ping", slow(time.Second, status(503, "")))
 		defer f.start()()
 		for range 5 {

@@ -141,6 +141,7 @@ func formatSince(nanos int64) string {
 // event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
+	s.revision++
 	if e.TimeNano > s.stream.since { // else it is repeated after a reconnection
 		s.stream.heard, s.stream.since = true, e.TimeNano
 	}
@@ -160,7 +161,9 @@ func (s *state) event(e docker.Event, now time.Time) {
 		s.schedules[s.usageKind(buildCache)].stale = true
 	}
 	if e.Action == docker.PruneAction {
-		s.prunes.add(e)
+		if !s.isPodman { // it sends one for each pruned volume, and none for other prunes
+			s.prunes.add(e)
+		}
 		return
 	}
 	switch e.Type {
@@ -196,7 +199,8 @@ func newPruneCounts() pruneCounts {
 	return pruneCounts{counts: make(map[model.Resource]model.Prune), last: make(map[model.Resource]int64)}
 }
 
-// add takes a prune event. The freed bytes are unknown without the attribute.
+// add takes a prune event. The freed bytes are unknown without the attribute, and if they are
+// more than a disk has.
 func (p *pruneCounts) add(e docker.Event) {
 	resource, known := map[string]model.Resource{
 		docker.ImageEvent:     model.Images,
@@ -211,7 +215,7 @@ func (p *pruneCounts) add(e docker.Event) {
 	count := p.counts[resource]
 	count.Resource = resource
 	count.Count++
-	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 {
+	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 && freed <= docker.MaxSize {
 		count.Bytes += min(freed, math.MaxInt64-count.Bytes)
 	}
 	count.Last = model.Known(time.Unix(0, e.TimeNano))

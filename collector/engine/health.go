@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"maps"
@@ -18,7 +19,18 @@ type health struct {
 	log        []logLine          // not yet written
 }
 
-type failing struct{ collector, reason string }
+// failing is an operation that has not succeeded since it failed.
+type failing struct {
+	collector string
+	logged    []cause
+}
+
+// cause is what makes two failures the same problem. Reasons differ where the answer of the
+// engine does, so they count only if a failure has no kind.
+type cause struct{ endpoint, kind string }
+
+// maxCauses bounds the lines of an operation that fails for one cause after another.
+const maxCauses = 5
 
 type logLine struct {
 	level   slog.Level
@@ -42,17 +54,23 @@ func (h *health) record(collector, operation string, err error) {
 		}
 		return
 	}
+	h.setSuccess(collector, false)
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
 		failure = &model.Failure{Reason: err.Error()}
 	}
-	if failedBefore && failure.Reason == before.reason {
-		return
+	c := cause{failure.Endpoint, cmp.Or(failure.Kind, failure.Reason)}
+	if !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
+		before.logged = append(before.logged, c)
+		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
+		h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
 	}
-	h.failing[operation] = failing{collector, failure.Reason}
-	h.setSuccess(collector, false)
-	args := []any{"err", failure.Reason, "hint", failure.Hint}
-	h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
+	h.failing[operation] = failing{collector, before.logged}
+}
+
+// note queues a line of information.
+func (h *health) note(message string) {
+	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
 }
 
 func (h *health) setSuccess(collector string, success bool) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ type task struct {
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents
+	images     []*model.Image                   // for contents
 	containers []model.Container                // for details, containerSizes and sizeRetries
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
@@ -77,9 +78,10 @@ type result struct {
 // state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
 // not wait; time is an argument.
 type state struct {
-	config  Config
-	epoch   int // grows when nothing that is known holds any more
-	version int // grows with each event and each request: a logical clock
+	config   Config
+	epoch    int // grows when nothing that is known holds any more
+	version  int // grows with each event and each request: a logical clock
+	revision int // grows with each result that may change what is known
 
 	schedules map[kind]*schedule
 	health    *health
@@ -91,6 +93,7 @@ type state struct {
 	api           *docker.API // nil: none can be used
 	info          model.Optional[docker.Info]
 	lastStore     model.Optional[model.ImageStore] // survives a reset
+	isPodman      bool                             // survives a reset
 	roots         host.Roots                       // survive a reset
 
 	images       *objects[model.Image]
@@ -99,7 +102,8 @@ type state struct {
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
-	discardedAt time.Time          // when the stop times of all were
+	detailed    detailedList
+	discardedAt time.Time // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -130,6 +134,7 @@ func newState(config Config) *state {
 // time of the last event and the last successes survive, and so do waiting snapshots.
 func (s *state) reset() {
 	s.epoch++
+	s.revision++
 	for k := range s.schedules {
 		if k != ping && k != filesystems {
 			s.schedules[k] = &schedule{}
@@ -188,6 +193,9 @@ func (s *state) merge(r result, now time.Time) {
 	case events:
 		s.mergeEvents(r, now)
 	}
+	if r.task.kind != ping && r.task.kind != filesystems {
+		s.revision++
+	}
 }
 
 func (s *state) mergePing(r result, now time.Time) {
@@ -204,10 +212,17 @@ func (s *state) mergePing(r result, now time.Time) {
 	s.up = true
 	answer := r.value.(pingAnswer)
 	s.health.record("", "negotiate the API version", answer.err)
-	if s.engineVersion != "" && s.engineVersion != answer.version {
+	isOther := answer.api != nil && answer.api.IsPodman() != s.isPodman
+	if s.engineVersion != "" && (s.engineVersion != answer.version || isOther) {
 		s.reset()
 	}
 	s.engineVersion, s.api = answer.version, answer.api
+	if isOther {
+		s.isPodman = !s.isPodman
+		if s.isPodman {
+			s.health.note("the engine is Podman: reclaimable bytes and prunes are not reported")
+		}
+	}
 }
 
 func (s *state) mergeInfo(r result, now time.Time) {
@@ -229,10 +244,13 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
-		Docker:        answer.RootDir,
-		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
-		ImageStore:    answer.ImageStore,
-		KernelVersion: answer.KernelVersion,
+		Docker:            answer.RootDir,
+		ContainerdAddress: answer.ContainerdAddress,
+		ImageStore:        answer.ImageStore,
+		StorageDriver:     answer.StorageDriver,
+		BackingFilesystem: answer.BackingFilesystem,
+		KernelVersion:     answer.KernelVersion,
+		Hostname:          answer.Hostname,
 	})
 	s.checkCounts(answer, now)
 }
@@ -279,8 +297,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
-	s.health.record("filesystems", "find the engine's file systems", r.err)
-	failure := r.err
+	var failure error
 	for path := range before {
 		if usage.Failures[path] == nil {
 			s.health.record("filesystems", measureFilesystem(path), nil)
@@ -302,9 +319,11 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
 		At: now, Up: s.up,
 		Collectors:  s.health.report(),
-		Prunes:      s.prunes.report(s.lastStore),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
+	}
+	if !s.isPodman {
+		snapshot.Prunes = s.prunes.report(s.lastStore)
 	}
 	if s.api == nil {
 		return snapshot
@@ -325,8 +344,8 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 			snapshot.ListedImages = s.listedImages
 		}
 	}
-	if list, known := s.containers.all(); known {
-		snapshot.Containers = model.Known(s.withDetails(list))
+	if list, known := s.detailedContainers(); known {
+		snapshot.Containers = model.Known(list)
 	}
 	s.fillUsage(&snapshot)
 	return snapshot
@@ -340,13 +359,15 @@ func (s *state) fastLimit(k kind) time.Duration {
 	return fastRequest
 }
 
-// objectError names the object that a failure is about.
+// objectError names the object that a failure is about. Failures of several objects are of
+// one kind if their causes are.
 func objectError(what, id string, err error) error {
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
-		return fmt.Errorf("%s %s: %w", what, id, err)
+		failure = &model.Failure{Reason: err.Error(), Err: err}
 	}
 	named := *failure
+	named.Kind = cmp.Or(failure.Kind, failure.Reason)
 	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
 	return &named
 }

@@ -36,7 +36,7 @@ func apiOf(t *testing.T, version string) *docker.API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := client.At(version)
+	api, err := client.At(docker.Version{API: version})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +77,8 @@ func timedOut() error {
 var (
 	stoppedAt   = at(-time.Hour)
 	graphDriver = docker.Info{
-		Engine:  model.Engine{Version: "28", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"},
-		RootDir: "/data", SystemTime: "2026-01-02T03:04:05Z", Images: 2, Containers: 2, KernelVersion: "6.1",
+		Engine:     model.Engine{Version: "28", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/data"},
+		SystemTime: "2026-01-02T03:04:05Z", Images: 2, Containers: 2, KernelVersion: "6.1",
 	}
 )
 
@@ -574,8 +574,12 @@ func TestMergeInfo(t *testing.T) {
 	}
 	moved := graphDriver
 	moved.RootDir, moved.ImageStore, moved.ContainerdAddress = "/other", model.Containerd, "/other/containerd.sock"
+	moved.Hostname, moved.BackingFilesystem = "web1", "xfs"
 	s.answered(info, at(2*time.Minute), moved, nil, time.Second)
-	want := host.Roots{Docker: "/other", Containerd: "/other/containerd/daemon", ImageStore: model.Containerd, KernelVersion: "6.1"}
+	want := host.Roots{
+		Docker: "/other", ContainerdAddress: "/other/containerd.sock", ImageStore: model.Containerd, StorageDriver: "overlay2",
+		BackingFilesystem: "xfs", KernelVersion: "6.1", Hostname: "web1",
+	}
 	if s.roots != want || s.lastStore != model.Known(model.Containerd) {
 		t.Errorf("roots %+v, store %v", s.roots, s.lastStore)
 	}
@@ -653,7 +657,6 @@ func TestMergeFailures(t *testing.T) {
 			return known && len(list) == 2 && !list[0].Size.IsKnown() && !list[1].Size.IsKnown()
 		}},
 		{buildCache, "build_cache", "cannot list the build cache", func(s model.Snapshot) bool { return !s.BuildCache.IsKnown() }},
-		{filesystems, "filesystems", "cannot find the engine's file systems", func(s model.Snapshot) bool { return len(s.Filesystems) == 0 }},
 	}
 	for _, test := range tests {
 		s := newTestState(t)
@@ -1050,7 +1053,7 @@ func TestMissingContent(t *testing.T) {
 	if !c.failed()["i1"] || c.firstFailure() == nil {
 		t.Error("an image that is listed again and denied again is no failure")
 	}
-	c.merge(imageContent{image("i1"), model.Content{DiffIDs: []string{"a"}}, nil}, at(3), at(3))
+	c.merge(imageContent{image("i1"), model.Content{DiffIDs: []string{"a"}, History: []model.Step{{Size: 100}}}, nil}, at(3), at(3))
 	if c.firstFailure() != nil || uninspected(3) != 0 || len(c.missing) != 0 {
 		t.Error("an image that was inspected is a failure")
 	}
@@ -1437,7 +1440,7 @@ func TestPruneCounts(t *testing.T) {
 	p.add(docker.Event{Type: "container", Action: "prune", TimeNano: 7})
 	p.add(docker.Event{Type: "network", Action: "prune", TimeNano: 8})
 	none := func(r model.Resource) model.Prune { return model.Prune{Resource: r} }
-	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: math.MaxInt64, Last: model.Known(time.Unix(0, 7))}
+	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: 5, Last: model.Known(time.Unix(0, 7))}
 	containers := model.Prune{Resource: model.Containers, Count: 1, Last: model.Known(time.Unix(0, 7))}
 	withoutImages := []model.Prune{containers, volumes, none(model.BuildCache)}
 	for store, want := range map[model.Optional[model.ImageStore]][]model.Prune{
@@ -1769,6 +1772,9 @@ func TestHealth(t *testing.T) {
 		operation string
 		err       error
 	}
+	ofKind := func(endpoint, kind, reason string) error {
+		return &model.Failure{Endpoint: endpoint, Kind: kind, Reason: reason, Hint: "h"}
+	}
 	// a and b are operations of one collector, c has none.
 	tests := []struct {
 		name     string
@@ -1776,6 +1782,18 @@ func TestHealth(t *testing.T) {
 		success  bool
 		lines    []string
 	}{
+		{"another text of the same kind", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "k", "r2")}, {"a", ofKind("/x", "k", "r3")}}, false, []string{"cannot a err r1 hint h"}},
+		{"another kind", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "l", "r2")}}, false, []string{"cannot a err r1 hint h", "cannot a err r2 hint h"}},
+		{"another endpoint", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/y", "k", "r2")}}, false, []string{"cannot a err r1 hint h", "cannot a err r2 hint h"}},
+		{"two kinds in turn", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", ofKind("/x", "l", "r2")}, {"a", ofKind("/x", "k", "r3")}, {"a", ofKind("/x", "l", "r4")}, {"a", nil}}, true,
+			[]string{"cannot a err r1 hint h", "cannot a err r2 hint h", "recovered operation a"}},
+		{"the kind of before it recovered", []outcome{{"a", ofKind("/x", "k", "r1")}, {"a", nil}, {"a", ofKind("/x", "k", "r2")}}, false,
+			[]string{"cannot a err r1 hint h", "recovered operation a", "cannot a err r2 hint h"}},
+		{"another text each time, of no kind", []outcome{{"c", failure("1")}, {"c", failure("2")}, {"c", failure("3")}, {"c", failure("4")}, {"c", failure("5")}, {"c", failure("6")}, {"c", failure("7")}}, true,
+			[]string{"cannot c err 1 hint hint of 1", "cannot c err 2 hint hint of 2", "cannot c err 3 hint hint of 3", "cannot c err 4 hint hint of 4", "cannot c err 5 hint hint of 5"}},
+		{"objects of one kind", []outcome{{"a", objectError("image", "1", ofKind("/x", "k", "r"))}, {"a", objectError("image", "2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
+		{"objects without a kind", []outcome{{"a", objectError("image", "1", errors.New("r"))}, {"a", objectError("image", "2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
+		{"a text of any length, with a password", []outcome{{"a", errors.New("tcp://u:p@h\n" + strings.Repeat("x", 1<<20))}}, false, []string{"cannot a err tcp://h " + strings.Repeat("x", 291) + "… hint"}},
 		{"success", []outcome{{"a", nil}, {"b", nil}}, true, nil},
 		{"failure", []outcome{{"a", failure("x")}}, false, []string{"cannot a err x hint hint of x"}},
 		{"an error of another type", []outcome{{"a", errors.New("x")}}, false, []string{"cannot a err x hint"}},
@@ -1959,5 +1977,64 @@ func TestSetRoots(t *testing.T) {
 		if got := s.schedules[filesystems].started.IsZero(); got != test.want || s.roots != roots {
 			t.Errorf("%s: measured again %v, want %v", test.name, got, test.want)
 		}
+	}
+}
+
+// The list of containers with their details is made again only when something may have changed.
+func TestDetailedContainersAreKept(t *testing.T) {
+	s := newTestState(t)
+	first := func() *model.Container {
+		list, _ := s.snapshot(at(2)).Containers.Get()
+		return &list[0]
+	}
+	before := first()
+	s.answered(ping, at(1), pingAnswer{version: "1.51", api: s.api}, nil, 0)
+	s.answered(filesystems, at(1), host.Usage{}, nil, 0)
+	if first() != before {
+		t.Error("made again after a ping and a measurement")
+	}
+	s.event(docker.Event{Type: "container", Action: "start", ID: "c1"}, at(2))
+	if first() == before {
+		t.Error("kept after an event")
+	}
+	before = first()
+	s.answered(containers, at(2), []model.Container{listedContainer("c1")}, nil, 0)
+	if first() == before {
+		t.Error("kept after a list")
+	}
+}
+
+// The failure of a container ends with the container.
+func TestFailedContainerGoes(t *testing.T) {
+	s := newTestState(t)
+	s.event(docker.Event{Type: "container", Action: "die", ID: "c2"}, at(0))
+	s.partOf(details, s.version, at(1), inspectedContainer{"c2", model.Container{}, timedOut()})
+	if lines := s.messages(); len(lines) != 1 {
+		t.Fatalf("log %q", lines)
+	}
+	s.partOf(details, s.version, at(2), inspectedContainer{"c2", model.Container{}, gone("container")})
+	s.answered(details, at(2), nil, nil, time.Second)
+	if lines := s.messages(); len(lines) != 1 || !strings.Contains(lines[0], "recovered") {
+		t.Errorf("log %q", lines)
+	}
+	if len(s.details) != 1 {
+		t.Errorf("details of %d containers", len(s.details))
+	}
+}
+
+// The containerd store's sizes are consistent only within one list.
+func TestListedImages(t *testing.T) {
+	s := newTestStateAt(t, "1.51", watched())
+	answer := graphDriver
+	answer.ImageStore = model.Containerd
+	s.answered(info, at(1), answer, nil, 0)
+	s.answered(images, at(1), []model.Image{image("i1"), image("i3")}, nil, time.Second)
+	s.partOf(changes, s.version, at(2), inspectedImage{"i3", image("i3", "now:tagged"), nil})
+	var listed []string
+	for _, i := range s.snapshot(at(2)).ListedImages {
+		listed = append(listed, fmt.Sprint(i.ID, i.Tags))
+	}
+	if got := strings.Join(listed, " "); got != "i1[] i3[]" {
+		t.Errorf("listed %s", got)
 	}
 }

@@ -52,6 +52,11 @@ type Engine struct {
 	APIVersion    string     `json:"api_version"` // the negotiated one
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
+	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
+
+	// Podman says that the engine is Podman. What cleanup commands free is unknown then: the
+	// API does not show the containers of builds, which hold images.
+	Podman bool `json:"podman"`
 
 	// BackingFilesystem is the file system under the storage driver (moby:
 	// graphdriver.FsNames, as "extfs"). Graph drivers only.
@@ -86,7 +91,8 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
-	// Created is the date in the image's configuration.
+	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
+	// with the filter until go by it.
 	Created Optional[time.Time]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.

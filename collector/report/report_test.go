@@ -35,7 +35,7 @@ func full() prune.Summary {
 	return prune.Summary{
 		Snapshot: model.Snapshot{
 			At: at, Up: true,
-			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
 			Collectors: []model.Collector{
 				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
@@ -94,7 +94,7 @@ func full() prune.Summary {
 func empty() prune.Summary {
 	return prune.Summarize(model.Snapshot{
 		At: at, Up: true,
-		Engine:     model.Known(model.Engine{Version: "20.10.24", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+		Engine:     model.Known(model.Engine{Version: "20.10.24", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
 		Images:     model.Known([]model.Image{}),
 		Contents:   map[string]model.Content{},
 		Containers: model.Known([]model.Container{}),
@@ -152,8 +152,17 @@ func early() prune.Summary {
 	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3], Pending: []string{"images"}}, 0)
 }
 
+// podman returns a host with Podman.
+func podman() prune.Summary {
+	a := full()
+	a.Engine = model.Known(model.Engine{Version: "4.3.1", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay", Podman: true})
+	a.Filesystems[0].Path = "/var/lib/containers/storage"
+	a.Reclaimable, a.Prunes = nil, nil
+	return a
+}
+
 func hosts() map[string]prune.Summary {
-	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "nothing": {}}
+	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "podman": podman(), "nothing": {}}
 }
 
 func render(t *testing.T, r Report) string {
