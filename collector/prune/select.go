@@ -278,8 +278,8 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
-// removed. The record that a removed one was made from counts as used then if BuildKit has not
-// finalized it, which the Engine API does not report (BuildKit: cache.immutableRef.release).
+// removed. With the filter, Engine 29 was seen to keep the records that the removed ones were
+// made from, although nothing else had used them: only the first generation counts.
 func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool, isUnsure bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
