@@ -358,11 +358,13 @@ func (h *pruneHost) get(path string, into any) {
 	}
 }
 
-// steadyPage scrapes until all images have been inspected, each command has an estimate and two
-// pages are equal, and returns the values. On a busy machine the engine is slow to respond.
+// steadyPage scrapes until all images have been inspected, each command has an estimate, volumes and
+// the build cache have been measured again and two pages are equal, and returns the values. On a busy
+// machine the engine is slow to respond.
 func (h *pruneHost) steadyPage() map[string]float64 {
 	h.t.Helper()
 	time.Sleep(1500 * time.Millisecond) // for the events to be processed
+	began := float64(time.Now().UnixMilli()) / 1e3
 	var before, page map[string]float64
 	eventually(h.t, "two equal pages with an estimate for each command", func() bool {
 		before, page = page, values(h.t, h.p.scrape())
@@ -370,6 +372,12 @@ func (h *pruneHost) steadyPage() map[string]float64 {
 		for _, command := range pruneCommands() {
 			_, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]
 			same = same && known == h.hasCommand(command)
+		}
+		for _, collector := range []string{"volumes", "build_cache"} {
+			series := func(name string) float64 {
+				return page[fmt.Sprintf("docker_scrape_collector_%s{collector=%q}", name, collector)]
+			}
+			same = same && series("last_success_timestamp_seconds")-series("duration_seconds") > began
 		}
 		for series, value := range page {
 			if strings.HasPrefix(series, "docker_") && !strings.Contains(series, "docker_scrape") && !strings.Contains(series, "docker_filesystem") {

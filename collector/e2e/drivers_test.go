@@ -40,7 +40,6 @@ func TestStorageDrivers(t *testing.T) {
 		{dockertest.Docker20, "fuse-overlayfs", "ext4", ""},
 		{dockertest.Docker20, "btrfs", "btrfs", ""},
 		{dockertest.Docker20, "btrfs", "btrfs", zstd},
-		{dockertest.Docker29Overlay2, "", "xfs", ""},
 		{dockertest.Docker29Containerd, "", "ext4", ""},
 		{dockertest.Docker29Containerd, "", "btrfs", zstd},
 		{dockertest.Docker29Containerd, "native", "ext4", ""},

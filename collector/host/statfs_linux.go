@@ -40,6 +40,9 @@ func fromStatfs(s *unix.Statfs_t) (statfsResult, error) {
 		free:       s.Bfree,
 		isZFS:      int64(s.Type) == zfsMagic,
 	}
+	if s.Bfree <= s.Blocks {
+		m.Used = model.Known(int64((s.Blocks - s.Bfree) * unit))
+	}
 	switch int64(s.Type) { // an overlay has an ID of its own since Linux 6.6, and so has a subvolume
 	case unix.OVERLAYFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
 	default:

@@ -71,3 +71,11 @@ func TestTypeName(t *testing.T) {
 		}
 	}
 }
+
+// Bytes that are reserved for root are not in use.
+func TestUsed(t *testing.T) {
+	got, err := fromStatfs(&unix.Statfs_t{Frsize: 10, Blocks: 100, Bfree: 30, Bavail: 25})
+	if err != nil || got.Used != model.Known[int64](700) || got.Avail != 250 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

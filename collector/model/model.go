@@ -256,6 +256,7 @@ type Filesystem struct {
 	Type      string          `json:"-"`           // as in Engine.BackingFilesystem; empty: unknown
 	Size      int64           `json:"size_bytes"`  // bytes
 	Avail     int64           `json:"avail_bytes"` // bytes available to unprivileged processes
+	Used      Optional[int64] `json:"-"`           // bytes; less than Size−Avail where some are reserved
 	Files     Optional[int64] `json:"files"`
 	FilesFree Optional[int64] `json:"files_free"`
 }

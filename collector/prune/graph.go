@@ -47,7 +47,7 @@ type holder struct {
 	pieces   []int32 // that it most likely holds
 	may      []int32 // what it may hold besides or instead
 	isUnsure bool    // it may not hold its pieces
-	isTwin   bool    // its pieces may be one with those of others
+	isLoose  bool    // it may not be what keeps them
 	mayAny   kind    // it may hold any piece of these kinds
 	unknown  int64   // bytes of layers and blobs that it may hold besides
 }
@@ -106,7 +106,7 @@ func (g *graph) freed(r removal) Reclaimable {
 		}
 		g.reach(mayBeKept, h.pieces)
 		g.reach(mayBeKept, h.may)
-		if !h.isUnsure && !h.isTwin && !r.likely[i] {
+		if !h.isUnsure && !h.isLoose && !r.likely[i] {
 			g.reach(keptSurely, h.pieces)
 		}
 		anyKept |= h.mayAny

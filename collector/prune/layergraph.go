@@ -50,10 +50,11 @@ func (l *layerGraph) place(i int32) int32 {
 		return none
 	}
 	below := int32(none)
-	for _, parent := range l.matches.parents[i] { // a merge holds all of them
-		if below = l.place(parent); below != none && len(record.Parents) > 1 {
-			holder.pieces = append(holder.pieces, below)
-		}
+	for _, parent := range l.matches.parents[i] { // records that remain as long as this one
+		below = l.place(parent)
+	}
+	if len(record.Parents) > 1 {
+		below = none
 	}
 	switch isOnOne := len(record.Parents) == len(l.matches.parents[i]) && len(record.Parents) < 2; {
 	case record.Shared || len(found) > 0:
@@ -69,7 +70,7 @@ func (l *layerGraph) place(i int32) int32 {
 			holder.pieces = append(holder.pieces, l.graph.addOwn(model.Optional[int64]{}))
 		}
 	case record.ExcludesSnapshot || !record.Size.IsKnown(): // it may be of any layer
-		l.places[i] = l.graph.add(piece{parent: below, isOpen: true, kind: recordLayer})
+		l.places[i] = l.graph.add(piece{parent: l.sure(i, below), isOpen: true, kind: recordLayer})
 		holder.mayAny = imageLayer | recordLayer
 	default:
 		l.places[i] = l.addLayer(i, below)
@@ -78,6 +79,16 @@ func (l *layerGraph) place(i int32) int32 {
 		holder.pieces = append(holder.pieces, l.places[i])
 	}
 	return l.places[i]
+}
+
+// sure returns the layer below a record, or none if it is not certain.
+func (l *layerGraph) sure(i, below int32) int32 {
+	for _, parent := range l.matches.parents[i] {
+		if l.graph.holders[l.recordHolder(int(parent))].isUnsure {
+			return none
+		}
+	}
+	return below
 }
 
 // addLayer returns the piece of a record that is a layer that no image has.
@@ -100,7 +111,7 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	}
 	at, exists := l.layers[key]
 	if !exists {
-		at = l.graph.add(piece{parent: below, likely: size, certain: size, kind: recordLayer})
+		at = l.graph.add(piece{parent: l.sure(i, below), likely: size, certain: size, kind: recordLayer})
 		l.layers[key] = at
 	}
 	first, exists := l.first[size]
@@ -115,7 +126,7 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	l.graph.pieces[one].isOpen = true
 	for _, record := range []int32{first, i} {
 		holder := &l.graph.holders[l.recordHolder(int(record))]
-		holder.isTwin, holder.may = true, append(holder.may, one)
+		holder.isLoose, holder.may = true, append(holder.may, one)
 	}
 	return at
 }

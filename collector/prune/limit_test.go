@@ -28,6 +28,7 @@ func TestLimit(t *testing.T) {
 		{"overlayfs, one file system is not seen", model.Containerd, func(s *model.Snapshot) { s.Unmeasured = []string{"/x"} }, Reclaimable{Estimate: 50}},
 		{"overlayfs on an unknown file system", model.Containerd, func(s *model.Snapshot) { s.Filesystems[0].Type = "" }, Reclaimable{Estimate: 50}},
 		{"a sparse file", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Avail = s.Filesystems[0].Size - 49 }, Reclaimable{Estimate: 49}},
+		{"a sparse file, bytes are reserved", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Used = model.Known[int64](40) }, Reclaimable{Estimate: 40}},
 		{"a full disk", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Avail = s.Filesystems[0].Size - 50 }, Reclaimable{50, 50, true}},
 		{"a sparse file, another disk is not seen", model.GraphDriver, func(s *model.Snapshot) {
 			s.Filesystems[0].Avail, s.Unmeasured = s.Filesystems[0].Size, []string{"/x"}

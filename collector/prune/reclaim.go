@@ -40,7 +40,7 @@ func (h *host) isKnown(spec pruneSpec, r removal) bool {
 func limitOf(s model.Snapshot, engine model.Engine) func(Reclaimable) Reclaimable {
 	isProven, used := provesSizes(s, engine), int64(0)
 	for _, fs := range s.Filesystems {
-		used = saturate(used, max(0, fs.Size-fs.Avail))
+		used = saturate(used, sizeOr(fs.Used, max(0, fs.Size-fs.Avail)))
 	}
 	if len(s.Filesystems) == 0 || len(s.Unmeasured) > 0 {
 		used = math.MaxInt64

@@ -29,6 +29,8 @@ type matches struct {
 	found    [][]int32 // layers that each record may be of
 	likely   []int32   // the most likely of them, or none
 	isTaken  []bool    // layers that are the most likely ones of a record
+	bySize   map[int64][]int32
+	unproven []int32 // layers whose size is not proven
 }
 
 // matchRecords returns the layers that each record may be of, and the most likely one. A
@@ -41,14 +43,13 @@ type matches struct {
 func matchRecords(h *host) *matches {
 	n := len(h.cache)
 	m := &matches{host: h, parents: make([][]int32, n), children: make([][]int32, n), layersOn: make([][]int32, len(h.tree.layers)+1),
-		found: make([][]int32, n), likely: slices.Repeat([]int32{none}, n), isTaken: make([]bool, len(h.tree.layers))}
-	bySize, unproven := make(map[int64][]int32), []int32(nil)
+		found: make([][]int32, n), likely: slices.Repeat([]int32{none}, n), isTaken: make([]bool, len(h.tree.layers)), bySize: make(map[int64][]int32)}
 	for at, l := range h.tree.layers {
 		m.layersOn[l.parent+1] = append(m.layersOn[l.parent+1], int32(at))
 		if l.isExact {
-			bySize[l.size] = append(bySize[l.size], int32(at))
+			m.bySize[l.size] = append(m.bySize[l.size], int32(at))
 		} else {
-			unproven = append(unproven, int32(at))
+			m.unproven = append(m.unproven, int32(at))
 		}
 	}
 	index := make(map[string]int32, n)
@@ -66,20 +67,27 @@ func matchRecords(h *host) *matches {
 		}
 	}
 	for i, record := range h.cache {
-		size, known := record.Size.Get()
 		switch {
 		case isNoLayer(record) || len(record.Parents) == 1 && len(m.parents[i]) == 1:
 			continue
 		case len(record.Parents) == 0:
 			m.find(int32(i), m.layersOn[:1])
-		case known && !record.ExcludesSnapshot && !h.isContainerd(): // a merge, or a parent that is not listed
-			m.find(int32(i), [][]int32{bySize[size], unproven})
-		default:
-			m.find(int32(i), nil)
+		default: // a merge, or a parent that is not listed
+			m.find(int32(i), m.ofSize(int32(i)))
 		}
 		m.choose(int32(i), none)
 	}
 	return m
+}
+
+// ofSize returns the layers of the size of a record whose parent may be of any layer, or nil if
+// the record itself may be of any.
+func (m *matches) ofSize(i int32) [][]int32 {
+	size, known := m.cache[i].Size.Get()
+	if !known || m.cache[i].ExcludesSnapshot || m.isContainerd() {
+		return nil
+	}
+	return [][]int32{m.bySize[size], m.unproven}
 }
 
 // find finds which of some layers a record may be of, and those of all records made from it.
@@ -97,13 +105,17 @@ func (m *matches) find(i int32, layers [][]int32) {
 		}
 	}
 	for _, child := range m.children[i] {
-		layers = nil
+		on := [][]int32{}
 		for _, at := range m.found[i] {
-			layers = append(layers, m.layersOn[at+1])
+			on = append(on, m.layersOn[at+1])
 		}
-		m.find(child, layers)
-		if !m.cache[child].Shared || !record.Shared || m.isContainerd() && len(m.found[child]) == 0 {
-			continue // with the containerd store, records that no image shares look shared, too
+		if layers == nil {
+			on = m.ofSize(child)
+		}
+		m.find(child, on)
+		// With the containerd store, records that no image shares look shared, too.
+		if !m.cache[child].Shared || !record.Shared || m.hasFailed || m.isContainerd() && len(m.found[child]) == 0 {
+			continue
 		}
 		isParent := make(map[int32]bool, len(m.found[child]))
 		for _, at := range m.found[child] {

@@ -179,6 +179,10 @@ func TestUntil(t *testing.T) {
 		f.record(model.CacheRecord{ID: "never used", Type: "source.local", Size: model.Known[int64](100)})
 		f.expectExact(t, ContainerPruneUntil, 5)
 		f.expectExact(t, BuilderPruneUntil, 101)
+		// The record that a removed one was made from may remain.
+		f.record(model.CacheRecord{ID: "parent", Type: "source.git.checkout", Size: model.Known[int64](1000), LastUsedAt: ago(week)})
+		f.record(model.CacheRecord{ID: "child", Parents: tag("parent"), Type: "source.git.checkout", Size: model.Known[int64](5000), LastUsedAt: ago(week)})
+		f.expectBetween(t, BuilderPruneUntil, 5101, 5101)
 		if store == model.Containerd {
 			for i := range images {
 				images[i].Unpacked = images[i].Size

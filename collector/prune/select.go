@@ -263,8 +263,11 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
-	copy(r.likely[first:], h.removedRecords(stillShared, spec.cache, until))
-	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until))
+	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until)
+	certain, _ := h.removedRecords(shared, spec.cache, until)
+	copy(r.likely[first:], likely)
+	copy(r.certain[first:], certain)
+	r.isUnsure = r.isUnsure || isUnsure
 	for i := first; i < len(r.likely); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
@@ -275,8 +278,9 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
-// removed.
-func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool) {
+// removed. With the filter, Engine 29 was seen to keep the records that the removed ones were
+// made from, although nothing else had used them: only the first generation counts.
+func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool, isUnsure bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))
@@ -297,9 +301,13 @@ func (h *host) removedRecords(isShared []bool, records amount, until until) (rem
 		}
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
+			if !until.IsZero() {
+				isUnsure = true
+				continue
+			}
 			children[parent]--
 			work = append(work, parent)
 		}
 	}
-	return removed
+	return removed, isUnsure
 }

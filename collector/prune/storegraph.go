@@ -33,7 +33,8 @@ func newStoreGraph(h *host, list []model.Image) *graph {
 	for i := range h.cache {
 		holder := &s.graph.holders[h.recordHolder(i)]
 		s.addRecord(holder, i)
-		if at, blob := s.blobOf(i); blob > 0 {
+		if at, blob := s.blobOf(i); blob > 0 { // most likely
+			holder.isLoose = true
 			s.holdBlob(holder, at)
 		}
 	}
