@@ -205,7 +205,7 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 		}
 	case at != none:
 		holder.isUnsure, holder.may, holder.unknown = true, s.matches.found[i], size
-		if len(record.Parents) > 1 || !record.Shared {
+		if !record.Shared || !s.isTaken(int32(i)) {
 			holder.mayAny = imageLayer
 		}
 		holder.pieces = []int32{at}
@@ -213,6 +213,22 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 		holder.isUnsure, holder.mayAny, other.likely = true, imageLayer, size
 	}
 	holder.pieces = append(holder.pieces, s.graph.add(other))
+}
+
+// isTaken reports whether a record and all that it was made from were taken from an image.
+// Which layer another record is of is uncertain.
+func (s *storeGraph) isTaken(i int32) bool {
+	for range s.cache { // it may be its own ancestor
+		record, parents := &s.cache[i], s.matches.parents[i]
+		switch {
+		case !record.ExcludesSnapshot || len(record.Parents) != len(parents) || len(parents) > 1:
+			return false
+		case len(parents) == 0:
+			return true
+		}
+		i = parents[0]
+	}
+	return false
 }
 
 // maxUnknown is more than any disk has.
