@@ -173,7 +173,7 @@ func (p *program) newApp() *kingpin.Application {
 }
 
 func (p *program) addEngineFlags(app *kingpin.Application) {
-	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the local socket, else the rootless one.").
+	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the current context of the Docker CLI if it is a unix socket, else the local socket, else the rootless one.").
 		PlaceHolder("ADDRESS").StringVar(&p.docker.Host)
 	add(app, "docker.timeout", "Timeout of requests that are fast on every engine, like a ping.", "5s", &p.docker.Timeout, positiveDuration)
 	app.Flag("docker.tls-ca", "Certificate authority of the engine, PEM. Default: ca.pem in DOCKER_CERT_PATH, else the system's.").PlaceHolder("FILE").StringVar(&p.docker.TLS.CA)
@@ -205,9 +205,13 @@ func (p *program) addWebFlags(app *kingpin.Application) {
 // closed when it has ended.
 func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, error) {
 	p.docker.Repositories = p.repositories > 0
+	p.docker.Environment = docker.ReadEnvironment()
 	client, err := docker.New(p.docker)
 	if err != nil {
 		return nil, nil, commandError{"Cannot use this engine", err}
+	}
+	if client.Warning != nil {
+		p.logger().Warn("Docker context not used", "err", client.Warning, "hint", "set --docker.host to the engine's address (docker context inspect)")
 	}
 	p.engine.Timeout = p.docker.Timeout
 	e := engine.New(p.engine, client, host.New(p.mappings, client.IsLocal()), p.logger())
@@ -237,13 +241,8 @@ func (p *program) serve() error {
 	}()
 	requests, cancelRequests := context.WithCancel(running)
 	defer cancelRequests()
-	limit := collector.ConnectionLimit{Max: collector.MaxConnections()}
-	server := &http.Server{
-		Handler:     p.newHandler(e, logger),
-		BaseContext: func(net.Listener) context.Context { return requests },
-		ConnState:   limit.ConnState,
-		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}
+	server := collector.NewServer(p.newHandler(e, logger), collector.MaxConnections())
+	server.BaseContext = func(net.Listener) context.Context { return requests }
 	ctx, ignoreSignals := signal.NotifyContext(running, os.Interrupt, syscall.SIGTERM)
 	defer ignoreSignals()
 	served := make(chan error, 1)

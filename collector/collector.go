@@ -49,9 +49,6 @@ func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gathe
 	return h
 }
 
-// writeTimeout bounds the time that a client may take to read a page.
-const writeTimeout = 30 * time.Second
-
 // ServeHTTP implements http.Handler. Each request has a registry of its own, because a
 // prometheus.Collector does not know which request it works for.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,7 +69,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-h.slots // a client that does not read keeps no slot
 	}
 	gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not all writers have one
 	promhttp.HandlerFor(gathered, h.options).ServeHTTP(w, r)
 }
 

@@ -5,7 +5,44 @@ import (
 	"net/http"
 	"sync"
 	"syscall"
+	"time"
 )
+
+// NewServer returns a server of at most maxConnections connections. A client that is slow to
+// send a request or to read the answer loses its connection.
+func NewServer(handler http.Handler, maxConnections int) *http.Server {
+	limit := ConnectionLimit{Max: maxConnections}
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler.ServeHTTP(&clientWriter{ResponseWriter: w}, r)
+		}),
+		ConnState:   limit.ConnState,
+		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
+}
+
+// writeTimeout bounds the time that a client may take to read a page. It starts when the page
+// is there, which http.Server.WriteTimeout does not.
+const writeTimeout = 30 * time.Second
+
+// clientWriter writes to a client until that fails, and hides the failure: a client that hangs
+// up is no problem of the exporter, and promhttp would log it for each metric.
+type clientWriter struct {
+	http.ResponseWriter
+	hasStarted, hasFailed bool
+}
+
+func (w *clientWriter) Write(p []byte) (int, error) {
+	if !w.hasStarted {
+		w.hasStarted = true
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout)) // not all writers have one
+	}
+	if !w.hasFailed {
+		_, err := w.ResponseWriter.Write(p)
+		w.hasFailed = err != nil
+	}
+	return len(p), nil
+}
 
 // MaxConnections returns how many connections of clients the process can afford: all the files
 // that it may open but those that it needs itself.

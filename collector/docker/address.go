@@ -1,118 +1,144 @@
 package docker
 
 import (
-	"crypto/tls"
+	"cmp"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"docker_buildup_exporter/collector/model"
+
 	"github.com/docker/docker/client"
-	"github.com/docker/go-connections/tlsconfig"
 )
 
-// TLS is how to use TLS with an engine on tcp://. The server's certificate is verified
-// unless Insecure. An empty CA means the system's certificate authorities.
-type TLS struct {
-	CA, Cert, Key string // files, PEM
-	Insecure      bool
-}
+const unixPrefix = "unix://"
 
-// findHost returns the address of the engine, or several of which the first that exists is used.
-func findHost(host string) ([]string, error) {
+// findHosts returns the address of the engine, or several sockets of which the first that
+// exists is used. A warning says why a setting of the Docker CLI is not followed.
+func findHosts(host string, environment Environment) (hosts []string, warning error) {
 	if host == "" {
-		host = os.Getenv(client.EnvOverrideHost)
+		host = environment.Variables[client.EnvOverrideHost]
 	}
 	if host != "" {
 		return []string{host}, nil
 	}
-	if name := currentContext(); name != "" {
-		return nil, fmt.Errorf("the Docker context %q is in use, and contexts are not supported: set --docker.host to its address (docker context inspect %s)", name, name)
+	host, warning = contextHost(environment)
+	if host != "" {
+		return []string{host}, nil
 	}
-	candidates := []string{client.DefaultDockerHost}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		candidates = append(candidates, "unix://"+filepath.Join(dir, "docker.sock"))
-	}
-	return candidates, nil
+	return defaultSockets(environment), warning
 }
 
-// currentContext returns the context that the Docker CLI would use, or "" for the default
-// one. Ignoring it would mean to watch another engine than the user's.
-func currentContext() string {
-	name := os.Getenv("DOCKER_CONTEXT")
-	if name == "" {
+// defaultSockets returns where an engine on this machine listens by default, in the order of
+// preference: as root, as this user.
+func defaultSockets(environment Environment) []string {
+	sockets := []string{client.DefaultDockerHost}
+	if dir := environment.Variables["XDG_RUNTIME_DIR"]; dir != "" {
+		sockets = append(sockets, unixPrefix+filepath.Join(dir, "docker.sock"))
+	} else if environment.UID != 0 {
+		sockets = append(sockets, fmt.Sprintf("unix:///run/user/%d/docker.sock", environment.UID))
+	}
+	return sockets
+}
+
+// contextHost returns the socket of the context that the Docker CLI would use. It returns ""
+// for the default context, and "" and an error for one that cannot be followed.
+func contextHost(environment Environment) (string, error) {
+	dir := environment.configDir()
+	name := environment.Variables["DOCKER_CONTEXT"]
+	if name == "" && dir != "" {
 		var config struct{ CurrentContext string }
-		if file, err := os.ReadFile(filepath.Join(configDir(), "config.json")); err == nil {
-			_ = json.Unmarshal(file, &config) // an invalid file has no context
+		if err := readJSON(filepath.Join(dir, "config.json"), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("cannot read the settings of the Docker CLI: %w", err)
 		}
 		name = config.CurrentContext
 	}
-	if name == "default" {
-		return ""
+	if name == "" || name == "default" {
+		return "", nil
 	}
-	return name
+	var metadata struct {
+		Endpoints map[string]struct{ Host string }
+	}
+	id := fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	if err := readJSON(filepath.Join(dir, "contexts/meta", id, "meta.json"), &metadata); err != nil {
+		return "", fmt.Errorf("cannot read the Docker context %q: %w", name, err)
+	}
+	host := metadata.Endpoints["docker"].Host
+	if host != "" && !strings.HasPrefix(host, unixPrefix) {
+		return "", fmt.Errorf("the Docker context %q is %s, and only contexts that are unix sockets are followed", name, model.Line(host))
+	}
+	return host, nil
 }
 
-// configDir returns the directory of the Docker CLI's settings and certificates.
-func configDir() string {
-	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		return dir
+func readJSON(file string, value any) error {
+	content, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(content, value)
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(home, ".docker")
+	return err
 }
 
-// parseHost splits an address into what the Docker client calls proto and addr.
-func parseHost(host string) (proto, addr string, err error) {
-	scheme, rest, found := strings.Cut(host, "://")
-	switch {
-	case !found || rest == "":
-		return "", "", fmt.Errorf("engine address %q is invalid: use unix://PATH, tcp://HOST:PORT or http://HOST:PORT (for a Docker context, docker context inspect shows its address)", host)
-	case scheme == "ssh":
-		return "", "", fmt.Errorf("engine address %q: ssh:// is not supported; forward the socket (ssh -N -L /tmp/docker.sock:/var/run/docker.sock USER@HOST) and use unix:///tmp/docker.sock, or run the exporter on that host", host)
-	case scheme == "unix":
-		return "unix", rest, nil
-	case scheme == "tcp", scheme == "http":
-		url, err := client.ParseHostURL("tcp://" + rest)
+// addressForms are the addresses that parseHost accepts.
+const addressForms = "use unix://PATH, tcp://HOST:PORT or http://HOST:PORT"
+
+// parseHost returns an address in full, as the Docker CLI completes it: tcp://HOST has port
+// 2375, or 2376 with TLS. The result has no user and no password, which no engine wants.
+func parseHost(host string, isTLS bool) (string, error) {
+	scheme, rest, hasScheme := strings.Cut(strings.TrimSpace(host), "://")
+	if !hasScheme && strings.Contains(scheme, ":") { // HOST:PORT
+		scheme, rest = "tcp", scheme
+	} else if !hasScheme {
+		return "", fmt.Errorf("engine address %q is invalid: %s (for a Docker context, docker context inspect shows its address)", host, addressForms)
+	}
+	if scheme != "unix" {
+		rest = rest[strings.LastIndex(rest, "@")+1:]
+	}
+	shown := scheme + "://" + rest
+	switch scheme {
+	case "unix":
+		return unixPrefix + cmp.Or(rest, strings.TrimPrefix(client.DefaultDockerHost, unixPrefix)), nil
+	case "tcp", "http":
+		port := map[bool]string{false: "2375", true: "2376"}[isTLS]
+		if scheme == "http" {
+			port = "" // HTTP has its own
+		}
+		address, err := completeAddress(rest, port)
 		if err != nil {
-			return "", "", fmt.Errorf("engine address %q: %w", host, err)
+			return "", fmt.Errorf("engine address %q: %w: %s", shown, err, addressForms)
 		}
-		return "tcp", url.Host, nil
+		return scheme + "://" + address, nil
+	case "ssh":
+		return "", fmt.Errorf("engine address %q: ssh:// is not supported; forward the socket (ssh -N -L /tmp/docker.sock:/var/run/docker.sock USER@HOST) and use unix:///tmp/docker.sock, or run the exporter on that host", shown)
+	case "fd":
+		return "", fmt.Errorf("engine address %q: fd:// is where an engine gets its socket from systemd; use the path of that socket (unix:///var/run/docker.sock)", shown)
+	case "npipe":
+		return "", fmt.Errorf("engine address %q: named pipes of Windows are not supported: %s", shown, addressForms)
+	case "https":
+		return "", fmt.Errorf("engine address %q: use tcp://HOST:PORT with --docker.tls-ca", shown)
 	default:
-		return "", "", fmt.Errorf("engine address %q: use unix://PATH, tcp://HOST:PORT or http://HOST:PORT", host)
+		return "", fmt.Errorf("engine address %q: %s", shown, addressForms)
 	}
 }
 
-// load returns the TLS configuration, or nil if nothing requests TLS. Defaults are those of
-// the Docker CLI's environment variables.
-func (t TLS) load() (*tls.Config, error) {
-	dir := os.Getenv(client.EnvOverrideCertPath)
-	if dir == "" && os.Getenv(client.EnvTLSVerify) != "" {
-		dir = configDir()
+// completeAddress adds what is missing to HOST:PORT/PATH.
+func completeAddress(address, port string) (string, error) {
+	parsed, err := url.Parse("tcp://" + address)
+	if failure := new(url.Error); errors.As(err, &failure) { // its text repeats the address
+		err = failure.Err
 	}
-	if t == (TLS{}) && dir == "" {
-		return nil, nil
-	}
-	if dir != "" {
-		for file, name := range map[*string]string{&t.CA: "ca.pem", &t.Cert: "cert.pem", &t.Key: "key.pem"} {
-			if *file == "" {
-				*file = filepath.Join(dir, name)
-			}
-		}
-	}
-	config, err := tlsconfig.Client(tlsconfig.Options{
-		CAFile:             t.CA,
-		CertFile:           t.Cert,
-		KeyFile:            t.Key,
-		InsecureSkipVerify: t.Insecure,
-		ExclusiveRootPools: true,
-	})
 	if err != nil {
-		return nil, fmt.Errorf("TLS files for the engine: %w", err)
+		return "", err
 	}
-	return config, nil
+	if strings.Count(parsed.Host, ":") > 1 && !strings.HasPrefix(parsed.Host, "[") {
+		return "", errors.New("an IPv6 address must be in brackets")
+	}
+	host := net.JoinHostPort(cmp.Or(parsed.Hostname(), "localhost"), cmp.Or(parsed.Port(), port))
+	return strings.TrimSuffix(host, ":") + parsed.Path, nil
 }

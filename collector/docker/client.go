@@ -5,14 +5,17 @@ package docker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -24,9 +27,11 @@ import (
 // Config is how to reach an engine.
 type Config struct {
 	// Host is the address: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. If empty:
-	// DOCKER_HOST, else the local socket, else the rootless one.
-	Host string
-	TLS  TLS
+	// DOCKER_HOST, else the CLI's current context if it is a unix socket, else the local
+	// socket, else the rootless one.
+	Host        string
+	TLS         TLS
+	Environment Environment
 
 	// Timeout bounds requests that are fast on every engine: ping, info, the inspection of
 	// one object.
@@ -53,38 +58,37 @@ const maxAnswer = 32 << 20
 // sockets that it has reached.
 type Client struct {
 	Config
-	scheme string // of HTTP
-	http   http.RoundTripper
+	Warning error // why a setting of the Docker CLI is not followed
+
+	scheme      string // of HTTP
+	http        http.RoundTripper
+	certificate *x509.Certificate // for the engine; nil: none
+	proxy       string            // variable that names the proxy of all requests; "": none
 }
 
 // New returns a client. The engine need not be running. An error means that the
 // configuration can never work: an invalid address, or an unreadable certificate.
 func New(config Config) (*Client, error) {
-	candidates, err := findHost(config.Host)
-	if err != nil {
-		return nil, err
-	}
-	config.Host = candidates[0]
-	c := &Client{Config: config, scheme: "http"}
-	proto, addr, err := parseHost(config.Host)
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{}
-	if err := sockets.ConfigureTransport(transport, proto, addr); err != nil {
-		return nil, fmt.Errorf("engine address %q: %w", config.Host, err)
-	}
-	if len(candidates) > 1 {
-		transport.DialContext = dialFirst(candidates)
-	}
-	if proto == "tcp" && !strings.HasPrefix(config.Host, "http://") {
-		tlsConfig, err := config.TLS.load()
-		if err != nil {
+	hosts, warning := findHosts(config.Host, config.Environment)
+	var err error
+	var isTLS bool
+	config.TLS, isTLS = config.TLS.complete(config.Environment)
+	for i := range hosts {
+		if hosts[i], err = parseHost(hosts[i], isTLS); err != nil {
 			return nil, err
 		}
-		if tlsConfig != nil {
-			c.scheme, transport.TLSClientConfig = "https", tlsConfig
-		}
+	}
+	config.Host = hosts[0]
+	c := &Client{Config: config, Warning: warning, scheme: "http"}
+	transport := &http.Transport{}
+	proto, address, _ := strings.Cut(config.Host, "://")
+	if err := sockets.ConfigureTransport(transport, proto, address); err != nil {
+		return nil, fmt.Errorf("engine address %q: %w", config.Host, err)
+	}
+	if c.IsLocal() {
+		transport.DialContext = dialFirst(hosts)
+	} else if err := c.configureTCP(transport, isTLS && proto == "tcp"); err != nil {
+		return nil, err
 	}
 	c.http = readOnly{transport}
 	if config.Transport != nil {
@@ -94,8 +98,35 @@ func New(config Config) (*Client, error) {
 	return c, err
 }
 
+// configureTCP sets what only connections over TCP have: TLS and a proxy.
+func (c *Client) configureTCP(transport *http.Transport, isTLS bool) error {
+	variables := []string{"HTTP_PROXY", "http_proxy"}
+	if isTLS {
+		config, err := c.TLS.load()
+		if err != nil {
+			return err
+		}
+		if len(config.Certificates) > 0 {
+			c.certificate = config.Certificates[0].Leaf
+		}
+		variables = []string{"HTTPS_PROXY", "https_proxy"}
+		c.scheme, transport.TLSClientConfig = "https", config
+	}
+	transport.Proxy = c.Environment.Proxy
+	_, address, _ := strings.Cut(c.Host, "://")
+	request, err := http.NewRequest(http.MethodHead, c.scheme+"://"+address, nil)
+	if err != nil || transport.Proxy == nil {
+		return err
+	}
+	if proxy, err := transport.Proxy(request); proxy != nil || err != nil {
+		isSet := func(name string) bool { return c.Environment.Variables[name] != "" }
+		c.proxy = variables[max(0, slices.IndexFunc(variables, isSet))]
+	}
+	return nil
+}
+
 // IsLocal reports whether the engine is reached by a socket of this machine.
-func (c *Client) IsLocal() bool { return strings.HasPrefix(c.Host, "unix://") }
+func (c *Client) IsLocal() bool { return strings.HasPrefix(c.Host, unixPrefix) }
 
 func (c *Client) newClient(version string) (*client.Client, error) {
 	host := c.Host
@@ -110,6 +141,8 @@ func (c *Client) newClient(version string) (*client.Client, error) {
 	)
 }
 
+const pingEndpoint = "/_ping"
+
 // Ping returns the newest version of the API that the engine supports.
 func (c *Client) Ping(ctx context.Context) (version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -118,11 +151,12 @@ func (c *Client) Ping(ctx context.Context) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	answer, err := api.Ping(ctx)
-	if cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
-		err = notDockerError{answer.APIVersion}
+	status := http.StatusOK
+	answer, err := api.Ping(context.WithValue(ctx, statusKey{}, &status))
+	if isRedirect := status/100 == 3; isRedirect || cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
+		err = notDockerError{status, answer.APIVersion}
 	}
-	return answer.APIVersion, c.explain("/_ping", err)
+	return answer.APIVersion, c.explain(pingEndpoint, err)
 }
 
 // isVersion reports whether text is an API version like "1.41". It becomes part of every path.
@@ -138,7 +172,7 @@ func isVersion(text string) bool {
 // lowers the version, so it would not notice an upgrade of the engine.
 func (c *Client) At(engineVersion string) (*API, error) {
 	if versions.LessThan(engineVersion, OldestAPI) {
-		return nil, c.explain("/_ping", tooOldError{engineVersion})
+		return nil, c.explain(pingEndpoint, tooOldError{engineVersion})
 	}
 	version := NewestAPI
 	if versions.LessThan(engineVersion, version) {
@@ -155,24 +189,29 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		var dialer net.Dialer
-		var firstErr error
 		for _, host := range hosts {
-			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, "unix://"))
+			var dialer net.Dialer
+			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, unixPrefix))
 			if err == nil {
 				hosts = []string{host}
 				return conn, nil
 			}
-			if firstErr == nil {
-				firstErr = err
-			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				break
+				return nil, dialError{host, err}
 			}
 		}
-		return nil, firstErr
+		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT}
 	}
 }
+
+// dialError is a connection that failed, and to which sockets.
+type dialError struct {
+	hosts string
+	err   error
+}
+
+func (e dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.hosts, e.err) }
+func (e dialError) Unwrap() error { return e.err }
 
 // readOnly refuses requests other than GET and HEAD, and bounds answers.
 type readOnly struct{ http.RoundTripper }

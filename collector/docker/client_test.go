@@ -1,9 +1,11 @@
 package docker
 
 import (
+	"crypto/sha256"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,76 +30,135 @@ func decodeImages(t *testing.T, list string) []image.Summary {
 	return images
 }
 
-// cleanEnvironment takes away what of the developer's own Docker would matter.
-func cleanEnvironment(t *testing.T) {
-	t.Helper()
-	for _, variable := range []string{"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR"} {
-		t.Setenv(variable, "")
-	}
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
-}
-
-func TestFindHost(t *testing.T) {
+// TestFindHosts checks that the engine is the one that the Docker CLI would use, and that a
+// setting of the CLI that is not followed is a warning.
+func TestFindHosts(t *testing.T) {
+	const local, rootless = "unix:///var/run/docker.sock", "unix:///run/user/7/docker.sock"
+	type variables = map[string]string
 	tests := []struct {
-		name        string
-		flag        string
-		environment map[string]string
-		config      string
-		want        string // the candidates, or what the error says
+		name      string
+		flag      string
+		variables variables
+		uid       int
+		config    string // config.json
+		context   string // name and address, separated by a space
+		want      string
+		warning   string
 	}{
-		{"the local socket", "", nil, "", "unix:///var/run/docker.sock"},
-		{"or the rootless one", "", map[string]string{"XDG_RUNTIME_DIR": "/run/user/7"}, "", "unix:///var/run/docker.sock unix:///run/user/7/docker.sock"},
-		{"DOCKER_HOST", "", map[string]string{"DOCKER_HOST": "tcp://a:1", "XDG_RUNTIME_DIR": "/run/user/7"}, "", "tcp://a:1"},
-		{"the flag before DOCKER_HOST", "unix:///b", map[string]string{"DOCKER_HOST": "tcp://a:1"}, "", "unix:///b"},
-		{"DOCKER_HOST before a context", "", map[string]string{"DOCKER_HOST": "tcp://a:1", "DOCKER_CONTEXT": "far"}, "", "tcp://a:1"},
-		{"a context by name", "", map[string]string{"DOCKER_CONTEXT": "far"}, "", "docker context inspect far"},
-		{"a context by choice", "", nil, `{"currentContext":"desktop-linux"}`, "docker context inspect desktop-linux"},
-		{"the default context", "", nil, `{"currentContext":"default"}`, "unix:///var/run/docker.sock"},
-		{"a broken file of the CLI", "", nil, `{`, "unix:///var/run/docker.sock"},
+		{"the local socket", "", nil, 0, "", "", local, ""},
+		{"or the rootless one", "", variables{"XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", local + " " + rootless, ""},
+		{"without a session", "", nil, 7, "", "", local + " " + rootless, ""},
+		{"DOCKER_HOST", "", variables{"DOCKER_HOST": "tcp://a:1", "XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", "tcp://a:1", ""},
+		{"the flag before DOCKER_HOST", "unix:///b", variables{"DOCKER_HOST": "tcp://a:1"}, 0, "", "", "unix:///b", ""},
+		{"DOCKER_HOST before a context", "", variables{"DOCKER_HOST": "tcp://a:1", "DOCKER_CONTEXT": "far"}, 0, "", "", "tcp://a:1", ""},
+		{"the flag before a context", "unix:///b", variables{"DOCKER_CONTEXT": "far"}, 0, "", "", "unix:///b", ""},
+		{"the context of Docker's rootless setup", "", nil, 7, `{"currentContext":"rootless"}`, "rootless unix:///run/user/7/docker.sock", rootless, ""},
+		{"DOCKER_CONTEXT", "", variables{"DOCKER_CONTEXT": "a"}, 0, "", "a unix:///a.sock", "unix:///a.sock", ""},
+		{"DOCKER_CONTEXT before config.json", "", variables{"DOCKER_CONTEXT": "a"}, 0, `{"currentContext":"b"}`, "a unix:///a.sock", "unix:///a.sock", ""},
+		{"DOCKER_CONTEXT=default before config.json", "", variables{"DOCKER_CONTEXT": "default"}, 0, `{"currentContext":"a"}`, "a unix:///a.sock", local, ""},
+		{"the default context", "", nil, 0, `{"currentContext":"default"}`, "", local, ""},
+		{"other settings", "", nil, 0, `{"auths":{}}`, "", local, ""},
+		{"a context without an address", "", variables{"DOCKER_CONTEXT": "a"}, 0, "", "a ", local, ""},
+		{"a context by ssh", "", variables{"DOCKER_CONTEXT": "far"}, 0, "", "far ssh://me:secret@there", local, `the Docker context "far" is ssh://there, and only contexts that are unix sockets are followed`},
+		{"a context by TCP", "", nil, 7, `{"currentContext":"far"}`, "far tcp://there:2376", local + " " + rootless, `the Docker context "far" is tcp://there:2376, and only`},
+		{"a context that does not exist", "", nil, 0, `{"currentContext":"none"}`, "a unix:///a.sock", local, `cannot read the Docker context "none": open `},
+		{"an invalid config.json", "", nil, 0, `{`, "", local, "cannot read the settings of the Docker CLI: "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			cleanEnvironment(t)
-			for name, value := range test.environment {
-				t.Setenv(name, value)
+			home := t.TempDir()
+			environment := Environment{Variables: variables{"HOME": home}, UID: test.uid}
+			maps.Copy(environment.Variables, test.variables)
+			dir := filepath.Join(home, ".docker")
+			if len(test.context) > 10 { // also with a directory of its own
+				dir = filepath.Join(home, "other")
+				environment.Variables["DOCKER_CONFIG"] = dir
 			}
 			if test.config != "" {
-				write(t, filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), test.config)
+				write(t, filepath.Join(dir, "config.json"), test.config)
 			}
-			hosts, err := findHost(test.flag)
-			got := strings.Join(hosts, " ")
-			if err != nil {
-				got = err.Error()
+			if name, host, found := strings.Cut(test.context, " "); found {
+				write(t, filepath.Join(dir, "contexts/meta", fmt.Sprintf("%x", sha256.Sum256([]byte(name))), "meta.json"),
+					fmt.Sprintf(`{"Name":%q,"Metadata":{},"Endpoints":{"docker":{"Host":%q,"SkipTLSVerify":false}}}`, name, host))
 			}
-			if got != test.want && (err == nil || !strings.Contains(got, test.want)) {
-				t.Errorf("got %q, want %q", got, test.want)
+			hosts, warning := findHosts(test.flag, environment)
+			if got := strings.Join(hosts, " "); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			if (warning == nil) != (test.warning == "") || warning != nil && !strings.HasPrefix(warning.Error(), test.warning) {
+				t.Errorf("got the warning %v, want %q", warning, test.warning)
 			}
 		})
 	}
 }
 
-// An address that can never work is an error that says what to give instead.
-func TestBadHosts(t *testing.T) {
-	cleanEnvironment(t)
-	for host, want := range map[string]string{
-		"ssh://user@host":                     "forward the socket",
-		"my-context":                          "docker context inspect",
-		"/var/run/docker.sock":                "unix://PATH",
-		"npipe:////./pipe/docker_engine":      "unix://PATH",
-		"unix://":                             "unix://PATH",
-		"tcp://[::1":                          "tcp://[::1",
-		"unix:///" + strings.Repeat("x", 200): "too long",
-	} {
-		if _, err := New(Config{Host: host}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want it to say %q", host, err, want)
-		}
+// TestSettingsThatMayNotBeRead checks that settings of the Docker CLI that another user has
+// closed are no reason to be silent about them.
+func TestSettingsThatMayNotBeRead(t *testing.T) {
+	environment := Environment{Variables: map[string]string{"DOCKER_CONFIG": "/proc/self/mem"}} // a file, no directory
+	c, err := New(Config{Environment: environment})
+	if err != nil || c.Warning == nil || !strings.Contains(c.Warning.Error(), "cannot read the settings of the Docker CLI") {
+		t.Errorf("got %v and the warning %v", err, c.Warning)
 	}
 }
 
-// The first socket that exists counts, and then stays: another engine's figures
-// are no answer when that one goes away.
+// TestAddresses checks that an address is completed as the Docker CLI does it, and that an
+// address that can never work is an error that says what to use instead, without passwords.
+func TestAddresses(t *testing.T) {
+	tests := []struct {
+		host  string
+		isTLS bool
+		want  string // the address, or what the error contains
+	}{
+		{"tcp://host", false, "tcp://host:2375"},
+		{"tcp://host", true, "tcp://host:2376"},
+		{"tcp://host:", false, "tcp://host:2375"},
+		{"tcp://host:1", true, "tcp://host:1"},
+		{"tcp://host/prefix", false, "tcp://host:2375/prefix"},
+		{"tcp://", false, "tcp://localhost:2375"},
+		{"tcp://:1", false, "tcp://localhost:1"},
+		{"tcp://192.0.2.1", false, "tcp://192.0.2.1:2375"},
+		{"tcp://[::1]", true, "tcp://[::1]:2376"},
+		{"tcp://[::1]:1", true, "tcp://[::1]:1"},
+		{" tcp://host:1\n", false, "tcp://host:1"},
+		{"host:1", false, "tcp://host:1"},
+		{"http://host", false, "http://host"},
+		{"http://[::1]/x", false, "http://[::1]/x"},
+		{"http://host:1", false, "http://host:1"},
+		{"unix:///run/docker.sock", false, "unix:///run/docker.sock"},
+		{"unix://docker.sock", false, "unix://docker.sock"},
+		{"unix://", false, "unix:///var/run/docker.sock"},
+		{"unix:///run/a@b.sock", false, "unix:///run/a@b.sock"},
+		{"tcp://me:secret@host", false, "tcp://host:2375"},
+		{"tcp://me:secret/@host:1", false, "tcp://host:1"},
+		{"tcp://me:secret@[::1", false, `"tcp://[::1": `},
+		{"tcp://me:secret@host:port", false, `"tcp://host:port": `},
+		{"tcp://::1", false, "unix://PATH"},
+		{"ssh://me:secret@host", false, "forward the socket"},
+		{"fd://", false, "unix:///var/run/docker.sock"},
+		{"npipe:////./pipe/docker_engine", false, "unix://PATH"},
+		{"https://me:secret@host", false, "use tcp://HOST:PORT with --docker.tls-ca"},
+		{"quic://me:secret@host", false, "unix://PATH"},
+		{"my-context", false, "docker context inspect"},
+		{"/var/run/docker.sock", false, "unix://PATH"},
+		{"unix:///" + strings.Repeat("x", 200), false, "too long"},
+	}
+	for _, test := range tests {
+		t.Run(test.host, func(t *testing.T) {
+			c, err := New(Config{Host: test.host, TLS: TLS{Insecure: test.isTLS}})
+			if err == nil && c.Host != test.want || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %+v, %v, want %q", c, err, test.want)
+			}
+			if strings.Contains(fmt.Sprint(err), "secret") {
+				t.Errorf("the password is in %q", err)
+			}
+		})
+	}
+}
+
+// TestSocketsOfChoice checks that the first socket that exists counts, and then stays:
+// another engine's figures are no answer when that one goes away.
 func TestSocketsOfChoice(t *testing.T) {
-	cleanEnvironment(t)
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first.sock"), filepath.Join(dir, "second.sock")
 	serveUnix := func(path, engine string) *httptest.Server {
@@ -110,14 +171,10 @@ func TestSocketsOfChoice(t *testing.T) {
 		server.Start()
 		return server
 	}
-	c, err := New(Config{Host: "unix://" + first, Timeout: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.http.(readOnly).RoundTripper.(*http.Transport).DialContext = dialFirst([]string{"unix://" + first, "unix://" + second})
-
-	if _, err := c.Ping(t.Context()); err == nil {
-		t.Fatal("an answer, although there is no socket")
+	c := clientOf(t, first, second)
+	_, err := c.Ping(t.Context())
+	if failure := new(model.Failure); !errors.As(err, &failure) || !strings.Contains(failure.Reason, "unix://"+first+", unix://"+second+": no such file") {
+		t.Fatalf("got %v without any socket, want an error that names both", err)
 	}
 	server := serveUnix(second, "api-1.43-graphdriver")
 	if version, err := c.Ping(t.Context()); version != "1.43" {
@@ -130,74 +187,45 @@ func TestSocketsOfChoice(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
-	cleanEnvironment(t)
-	server := httptest.NewTLSServer(dockertest.NewFake("testdata/api-1.51-graphdriver"))
-	defer server.Close()
-	dir := t.TempDir()
-	ca := filepath.Join(dir, "ca.pem")
-	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
-	host := "tcp://" + server.Listener.Addr().String()
-
-	up := func(t *testing.T, options TLS) (bool, string) {
-		t.Helper()
-		c, err := New(Config{Host: host, TLS: options, Timeout: time.Second})
-		if err != nil {
-			return false, err.Error()
-		}
-		if _, err = c.Ping(t.Context()); err != nil {
-			failure := new(model.Failure)
-			errors.As(err, &failure)
-			return false, failure.Reason + failure.Hint
-		}
-		return true, ""
+// clientOf returns a client of the first of several sockets.
+func clientOf(t *testing.T, paths ...string) *Client {
+	t.Helper()
+	c, err := New(Config{Host: "unix://" + paths[0], Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Run("verified", func(t *testing.T) {
-		if ok, log := up(t, TLS{CA: ca}); !ok {
-			t.Errorf("not up: %s", log)
-		}
-	})
-	t.Run("expressly not verified", func(t *testing.T) {
-		if ok, log := up(t, TLS{Insecure: true}); !ok {
-			t.Errorf("not up: %s", log)
-		}
-	})
-	t.Run("an unreadable file", func(t *testing.T) {
-		if ok, log := up(t, TLS{CA: filepath.Join(dir, "none.pem")}); ok || !strings.Contains(log, "none.pem") {
-			t.Errorf("up %v: %s", ok, log)
-		}
-	})
-	t.Run("half a client certificate", func(t *testing.T) {
-		if ok, log := up(t, TLS{CA: ca, Cert: ca}); ok || !strings.Contains(log, "TLS files for the engine") {
-			t.Errorf("up %v: %s", ok, log)
-		}
-	})
-	t.Run("DOCKER_CERT_PATH alone still verifies", func(t *testing.T) {
-		// The Docker client would take this for leave not to verify.
-		t.Setenv("DOCKER_CERT_PATH", dir)
-		cert, key := dockertest.KeyPair(t)
-		if ok, log := up(t, TLS{Cert: cert, Key: key}); !ok {
-			t.Errorf("not up: %s", log)
-		}
-		write(t, ca, readFile(t, cert))
-		if ok, log := up(t, TLS{Cert: cert, Key: key}); ok || !strings.Contains(log, "--docker.tls-ca") {
-			t.Errorf("up %v with another authority: %s", ok, log)
-		}
-	})
+	var hosts []string
+	for _, path := range paths {
+		hosts = append(hosts, "unix://"+path)
+	}
+	c.http.(readOnly).RoundTripper.(*http.Transport).DialContext = dialFirst(hosts)
+	return c
+}
+
+// TestSecondSocketIsClosed checks that a socket that exists and may not be used is not skipped
+// in silence.
+func TestSecondSocketIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	second := filepath.Join(dir, "second.sock")
+	listener, err := net.Listen("unix", second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	listener.Close()
+	_, err = clientOf(t, filepath.Join(dir, "first.sock"), second).Ping(t.Context())
+	failure := new(model.Failure)
+	if !errors.As(err, &failure) || !strings.Contains(failure.Reason, "unix://"+second+": ") || !strings.Contains(failure.Hint, second) {
+		t.Errorf("got %+v, want a failure that names the second socket", failure)
+	}
 }
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
 }

@@ -11,8 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/user"
-	"strconv"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -36,9 +35,15 @@ func (e tooOldError) Error() string {
 }
 
 // notDockerError is an answer that no engine gives to a ping.
-type notDockerError struct{ version string }
+type notDockerError struct {
+	status  int
+	version string
+}
 
 func (e notDockerError) Error() string {
+	if e.status != http.StatusOK {
+		return fmt.Sprintf("not a Docker engine: the answer to a ping has HTTP status %d", e.status)
+	}
 	return fmt.Sprintf("not a Docker engine: the Api-Version header of the answer is %q", e.version)
 }
 
@@ -70,106 +75,145 @@ func IsStreamEnd(err error) bool {
 		!errors.Is(err, context.DeadlineExceeded) && (errors.As(err, &network) || errors.As(err, new(transportError)))
 }
 
+// problem is why a request failed.
+type problem struct {
+	kind   string // the same as long as the cause is the same
+	reason string
+	hint   string // what to do about it
+}
+
 // explain makes a *model.Failure of an error, or nil of nil.
 func (c *Client) explain(endpoint string, err error) error {
 	if err == nil {
 		return nil
 	}
-	reason, hint := c.classifyError(endpoint, err)
-	return &model.Failure{Endpoint: endpoint, Reason: reason, Hint: hint, Err: err}
+	p := c.problemOf(endpoint, err)
+	return &model.Failure{Endpoint: endpoint, Kind: p.kind, Reason: model.Line(p.reason), Hint: model.Line(p.hint), Err: err}
 }
 
-// classifyError returns why a request failed, in words that stay the same while the cause
-// does, and what to do about it.
-func (c *Client) classifyError(endpoint string, err error) (reason, hint string) {
+func (c *Client) problemOf(endpoint string, err error) problem {
 	var transport transportError
 	if errors.As(err, &transport) {
 		err = transport.cause
 	}
-	reason = strings.TrimPrefix(err.Error(), "Error response from daemon: ")
+	reason := c.reasonOf(err)
+	if p, found := c.serverCertificateProblem(err, reason); found {
+		return p
+	}
+	if p, found := c.clientCertificateProblem(reason); found {
+		return p
+	}
+	if p, found := c.pingProblem(endpoint, err, reason); found {
+		return p
+	}
+	if p, found := c.connectionProblem(err, reason, transport.cause != nil); found {
+		return p
+	}
+	return c.answerProblem(endpoint, err, reason)
+}
+
+// reasonOf returns the text of an error without what changes from request to request, like
+// the local port, and without the markup of a page.
+func (c *Client) reasonOf(err error) string {
+	var dial dialError
 	var network *net.OpError
-	if errors.As(err, &network) { // without the local port, which changes
-		reason = fmt.Sprintf("%s %s: %v", network.Op, c.Host, network.Err)
+	host := c.Host
+	if errors.As(err, &dial) {
+		host = dial.hosts
 	}
+	if errors.As(err, &network) {
+		return fmt.Sprintf("%s %s: %v", network.Op, host, network.Err)
+	}
+	reason := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
+	if page := htmlPage.FindStringSubmatch(reason); page != nil {
+		return strings.TrimSpace("the answer is a page for browsers: " + page[1])
+	}
+	return reason
+}
+
+// htmlPage matches HTML up to its title.
+var htmlPage = regexp.MustCompile(`(?is)<(?:html|!doctype html)\b.*?(?:<title>(.*?)</title>|$)`)
+
+// pingProblem returns why no engine at all can be used at the address.
+func (c *Client) pingProblem(endpoint string, err error, reason string) (problem, bool) {
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise --docker.timeout"
 	case errors.As(err, new(tooOldError)):
-		return reason, "upgrade the engine to Docker 19.03 or later"
+		return problem{"too old", reason, "upgrade the engine to Docker 19.03 or later"}, true
+	case c.proxy != "" && endpoint == pingEndpoint:
+		return problem{"proxy", reason, fmt.Sprintf("requests to %s go through the proxy that %s names: add the host to NO_PROXY, or unset %s", c.Host, c.proxy, c.proxy)}, true
 	case errors.As(err, new(notDockerError)):
-		return reason, "set --docker.host to the engine's own address; a proxy in between must pass the header on"
-	case errors.Is(err, errNoLayers):
-		return reason, "see docker image inspect; an image whose content is missing can be pulled again or removed"
+		return problem{"not an engine", reason, "something that is no engine answers at " + c.Host + ": set --docker.host to the engine's own address; a proxy in between must allow GET and HEAD /_ping and pass the headers of the answer on"}, true
 	}
-	if hint := c.connectionHint(err, reason); hint != "" {
-		if strings.Contains(hint, "--docker.tls-cert") {
-			reason = "the engine expects TLS"
-		}
-		return reason, hint
-	}
-	return c.answerHint(endpoint, err, reason)
+	return problem{}, false
 }
 
-// connectionHint returns what to do about an error that kept the request from the engine,
-// or "" if it is none.
-func (c *Client) connectionHint(err error, reason string) string {
-	var tlsRecord tls.RecordHeaderError
-	var tlsVerify *tls.CertificateVerificationError
+// connectionProblem returns what kept a request from the engine, or the answer from here.
+// A request that was not answered failed in this process.
+func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) (problem, bool) {
+	isLocal := c.IsLocal()
+	socket := func() socketFile { return inspectSocket(c.socketPath(err)) }
+	var record tls.RecordHeaderError
 	switch {
-	case errors.Is(err, fs.ErrPermission) && c.IsLocal():
-		return c.permissionHint()
-	case errors.Is(err, fs.ErrNotExist) && c.IsLocal():
-		return "start the engine, set --docker.host to its address, or, in a container, mount its socket (-v /var/run/docker.sock:/var/run/docker.sock)"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isLocal && errors.Is(err, syscall.EAGAIN):
+		return problem{"timeout", "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise --docker.timeout"}, true
+	case errors.Is(err, syscall.EMFILE):
+		return problem{"open files", reason, "raise the limit of open files of this process (ulimit -n; LimitNOFILE= in a systemd unit; docker run --ulimit nofile=1024)"}, true
+	case errors.Is(err, syscall.ENFILE):
+		return problem{"open files", reason, "raise the limit of open files of this machine (sysctl fs.file-max)"}, true
+	case errors.Is(err, fs.ErrPermission) && isLocal:
+		return problem{"permission", reason, socket().permissionHint(c.Environment)}, true
+	case errors.Is(err, fs.ErrNotExist) && isLocal:
+		return problem{"no socket", reason, missingHint(c.Environment)}, true
 	case errors.As(err, new(*net.DNSError)):
-		return "set --docker.host to the engine's address, by a name that can be resolved here"
+		return problem{"host name", reason, "set --docker.host to the engine's address, by a name that can be resolved here"}, true
+	case errors.Is(err, syscall.ECONNREFUSED) && isLocal:
+		return problem{"refused", reason, socket().refusedHint(c.Environment)}, true
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "start the engine at " + c.Host + ", or set --docker.host to another address"
-	case errors.As(err, &tlsRecord), strings.Contains(reason, "HTTP response to HTTPS client"):
-		return "the engine does not use TLS: remove --docker.tls-* and DOCKER_CERT_PATH, or use its TLS port"
-	case errors.As(err, &tlsVerify):
-		return "set --docker.tls-ca to the certificate authority of the engine"
+		return problem{"refused", reason, "start the engine at " + c.Host + " (it listens on TCP only with dockerd --host), or set --docker.host to another address"}, true
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return problem{"unreachable", reason, "see whether this machine can reach " + c.Host + ", or set --docker.host to another address"}, true
+	case errors.As(err, &record), strings.Contains(reason, "HTTP response to HTTPS client"):
+		return problem{"TLS", reason, "the engine does not use TLS: remove --docker.tls-* and DOCKER_CERT_PATH, or use its TLS port"}, true
 	case strings.Contains(reason, "malformed HTTP response"), strings.Contains(reason, "HTTP request to an HTTPS server"):
-		return "set --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"
+		return problem{"TLS", "the engine expects TLS", "set --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"}, true
+	case isUnanswered && c.scheme == "https" && c.certificate == nil:
+		return problem{"closed", reason, "see the engine's log (journalctl -u docker); if it requires a client certificate, set --docker.tls-cert and --docker.tls-key"}, true
 	}
-	return ""
+	return problem{}, false
 }
 
-// answerHint returns the reason of and the hint for an error in the answer.
-func (c *Client) answerHint(endpoint string, err error, reason string) (string, string) {
+// socketPath returns the path of the socket that an error is about.
+func (c *Client) socketPath(err error) string {
+	host := c.Host
+	var dial dialError
+	if errors.As(err, &dial) {
+		host = dial.hosts
+	}
+	return strings.TrimPrefix(host, unixPrefix)
+}
+
+// answerProblem returns what is wrong with an answer.
+func (c *Client) answerProblem(endpoint string, err error, reason string) problem {
 	var syntax *json.SyntaxError
 	var wrongType *json.UnmarshalTypeError
 	var tooLarge *http.MaxBytesError
+	whatAnswers := "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
 	switch {
+	case errors.Is(err, errNoLayers):
+		return problem{"no layers", reason, "see docker image inspect; an image whose content is missing can be pulled again or removed"}
 	case cerrdefs.IsPermissionDenied(err), cerrdefs.IsUnauthorized(err), strings.Contains(reason, "Method Not Allowed"):
-		return "forbidden: " + reason, "allow GET " + endpoint + " in the socket proxy or authorization plugin in front of the engine"
+		return problem{"forbidden", "forbidden: " + reason, "allow GET " + endpoint + " in the socket proxy or authorization plugin in front of the engine"}
 	case cerrdefs.IsNotFound(err) && !IsGone(err):
-		return reason, "allow GET " + endpoint + " in the proxy in front of the engine, if there is one; otherwise see the engine's log (journalctl -u docker)"
+		return problem{"not found", reason, "allow GET " + endpoint + " in the proxy in front of the engine, if there is one; otherwise see the engine's log (journalctl -u docker)"}
 	case cerrdefs.IsInvalidArgument(err) && strings.Contains(reason, "client version"):
-		return reason, "if this persists, update this exporter: it supports Engine API " + OldestAPI + " to " + NewestAPI
+		return problem{"version", reason, "if this persists, update this exporter: it supports Engine API " + OldestAPI + " to " + NewestAPI}
+	case strings.Contains(reason, "too many open files"):
+		return problem{"open files of the engine", reason, "raise the limit of open files of the engine (LimitNOFILE= in docker.service)"}
 	case errors.As(err, &tooLarge):
-		return fmt.Sprintf("the answer is larger than %d MiB", maxAnswer>>20), "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
+		return problem{"too large", fmt.Sprintf("the answer is larger than %d MiB", maxAnswer>>20), whatAnswers}
 	case errors.As(err, &syntax), errors.As(err, &wrongType), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
-		return "the answer cannot be decoded: " + reason, "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
+		return problem{"malformed", "the answer cannot be decoded: " + reason, whatAnswers}
 	default:
-		return reason, "see the engine's log (journalctl -u docker)"
+		return problem{"failed", reason, "see the engine's log (journalctl -u docker)"}
 	}
-}
-
-// permissionHint names the group that may use the engine's socket.
-func (c *Client) permissionHint() string {
-	path := strings.TrimPrefix(c.Host, "unix://")
-	info, err := os.Stat(path)
-	if err != nil {
-		return "check permissions on the parent directories of " + path
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "allow this process to write to " + path
-	}
-	gid := strconv.FormatUint(uint64(stat.Gid), 10)
-	group := gid
-	if found, err := user.LookupGroupId(gid); err == nil {
-		group = found.Name
-	}
-	return fmt.Sprintf("add this process to the group %s of %s (docker run --group-add %s …, or usermod -aG %s USER)", group, path, gid, group)
 }

@@ -32,7 +32,6 @@ func ping(t *testing.T, host string, timeout time.Duration) (version string, fai
 
 // A failed ping has the reason and a hint that fits it.
 func TestPingFails(t *testing.T) {
-	cleanEnvironment(t)
 	dir := t.TempDir()
 	refused := httptest.NewServer(nil)
 	refused.Close()
@@ -43,6 +42,17 @@ func TestPingFails(t *testing.T) {
 	defer hung.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
+	headers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer headers.Close()
+	redirect := httptest.NewServer(http.RedirectHandler("/elsewhere", http.StatusFound))
+	defer redirect.Close()
+	forbidden := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no ping\nfor you", http.StatusForbidden)
+	}))
+	defer forbidden.Close()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	stale := filepath.Join(dir, "stale.sock")
@@ -57,7 +67,10 @@ func TestPingFails(t *testing.T) {
 		{"nothing listens at the socket", "unix://" + stale, "connection refused", "start the engine"},
 		{"refused", refused.URL, "connection refused", "start the engine"},
 		{"hangs", "tcp://" + hung.Addr().String(), "no answer in time", "see whether the engine hangs"},
-		{"another server", plain.URL, "not a Docker engine", "set --docker.host to the engine's own address"},
+		{"another server", plain.URL, "not a Docker engine: the answer to a ping has HTTP status 404", "something that is no engine answers at " + plain.URL},
+		{"another server with the header of an engine", headers.URL, "not a Docker engine: the answer to a ping has HTTP status 404", "something that is no engine answers"},
+		{"a redirect", redirect.URL, "not a Docker engine: the answer to a ping has HTTP status 302", "something that is no engine answers"},
+		{"forbidden", forbidden.URL, "forbidden: no ping for you", "allow GET /_ping in the socket proxy"},
 		{"unknown name", "tcp://nowhere.invalid:2375", "nowhere.invalid", "by a name that can be resolved here"},
 		{"TLS without configuration", "tcp://" + secure.Listener.Addr().String(), "the engine expects TLS", "--docker.tls-ca"},
 	}
@@ -83,7 +96,6 @@ func TestPingFails(t *testing.T) {
 
 // A server that does not report an API version is not an engine.
 func TestPingWithoutVersion(t *testing.T) {
-	cleanEnvironment(t)
 	for version, isEngine := range map[string]bool{
 		"": false, "text": false, "1.51/../..": false, "-1.41": false, "1": false, "1.": false, ".41": false, "1.41.2": false, "1.41": true, "1.60": true,
 	} {
@@ -103,7 +115,6 @@ func TestPingWithoutVersion(t *testing.T) {
 
 // Requests that would change something are not sent, even if the code has one.
 func TestReadOnly(t *testing.T) {
-	cleanEnvironment(t)
 	fake := dockertest.NewFake("testdata/api-1.51-graphdriver")
 	c, err := New(Config{Host: "http://fake", Timeout: time.Second, Transport: fake})
 	if err != nil {

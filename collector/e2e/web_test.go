@@ -94,6 +94,7 @@ func (p *program) served() map[string]float64 {
 }
 
 // TestHalfRequests checks that clients that do not finish their requests cost only themselves.
+// TestSlowClients of the package collector checks for how long.
 func TestHalfRequests(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, "empty-host")
@@ -179,26 +180,31 @@ func TestSilentConnections(t *testing.T) {
 	p.served()
 }
 
-// TestStderrIsClosed checks that the program survives the reader of its log.
+// TestStderrIsClosed checks that the program survives the reader of its log, and that it needs
+// none.
 func TestStderrIsClosed(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, engine := fakeEngine(t, "empty-host")
-	process := exec.Command(binaryPath())
-	process.Stderr = writer
-	p := launch(t, process, "--docker.host="+address)
-	writer.Close()
-	reader.Close()
-	for range 2 { // a line about the failure, and one about the recovery
-		engine.Answer("/_ping", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-		if !strings.Contains(p.scrape(), "\ndocker_up 0\n") {
-			t.Error("the failure is not noticed, so nothing is logged")
+	gone := exec.Command(binaryPath())
+	gone.Stderr = writer
+	for name, process := range map[string]*exec.Cmd{"gone": gone, "closed": exec.Command("bash", "-c", `exec "$0" "$@" 2>&-`, binaryPath())} {
+		address, engine := fakeEngine(t, "empty-host")
+		p := launch(t, process, "--docker.host="+address)
+		if name == "gone" {
+			writer.Close()
+			reader.Close()
 		}
-		engine.Answer("/_ping", nil)
-		p.served()
+		for range 2 { // a line about the failure, and one about the recovery
+			engine.Answer("/_ping", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+			if !strings.Contains(p.scrape(), "\ndocker_up 0\n") {
+				t.Errorf("%s: the failure is not noticed, so nothing is logged", name)
+			}
+			engine.Answer("/_ping", nil)
+			p.served()
+		}
 	}
 }
 
