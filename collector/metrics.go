@@ -40,11 +40,11 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_engine_info",
-			Help:   "Always 1. The labels describe the engine; api_version is the negotiated version. Sizes reported with different image stores are not comparable (Engine API: /info).",
-			Labels: []string{"version", "api_version", "image_store", "storage_driver"},
+			Help:   "Always 1. The labels describe the engine; api_version is the negotiated version, root_dir the directory of its data on its host. Sizes reported with different image stores are not comparable (Engine API: /info).",
+			Labels: []string{"version", "api_version", "image_store", "storage_driver", "root_dir"},
 			values: func(s prune.Summary, emit emit) {
 				if e, known := s.Engine.Get(); known {
-					emit(1, e.Version, e.APIVersion, string(e.ImageStore), e.StorageDriver)
+					emit(1, e.Version, e.APIVersion, string(e.ImageStore), e.StorageDriver, e.RootDir)
 				}
 			},
 		},

@@ -64,6 +64,7 @@ type Client struct {
 	http        http.RoundTripper
 	certificate *x509.Certificate // for the engine; nil: none
 	proxy       string            // variable that names the proxy of all requests; "": none
+	dial        func(context.Context) (net.Conn, error)
 }
 
 // New returns a client. The engine need not be running. An error means that the
@@ -90,6 +91,7 @@ func New(config Config) (*Client, error) {
 	} else if err := c.configureTCP(transport, isTLS && proto == "tcp"); err != nil {
 		return nil, err
 	}
+	c.dial = func(ctx context.Context) (net.Conn, error) { return transport.DialContext(ctx, proto, address) }
 	c.http = readOnly{transport}
 	if config.Transport != nil {
 		c.http = readOnly{config.Transport}
@@ -123,6 +125,15 @@ func (c *Client) configureTCP(transport *http.Transport, isTLS bool) error {
 		c.proxy = variables[max(0, slices.IndexFunc(variables, isSet))]
 	}
 	return nil
+}
+
+// DialSocket returns a function that connects to the engine's Unix socket, or nil if the engine is
+// reached otherwise.
+func (c *Client) DialSocket() func(context.Context) (net.Conn, error) {
+	if !c.IsLocal() {
+		return nil
+	}
+	return c.dial
 }
 
 // IsLocal reports whether the engine is reached by a socket of this machine.

@@ -21,8 +21,9 @@ import (
 // Info is what an engine reports about itself (Engine API: /info).
 type Info struct {
 	model.Engine
-	RootDir           string // on the engine's host
 	KernelVersion     string
+	Hostname          string
+	BackingFilesystem string // of the storage driver's directory; empty: unknown
 	ContainerdAddress string // empty: unknown
 	SystemTime        string // of the engine's clock, RFC 3339
 	Images            int
@@ -37,12 +38,18 @@ func fromInfo(info system.Info, version string) Info {
 			APIVersion:    version,
 			ImageStore:    storeOf(info),
 			StorageDriver: info.Driver,
+			RootDir:       info.DockerRootDir,
 		},
-		RootDir:       info.DockerRootDir,
 		KernelVersion: info.KernelVersion,
+		Hostname:      info.Name,
 		SystemTime:    info.SystemTime,
 		Images:        info.Images,
 		Containers:    info.Containers,
+	}
+	for _, status := range info.DriverStatus {
+		if status[0] == "Backing Filesystem" {
+			converted.BackingFilesystem = status[1]
+		}
 	}
 	if info.Containerd != nil {
 		converted.ContainerdAddress = info.Containerd.Address

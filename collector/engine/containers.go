@@ -91,6 +91,26 @@ func (s *state) mergeContainers(r result, now time.Time) {
 	s.recordContainers(measureContainers)
 }
 
+// detailedList is a list of containers with what inspections have returned, at a revision.
+type detailedList struct {
+	revision   int
+	containers []model.Container
+}
+
+// detailedContainers returns all containers with what inspections have returned, and whether
+// they are known. The list must not be changed. It is made once a revision, because several
+// steps of each scrape need it.
+func (s *state) detailedContainers() (list []model.Container, known bool) {
+	list, known = s.containers.all()
+	if !known {
+		return nil, false
+	}
+	if s.detailed.revision != s.revision {
+		s.detailed = detailedList{s.revision, s.withDetails(list)}
+	}
+	return s.detailed.containers, true
+}
+
 // withDetails returns containers with what inspections have returned.
 func (s *state) withDetails(list []model.Container) []model.Container {
 	list = slices.Clone(list)
@@ -131,10 +151,10 @@ var errNoStopTime = errors.New("FinishedAt is not a time")
 // uninspected returns the containers whose details are needed and not known: when they
 // stopped and, with the containerd store, what they were created from.
 func (s *state) uninspected(now time.Time) []model.Container {
-	list, _ := s.containers.all()
+	list, _ := s.detailedContainers()
 	needsReference := s.lastStore == model.Known(model.Containerd)
 	var missing []model.Container
-	for _, c := range s.withDetails(list) {
+	for _, c := range list {
 		isComplete := (!c.State.Stopped() || c.StoppedAt.IsKnown()) && (!needsReference || c.CreatedFrom.IsKnown())
 		if d := s.details[c.ID]; !isComplete && (d == nil || d.inspection.isDue(now)) {
 			missing = append(missing, c)
@@ -240,8 +260,8 @@ func (s *state) recordContainers(operation string) {
 // long the size is valid. Containers whose last measurement failed are a list of their own,
 // because they may hang again.
 func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Container, isStale bool) {
-	known, _ := s.containers.all()
-	for _, c := range s.withDetails(known) {
+	known, _ := s.detailedContainers()
+	for _, c := range known {
 		d := s.details[c.ID]
 		isMeasured := d != nil && d.sizeOf(c).IsKnown()
 		failures := d != nil && d.sizing.failures > 0

@@ -32,7 +32,7 @@ type Config struct {
 type Engine struct {
 	config Config
 	client *docker.Client
-	disks  *host.Filesystems
+	disks  func(context.Context, host.Engine) host.Usage
 	logger *slog.Logger
 
 	requests chan request
@@ -41,8 +41,8 @@ type Engine struct {
 	done     chan struct{} // closed when Run has returned
 }
 
-// New returns an engine. Nothing is known of it before Run.
-func New(config Config, client *docker.Client, disks *host.Filesystems, logger *slog.Logger) *Engine {
+// New returns an engine. Nothing is known of it before Run. disks measures its file systems.
+func New(config Config, client *docker.Client, disks func(context.Context, host.Engine) host.Usage, logger *slog.Logger) *Engine {
 	return &Engine{
 		config: config, client: client, disks: disks, logger: logger,
 		requests: make(chan request), results: make(chan result), turn: make(chan struct{}), done: make(chan struct{}),

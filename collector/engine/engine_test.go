@@ -488,7 +488,7 @@ func TestFilesystems(t *testing.T) {
 		dir := t.TempDir()
 		later := filepath.Join(dir, "later")
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, false)
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, nil).Measure
 		defer f.start()()
 		var s model.Snapshot
 		for i := range 4 {
@@ -515,9 +515,41 @@ func TestFilesystems(t *testing.T) {
 		f.logged(1, `msg=recovered operation="measure the file system /later"`)
 		f.logged(0, "/data")
 	})
+}
+
+// The file systems of an engine that may run on another machine are unknown, and that is said
+// once, where its data is known.
+func TestUnknownFilesystems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
+		f.disks = host.New(nil, nil).Measure
+		defer f.start()()
+		for range 3 {
+			s := f.scrapeAfter(time.Second)
+			if c := collectorOf(s, "filesystems"); c.Name == "" || c.Success || len(s.Filesystems) != 0 || fmt.Sprint(s.Unmeasured) != "[/var/lib/docker]" {
+				t.Errorf("unmeasured are %v; %+v, %+v", s.Unmeasured, s.Filesystems, c)
+			}
+		}
+		f.logged(1, "cannot measure the file system /var/lib/docker", "--filesystem.path")
+	})
+}
+
+// The search for file systems asks the engine whether it has the container of this process.
+func TestFilesystemsInContainer(t *testing.T) {
 	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
-		if s := f.scrape(); len(s.Filesystems) != 0 || len(s.Unmeasured) != 0 || collectorOf(s, "filesystems").Name != "" {
-			t.Errorf("of another host: %+v, %+v", s.Filesystems, s.Collectors)
+		f.reply("/containers/there/json", map[string]any{"Id": "there", "State": map[string]any{"Status": "running"}})
+		f.Answer("/containers/broken/json", status(500, "broken"))
+		api, err := f.client.At("1.51")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, want := range map[string]string{"there": "true <nil>", "gone": "false <nil>", "broken": "false broken"} {
+			if has, err := hasContainer(context.Background(), api, id); fmt.Sprint(has, " ", err) != want {
+				t.Errorf("container %s: got %v %v, want %s", id, has, err, want)
+			}
+		}
+		if _, err := hasContainer(context.Background(), nil, "there"); err == nil {
+			t.Error("an unreachable engine answers")
 		}
 	})
 }
@@ -526,7 +558,7 @@ func TestFilesystems(t *testing.T) {
 func TestFilesystemsSucceedWithoutEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, false)
+		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, nil).Measure
 		f.Answer("/_ping", slow(time.Second, status(503, "")))
 		defer f.start()()
 		for range 5 {

@@ -163,6 +163,7 @@ func (s *state) isBelievable(nanos int64, now time.Time) bool {
 // event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
+	s.revision++
 	isBelievable := s.isBelievable(e.TimeNano, now)
 	if isBelievable && e.TimeNano > s.stream.since { // else it is repeated after a reconnection
 		s.stream.heard, s.stream.since = true, e.TimeNano

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/host"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -21,7 +22,9 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case ping:
 		value, err = e.ping(ctx)
 	case filesystems:
-		value, err = e.disks.Measure(ctx, t.roots)
+		value = e.disks(ctx, host.Engine{Roots: t.roots, HasContainer: func(ctx context.Context, id string) (bool, error) {
+			return hasContainer(ctx, t.api, id)
+		}})
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:
@@ -39,6 +42,18 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		took = time.Since(started)
 	}
 	send(result{task: t, value: value, err: err, took: took})
+}
+
+// hasContainer reports whether the engine has a container. api is nil while it is unreachable.
+func hasContainer(ctx context.Context, api *docker.API, id string) (bool, error) {
+	if api == nil {
+		return false, errors.New("the engine is unreachable")
+	}
+	_, err := api.Container(ctx, id)
+	if docker.IsGone(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {

@@ -71,7 +71,7 @@ func newFixture(t *testing.T, dir string, config Config) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{T: t, Fake: fake, log: new(bytes.Buffer)}
-	f.Engine = New(config, client, host.New(nil, false), slog.New(slog.NewTextHandler(f.log, nil)))
+	f.Engine = New(config, client, func(context.Context, host.Engine) host.Usage { return host.Usage{} }, slog.New(slog.NewTextHandler(f.log, nil)))
 	return f
 }
 

@@ -78,9 +78,10 @@ type result struct {
 // state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
 // not wait; time is an argument.
 type state struct {
-	config  Config
-	epoch   int // grows when nothing that is known holds any more
-	version int // grows with each event and each request: a logical clock
+	config   Config
+	epoch    int // grows when nothing that is known holds any more
+	version  int // grows with each event and each request: a logical clock
+	revision int // grows with each result that may change what is known
 
 	schedules map[kind]*schedule
 	health    *health
@@ -100,8 +101,9 @@ type state struct {
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
-	denied      map[string]int     // containers that are listed and said not to exist, by the version of the list
-	discardedAt time.Time          // when the stop times of all were
+	detailed    detailedList
+	denied      map[string]int // containers that are listed and said not to exist, by the version of the list
+	discardedAt time.Time      // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -132,6 +134,7 @@ func newState(config Config) *state {
 // time of the last event and the last successes survive, and so do waiting snapshots.
 func (s *state) reset() {
 	s.epoch++
+	s.revision++
 	for k := range s.schedules {
 		if k != ping && k != filesystems {
 			s.schedules[k] = &schedule{}
@@ -191,6 +194,9 @@ func (s *state) merge(r result, now time.Time) {
 	case events:
 		s.mergeEvents(r, now)
 	}
+	if r.task.kind != ping && r.task.kind != filesystems {
+		s.revision++
+	}
 }
 
 func (s *state) mergePing(r result, now time.Time) {
@@ -232,10 +238,13 @@ func (s *state) mergeInfo(r result, now time.Time) {
 	s.info = model.Known(answer)
 	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
-		Docker:        answer.RootDir,
-		Containerd:    host.ContainerdRoot(answer.RootDir, answer.ContainerdAddress),
-		ImageStore:    answer.ImageStore,
-		KernelVersion: answer.KernelVersion,
+		Docker:            answer.RootDir,
+		ContainerdAddress: answer.ContainerdAddress,
+		ImageStore:        answer.ImageStore,
+		StorageDriver:     answer.StorageDriver,
+		BackingFilesystem: answer.BackingFilesystem,
+		KernelVersion:     answer.KernelVersion,
+		Hostname:          answer.Hostname,
 	})
 	s.checkCounts(answer, now)
 }
@@ -282,8 +291,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
-	s.health.record("filesystems", "find the engine's file systems", r.err)
-	failure := r.err
+	var failure error
 	for path := range before {
 		if usage.Failures[path] == nil {
 			s.health.record("filesystems", measureFilesystem(path), nil)
@@ -303,7 +311,7 @@ func measureFilesystem(path string) string { return "measure the file system " +
 // snapshot returns what is known.
 func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
-		At: now, Up: s.up,
+		At: now, Up: s.up, Revision: s.revision,
 		Collectors:  s.health.report(),
 		Prunes:      s.prunes.report(s.lastStore),
 		Filesystems: s.filesystems.Filesystems,
@@ -328,8 +336,8 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 			snapshot.ListedImages = s.listedImages
 		}
 	}
-	if list, known := s.containers.all(); known {
-		snapshot.Containers = model.Known(s.withDetails(list))
+	if list, known := s.detailedContainers(); known {
+		snapshot.Containers = model.Known(list)
 	}
 	s.fillUsage(&snapshot)
 	return snapshot

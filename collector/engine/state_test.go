@@ -77,8 +77,8 @@ func timedOut() error {
 var (
 	stoppedAt   = at(-time.Hour)
 	graphDriver = docker.Info{
-		Engine:  model.Engine{Version: "28", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"},
-		RootDir: "/data", SystemTime: "2026-01-02T03:04:05Z", Images: 2, Containers: 2, KernelVersion: "6.1",
+		Engine:     model.Engine{Version: "28", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/data"},
+		SystemTime: "2026-01-02T03:04:05Z", Images: 2, Containers: 2, KernelVersion: "6.1",
 	}
 )
 
@@ -574,8 +574,12 @@ func TestMergeInfo(t *testing.T) {
 	}
 	moved := graphDriver
 	moved.RootDir, moved.ImageStore, moved.ContainerdAddress = "/other", model.Containerd, "/other/containerd.sock"
+	moved.Hostname, moved.BackingFilesystem = "web1", "xfs"
 	s.answered(info, at(2*time.Minute), moved, nil, time.Second)
-	want := host.Roots{Docker: "/other", Containerd: "/other/containerd/daemon", ImageStore: model.Containerd, KernelVersion: "6.1"}
+	want := host.Roots{
+		Docker: "/other", ContainerdAddress: "/other/containerd.sock", ImageStore: model.Containerd, StorageDriver: "overlay2",
+		BackingFilesystem: "xfs", KernelVersion: "6.1", Hostname: "web1",
+	}
 	if s.roots != want || s.lastStore != model.Known(model.Containerd) {
 		t.Errorf("roots %+v, store %v", s.roots, s.lastStore)
 	}
@@ -653,7 +657,6 @@ func TestMergeFailures(t *testing.T) {
 			return known && len(list) == 2 && !list[0].Size.IsKnown() && !list[1].Size.IsKnown()
 		}},
 		{buildCache, "build_cache", "cannot list the build cache", func(s model.Snapshot) bool { return !s.BuildCache.IsKnown() }},
-		{filesystems, "filesystems", "cannot find the engine's file systems", func(s model.Snapshot) bool { return len(s.Filesystems) == 0 }},
 	}
 	for _, test := range tests {
 		s := newTestState(t)
@@ -2063,5 +2066,69 @@ func TestSetRoots(t *testing.T) {
 		if got := s.schedules[filesystems].started.IsZero(); got != test.want || s.roots != roots {
 			t.Errorf("%s: measured again %v, want %v", test.name, got, test.want)
 		}
+	}
+}
+
+// What is computed from a snapshot is kept until the revision changes.
+func TestRevision(t *testing.T) {
+	s := newTestState(t)
+	before := s.snapshot(at(0))
+	s.answered(ping, at(1), pingAnswer{version: "1.51", api: s.api}, nil, 0)
+	s.answered(filesystems, at(1), host.Usage{}, nil, 0)
+	after := s.snapshot(at(1))
+	if after.Revision != before.Revision {
+		t.Errorf("a ping and a measurement change the revision from %d to %d", before.Revision, after.Revision)
+	}
+	was, _ := before.Containers.Get()
+	if is, _ := after.Containers.Get(); &was[0] != &is[0] {
+		t.Error("the same list is made again")
+	}
+	revision := after.Revision
+	for name, change := range map[string]func(){
+		"an event": func() { s.event(docker.Event{Type: "container", Action: "start", ID: "c1"}, at(2)) },
+		"a list":   func() { s.answered(containers, at(2), []model.Container{listedContainer("c1")}, nil, 0) },
+		"a reset":  s.reset,
+	} {
+		change()
+		if now := s.snapshot(at(2)).Revision; now == revision {
+			t.Errorf("%s does not change the revision", name)
+		} else {
+			revision = now
+		}
+	}
+}
+
+// The failure of a container ends with the container.
+func TestFailedContainerGoes(t *testing.T) {
+	s := newTestState(t)
+	s.event(docker.Event{Type: "container", Action: "die", ID: "c2"}, at(0))
+	s.partOf(details, s.version, at(1), inspectedContainer{"c2", model.Container{}, timedOut()})
+	if lines := s.messages(); len(lines) != 1 {
+		t.Fatalf("log %q", lines)
+	}
+	s.partOf(details, s.version, at(2), inspectedContainer{"c2", model.Container{}, gone("container")})
+	s.answered(details, at(2), nil, nil, time.Second)
+	if lines := s.messages(); len(lines) != 1 || !strings.Contains(lines[0], "recovered") {
+		t.Errorf("log %q", lines)
+	}
+	if len(s.details) != 1 {
+		t.Errorf("details of %d containers", len(s.details))
+	}
+}
+
+// The containerd store's sizes are consistent only within one list.
+func TestListedImages(t *testing.T) {
+	s := newTestStateAt(t, "1.51", watched())
+	answer := graphDriver
+	answer.ImageStore = model.Containerd
+	s.answered(info, at(1), answer, nil, 0)
+	s.answered(images, at(1), []model.Image{image("i1"), image("i3")}, nil, time.Second)
+	s.partOf(changes, s.version, at(2), inspectedImage{"i3", image("i3", "now:tagged"), nil})
+	var listed []string
+	for _, i := range s.snapshot(at(2)).ListedImages {
+		listed = append(listed, fmt.Sprint(i.ID, i.Tags))
+	}
+	if got := strings.Join(listed, " "); got != "i1[] i3[]" {
+		t.Errorf("listed %s", got)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,8 +16,6 @@ import (
 	"unicode/utf8"
 
 	"docker_buildup_exporter/collector/model"
-
-	"github.com/prometheus/procfs"
 )
 
 // MountMapping is a directory of the engine's host, and where this process sees it.
@@ -38,72 +36,6 @@ func ParseMountMapping(text string) (MountMapping, error) {
 	return MountMapping{filepath.Clean(path), filepath.Clean(local)}, nil
 }
 
-// The default data directories.
-const (
-	defaultDockerRoot     = "/var/lib/docker"
-	defaultContainerdRoot = "/var/lib/containerd"
-)
-
-// systemContainerd is the socket of a containerd that the engine did not start. The engine
-// may report it as /var/run/….
-const systemContainerd = "/run/containerd/containerd.sock"
-
-// Roots are the data directories of an engine on its host, as far as they are known.
-type Roots struct {
-	Docker        string
-	Containerd    string // of the containerd image store
-	ImageStore    model.ImageStore
-	KernelVersion string // empty: unknown
-}
-
-// ContainerdRoot returns the data directory of the containerd at an address. An engine that
-// starts its own containerd keeps its data below the engine's. "" is the default directory.
-func ContainerdRoot(dockerRoot, address string) string {
-	if address == "" || strings.HasSuffix(address, systemContainerd) {
-		return ""
-	}
-	return filepath.Join(dockerRoot, "containerd", "daemon")
-}
-
-// locate returns where this process sees the roots. In a container they are usually not
-// visible; but if its own root is an overlay whose upper directory is below one of them, then
-// statfs("/") measures the file system of that directory. The result is empty where neither
-// is certain: a wrong disk is worse than none.
-func (r Roots) locate(mounts []*procfs.MountInfo) []MountMapping {
-	docker := cmp.Or(r.Docker, defaultDockerRoot)
-	containerd := cmp.Or(r.Containerd, defaultContainerdRoot)
-	upperDir, isOverlay := overlayRoot(mounts)
-	if !isOverlay {
-		mappings := []MountMapping{{docker, docker}}
-		if r.ImageStore == model.Containerd {
-			mappings = append(mappings, MountMapping{containerd, containerd})
-		}
-		return mappings
-	}
-	var mappings []MountMapping
-	for _, root := range []string{docker, containerd} {
-		isRoot := func(m *procfs.MountInfo) bool { return m.MountPoint == root }
-		switch {
-		case slices.ContainsFunc(mounts, isRoot): // mounted into this container at the same path
-			mappings = append(mappings, MountMapping{root, root})
-		case strings.HasPrefix(upperDir, root+"/"):
-			mappings = append(mappings, MountMapping{root, "/"})
-		}
-	}
-	return mappings
-}
-
-// overlayRoot returns whether the root of this process is an overlay, and its upper directory
-// on the host.
-func overlayRoot(mounts []*procfs.MountInfo) (upperDir string, isOverlay bool) {
-	for _, mount := range mounts { // a later mount hides an earlier one
-		if mount.MountPoint == "/" {
-			upperDir, isOverlay = mount.SuperOptions["upperdir"], mount.FSType == "overlay"
-		}
-	}
-	return upperDir, isOverlay
-}
-
 // Usage is the result of one measurement.
 type Usage struct {
 	Filesystems []model.Filesystem
@@ -113,72 +45,147 @@ type Usage struct {
 // Filesystems measures the file systems of one engine. A statfs that hangs, as on a dead NFS
 // mount, is not repeated until it returns.
 type Filesystems struct {
-	mappings []MountMapping // configured; empty: located
-	isLocal  bool           // the engine is reached by a socket of this machine
-	timeout  time.Duration
-	statfs   func(path string) (statfsResult, error)
+	configured []target
+	locator    locator
+	timeout    time.Duration
+	statfs     func(path string) (statfsResult, error)
+
+	located  located
+	sameDisk map[[2]string]bool // pairs of paths that have been found to be on one file system
 
 	mu    sync.Mutex
-	calls map[string]*statfsCall // in progress, by local path
+	calls map[string]*call // in progress, by path
 }
 
-type statfsCall struct {
+// located is what was found for an engine.
+type located struct {
+	roots   Roots
+	at      time.Time
+	targets []target
+}
+
+// call is what may hang: a statfs or the search for file systems.
+type call struct {
 	done   chan struct{}
-	result statfsResult
+	result any
 	err    error
 	isLate bool // a measurement has given up on it
 }
 
-// New returns the file systems at the mappings or, if there are none, those that can be
-// located with certainty: only if the engine is local.
-func New(mappings []MountMapping, isLocal bool) *Filesystems {
-	return &Filesystems{
-		mappings: mappings, isLocal: isLocal, timeout: statfsTimeout, statfs: statfs, calls: make(map[string]*statfsCall),
+// New returns the file systems at the mappings or, if there are none, those that are proven to be
+// the engine's. dial connects to its Unix socket; it is nil if there is none.
+func New(mappings []MountMapping, dial func(context.Context) (net.Conn, error)) *Filesystems {
+	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, sameDisk: make(map[[2]string]bool), calls: make(map[string]*call)}
+	for _, m := range mappings {
+		f.configured = append(f.configured, target{path: m.HostPath, views: []string{m.LocalPath}})
 	}
+	if dial != nil {
+		f.locator.peer = peerOf(dial)
+	}
+	return f
 }
 
-// statfsTimeout bounds one measurement. On a working disk statfs takes microseconds.
-const statfsTimeout = time.Second
+const (
+	// statfsTimeout bounds one measurement. On a working disk statfs takes microseconds.
+	statfsTimeout = time.Second
 
-// Measure returns each file system once. An engine on another kernel, as in a virtual
-// machine, has none here.
-func (f *Filesystems) Measure(ctx context.Context, roots Roots) (Usage, error) {
-	mappings := f.mappings
-	if len(mappings) == 0 {
-		isForeign := roots.KernelVersion != "" && roots.KernelVersion != kernelRelease()
-		if !f.isLocal || isForeign {
-			return Usage{}, nil
-		}
-		mounts, err := procfs.GetMounts()
-		if err != nil {
-			return Usage{}, failure(fmt.Errorf("cannot read the mounts of this process: %w", err))
-		}
-		mappings = roots.locate(mounts)
-	}
+	// searchInterval is how often file systems are searched for: mounts can be added.
+	searchInterval = time.Minute
+)
+
+// Measure returns each file system once. It is not called concurrently.
+func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	var calls []*statfsCall
-	for _, mapping := range mappings { // all at once, so that one that hangs delays no other
-		calls = append(calls, f.start(mapping.LocalPath))
-	}
 	usage := Usage{Failures: make(map[string]error)}
-	var seen []filesystemID
-	for i, mapping := range mappings {
-		result, err := f.await(ctx, calls[i])
-		switch isLocated := len(f.mappings) == 0; {
-		case isLocated && errors.Is(err, fs.ErrNotExist): // a default directory that is not used
+	targets := f.configured
+	if len(targets) == 0 {
+		if engine.Roots == (Roots{}) { // it has not said yet where its data is
+			return Usage{}
+		}
+		var err error
+		if targets, err = f.locate(ctx, engine); err != nil {
+			usage.Failures[cmp.Or(engine.Docker, "DockerRootDir")] = failure(err)
+			return usage
+		}
+	}
+	var calls []*call
+	for _, t := range targets { // all at once, so that one that hangs delays no other
+		calls = append(calls, f.startStatfs(t))
+	}
+	type measured struct {
+		target
+		statfsResult
+	}
+	var all []measured
+	for i, t := range targets {
+		result, err := f.awaitStatfs(ctx, calls[i])
+		isSame := func(other measured) bool {
+			return err == nil && f.isSame(ctx, t, other.target, result, other.statfsResult)
+		}
+		switch {
 		case err != nil:
-			usage.Failures[mapping.HostPath] = failure(err)
-		case isLocated && result.isZFS:
+			usage.Failures[t.path] = failure(err)
+		case slices.ContainsFunc(all, isSame):
+		case t.isQuota:
+			usage.Failures[t.path] = failure(errors.New("what is seen of it in this container may be a quota"))
+		case len(f.configured) == 0 && result.isZFS:
 			// The size of a ZFS dataset is its own data and what is free in the pool. Images
 			// are in other datasets.
-		case !slices.Contains(seen, result.id):
-			seen = append(seen, result.id)
-			result.Path = mapping.HostPath
+			usage.Failures[t.path] = failure(errors.New("it is a ZFS dataset, which does not show how full the pool is"))
+		default:
+			all = append(all, measured{t, result})
+			result.Path = t.path
 			usage.Filesystems = append(usage.Filesystems, result.Filesystem)
 		}
 	}
-	return usage, nil
+	return usage
+}
+
+// locate returns what was found a short while ago, or searches again. While the engine does not
+// answer, what was found before holds.
+func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, error) {
+	isKnown := f.located.roots == engine.Roots && !f.located.at.IsZero()
+	if isKnown && time.Since(f.located.at) < searchInterval {
+		return f.located.targets, nil
+	}
+	search := f.start("", func() (any, error) { return f.locator.locate(ctx, engine) })
+	result, err := f.await(ctx, search)
+	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case err == nil:
+		f.located = located{engine.Roots, time.Now(), result.([]target)}
+	case isUnanswered && isKnown:
+	default:
+		f.located = located{}
+		return nil, err
+	}
+	return f.located.targets, nil
+}
+
+// isSame reports whether two results are of one file system. Through an overlay its ID is that
+// of the overlay (since Linux 6.6), so the numbers decide; they can change between two calls.
+func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second statfsResult) bool {
+	if first.id == second.id {
+		return true
+	}
+	pair := [2]string{a.path, b.path}
+	for range 5 {
+		if first.id.blocks != second.id.blocks || !first.isOverlay && !second.isOverlay {
+			return false
+		}
+		if f.sameDisk[pair] = f.sameDisk[pair] || first.Filesystem == second.Filesystem && first.free == second.free; f.sameDisk[pair] {
+			break
+		}
+		var firstErr, secondErr error
+		again, other := f.startStatfs(a), f.startStatfs(b)
+		first, firstErr = f.awaitStatfs(ctx, again)
+		second, secondErr = f.awaitStatfs(ctx, other)
+		if firstErr != nil || secondErr != nil {
+			break
+		}
+	}
+	return f.sameDisk[pair]
 }
 
 func failure(err error) error {
@@ -189,61 +196,82 @@ func failure(err error) error {
 	return &model.Failure{Reason: reason, Hint: "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk", Err: err}
 }
 
-// start returns the statfs of a path that is in progress, or starts one.
-func (f *Filesystems) start(path string) *statfsCall {
+func (f *Filesystems) startStatfs(t target) *call {
+	return f.start(t.path, func() (any, error) {
+		err := t.err
+		for _, path := range t.views {
+			var result statfsResult
+			if _, err = os.Lstat(path); err == nil {
+				result, err = f.statfs(path)
+			}
+			if err == nil {
+				return result, nil
+			}
+		}
+		return nil, err
+	})
+}
+
+func (f *Filesystems) awaitStatfs(ctx context.Context, c *call) (statfsResult, error) {
+	result, err := f.await(ctx, c)
+	measured, _ := result.(statfsResult)
+	return measured, err
+}
+
+// start returns the call of a name that is in progress, or starts one.
+func (f *Filesystems) start(name string, run func() (any, error)) *call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if call := f.calls[path]; call != nil {
-		return call
+	if c := f.calls[name]; c != nil {
+		return c
 	}
-	call := &statfsCall{done: make(chan struct{})}
-	f.calls[path] = call
+	c := &call{done: make(chan struct{})}
+	f.calls[name] = c
 	go func() {
-		_, call.err = os.Lstat(path)
-		if call.err == nil {
-			call.result, call.err = f.statfs(path)
-		}
+		c.result, c.err = run()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.calls, path)
-		close(call.done)
+		delete(f.calls, name)
+		close(c.done)
 	}()
-	return call
+	return c
 }
 
 // await returns the result of a call. It does not wait again for one that a measurement has
 // given up on.
-func (f *Filesystems) await(ctx context.Context, call *statfsCall) (statfsResult, error) {
+func (f *Filesystems) await(ctx context.Context, c *call) (any, error) {
 	f.mu.Lock()
-	if call.isLate {
+	if c.isLate {
 		var cancel func()
 		ctx, cancel = context.WithCancel(ctx)
 		cancel()
 	}
 	f.mu.Unlock()
 	select {
-	case <-call.done:
+	case <-c.done:
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
-	case <-call.done: // also if both had happened
-		return call.result, call.err
+	case <-c.done: // also if both had happened
+		return c.result, c.err
 	default:
-		call.isLate = true
-		return statfsResult{}, context.DeadlineExceeded
+		c.isLate = true
+		return nil, context.DeadlineExceeded
 	}
 }
 
 // statfsResult is what statfs(2) returns of one file system.
 type statfsResult struct {
 	model.Filesystem
-	id    filesystemID
-	isZFS bool
+	id        filesystemID
+	free      uint64 // blocks, also those for root only
+	isOverlay bool
+	isZFS     bool
 }
 
-// filesystemID identifies a file system, also if it is seen through an overlay.
+// filesystemID identifies a file system.
 type filesystemID struct {
 	fsid   [2]int32
 	blocks uint64

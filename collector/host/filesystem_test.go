@@ -1,9 +1,11 @@
 package host
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -11,52 +13,21 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/model"
-
-	"github.com/prometheus/procfs"
 )
 
-func TestLocate(t *testing.T) {
-	mount := func(point, kind, upper string) *procfs.MountInfo {
-		return &procfs.MountInfo{MountPoint: point, FSType: kind, SuperOptions: map[string]string{"upperdir": upper}}
+// fixed returns Filesystems whose statfs returns fixed results by path.
+func fixed(mappings []MountMapping, results map[string]statfsResult) *Filesystems {
+	f := New(mappings, nil)
+	f.statfs = func(path string) (statfsResult, error) { return results[path], nil }
+	return f
+}
+
+// paths returns what is measured and what is not.
+func (u Usage) paths() (measured, failed []string) {
+	for _, fs := range u.Filesystems {
+		measured = append(measured, fs.Path)
 	}
-	host := []*procfs.MountInfo{mount("/", "ext4", "")}
-	containerOn := func(upper string, more ...*procfs.MountInfo) []*procfs.MountInfo {
-		return append([]*procfs.MountInfo{mount("/", "overlay", upper), mount("/proc", "proc", "")}, more...)
-	}
-	tests := []struct {
-		name   string
-		roots  Roots
-		mounts []*procfs.MountInfo
-		want   []MountMapping
-	}{
-		{"on a host, before the engine has said anything", Roots{}, host,
-			[]MountMapping{{"/var/lib/docker", "/var/lib/docker"}}},
-		{"on a host with another root", Roots{Docker: "/data/docker", ImageStore: model.GraphDriver}, host,
-			[]MountMapping{{"/data/docker", "/data/docker"}}},
-		{"on a host with the containerd store", Roots{Docker: "/var/lib/docker", ImageStore: model.Containerd}, host,
-			[]MountMapping{{"/var/lib/docker", "/var/lib/docker"}, {"/var/lib/containerd", "/var/lib/containerd"}}},
-		{"in a container of the engine", Roots{}, containerOn("/var/lib/docker/overlay2/ab/diff"),
-			[]MountMapping{{"/var/lib/docker", "/"}}},
-		{"in a container of an engine with another root", Roots{Docker: "/data/docker"}, containerOn("/data/docker/overlay2/ab/diff"),
-			[]MountMapping{{"/data/docker", "/"}}},
-		{"in a container of the containerd store", Roots{Docker: "/var/lib/docker", ImageStore: model.Containerd},
-			containerOn("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs"),
-			[]MountMapping{{"/var/lib/containerd", "/"}}},
-		{"in a container of another runtime", Roots{Docker: "/var/lib/docker"}, containerOn("/var/lib/containers/storage/overlay/ab/diff"), nil},
-		{"a name that only begins like the root", Roots{Docker: "/var/lib/docker"}, containerOn("/var/lib/docker2/overlay2/ab/diff"), nil},
-		{"in a container that has the root mounted", Roots{Docker: "/data/docker"},
-			containerOn("/elsewhere/ab/diff", mount("/data/docker", "xfs", "")),
-			[]MountMapping{{"/data/docker", "/data/docker"}}},
-		{"an overlay that a later mount hides", Roots{}, append(containerOn("/var/lib/docker/overlay2/ab/diff"), mount("/", "ext4", "")),
-			[]MountMapping{{"/var/lib/docker", "/var/lib/docker"}}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if got := test.roots.locate(test.mounts); !reflect.DeepEqual(got, test.want) {
-				t.Errorf("got %v, want %v", got, test.want)
-			}
-		})
-	}
+	return measured, slices.Sorted(maps.Keys(u.Failures))
 }
 
 func TestMeasure(t *testing.T) {
@@ -64,33 +35,100 @@ func TestMeasure(t *testing.T) {
 	tests := []struct {
 		name     string
 		mappings []MountMapping
-		isLocal  bool
 		roots    Roots
 		want     []string // host paths that are measured
 		failed   []string
 	}{
-		{"local", nil, true, Roots{Docker: dir, KernelVersion: kernelRelease()}, []string{dir}, nil},
-		{"another kernel", nil, true, Roots{Docker: dir, KernelVersion: "6.12.76-linuxkit"}, nil, nil},
-		{"another machine", nil, false, Roots{Docker: dir, KernelVersion: kernelRelease()}, nil, nil},
-		{"a root that is not visible", nil, true, Roots{Docker: dir + "/none"}, nil, nil},
-		{"two paths of one file system", []MountMapping{{"/a", dir}, {"/b", os.TempDir()}}, false, Roots{}, []string{"/a"}, nil},
-		{"a configured path that does not exist", []MountMapping{{"/a", dir}, {"/b", dir + "/none"}}, false, Roots{}, []string{"/a"}, []string{"/b"}},
+		{"before the engine has said anything", nil, Roots{}, nil, nil},
+		{"an engine of which nothing proves that it is here", nil, Roots{Docker: dir}, nil, []string{dir}},
+		{"an engine without a root directory", nil, Roots{ImageStore: model.GraphDriver}, nil, []string{"DockerRootDir"}},
+		{"two paths of one file system", []MountMapping{{"/a", dir}, {"/b", os.TempDir()}}, Roots{}, []string{"/a"}, nil},
+		{"a configured path that does not exist", []MountMapping{{"/a", dir}, {"/b", dir + "/none"}}, Roots{}, []string{"/a"}, []string{"/b"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			usage, err := New(test.mappings, test.isLocal).Measure(t.Context(), test.roots)
-			var got []string
+			usage := New(test.mappings, nil).Measure(t.Context(), Engine{Roots: test.roots})
+			got, failed := usage.paths()
+			if !slices.Equal(got, test.want) || !slices.Equal(failed, test.failed) {
+				t.Errorf("measured %q, failed %q; want %q, %q", got, failed, test.want, test.failed)
+			}
 			for _, fs := range usage.Filesystems {
 				if fs.Size <= 0 || fs.Avail > fs.Size {
 					t.Errorf("%+v", fs)
 				}
-				got = append(got, fs.Path)
-			}
-			if failed := slices.Sorted(maps.Keys(usage.Failures)); err != nil || !slices.Equal(got, test.want) || !slices.Equal(failed, test.failed) {
-				t.Errorf("measured %q, failed %q, %v; want %q, %q", got, failed, err, test.want, test.failed)
 			}
 		})
 	}
+}
+
+// TestMeasureLocated checks what statfs decides about file systems that were found.
+func TestMeasureLocated(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	disk := func(fsid int32, blocks, free uint64) statfsResult {
+		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
+	}
+	through := func(r statfsResult) statfsResult { r.isOverlay = true; return r }
+	zfs := disk(3, 10, 5)
+	zfs.isZFS = true
+	tests := []struct {
+		name          string
+		first, second statfsResult
+		isQuota       bool
+		want, failed  string
+	}{
+		{"two disks", disk(1, 10, 5), disk(2, 10, 5), false, "[/a /b]", "[]"},
+		{"one disk", disk(1, 10, 5), disk(1, 10, 4), false, "[/a]", "[]"},
+		{"one disk through an overlay", disk(1, 10, 5), through(disk(2, 10, 5)), false, "[/a]", "[]"},
+		{"two disks of one size, one through an overlay", disk(1, 10, 5), through(disk(2, 10, 4)), false, "[/a /b]", "[]"},
+		{"a quota", disk(1, 10, 5), through(disk(2, 7, 5)), true, "[/a]", "[/b]"},
+		{"no quota", disk(1, 10, 5), through(disk(2, 10, 5)), true, "[/a]", "[]"},
+		{"ZFS", disk(1, 10, 5), zfs, false, "[/a]", "[/b]"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := fixed(nil, map[string]statfsResult{a: test.first, b: test.second})
+			roots := Roots{Docker: "/a"}
+			f.located = located{roots, time.Now(), []target{{path: "/a", views: []string{a + "/none", a}}, {path: "/b", views: []string{b}, isQuota: test.isQuota}}}
+			measured, failed := f.Measure(t.Context(), Engine{Roots: roots}).paths()
+			if fmt.Sprint(measured) != test.want || fmt.Sprint(failed) != test.failed {
+				t.Errorf("measured %q, failed %q; want %s, %s", measured, failed, test.want, test.failed)
+			}
+		})
+	}
+}
+
+// TestSearch checks when file systems are searched for: once a minute and at other roots. What was
+// found holds while the engine does not answer, and no longer than it is proven.
+func TestSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fixed(nil, nil)
+		f.statfs = func(string) (statfsResult, error) { return statfsResult{id: filesystemID{blocks: 1}}, nil }
+		f.locator = newMachine(hostMounts, hostMounts).locator(t)
+		searches, pid, peerErr := 0, 500, error(nil)
+		f.locator.peer = func(context.Context) (int, error) { searches++; return pid, peerErr }
+		roots := overlay2Engine()
+		check := func(when string, wantSearches int, isMeasured bool) {
+			t.Helper()
+			measured, failed := f.Measure(t.Context(), Engine{Roots: roots}).paths()
+			if searches != wantSearches || (len(measured) == 1) != isMeasured || (len(failed) == 1) == isMeasured {
+				t.Errorf("%s: %d searches, measured %q, failed %q; want %d, %v", when, searches, measured, failed, wantSearches, isMeasured)
+			}
+		}
+		check("first", 1, true)
+		check("again", 1, true)
+		time.Sleep(searchInterval)
+		check("after a minute", 2, true)
+		peerErr = errors.New("connection refused")
+		time.Sleep(searchInterval)
+		check("while the engine is away", 3, true)
+		roots.Docker = "/other"
+		check("another engine that does not answer", 4, false)
+		peerErr = nil
+		check("when it answers", 5, true)
+		pid = 7
+		time.Sleep(searchInterval)
+		check("behind another process", 6, false)
+	})
 }
 
 // A statfs that hangs costs one timeout, delays no other file system, and is not repeated
@@ -100,7 +138,7 @@ func TestHangingStatfs(t *testing.T) {
 		good, bad := t.TempDir(), t.TempDir()
 		release := make(chan struct{})
 		var calls atomic.Int32
-		f := New([]MountMapping{{"/bad", bad}, {"/good", good}}, false)
+		f := New([]MountMapping{{"/bad", bad}, {"/good", good}}, nil)
 		f.statfs = func(path string) (statfsResult, error) {
 			if path == good {
 				return statfsResult{id: filesystemID{blocks: 1}}, nil
@@ -112,13 +150,13 @@ func TestHangingStatfs(t *testing.T) {
 		measure := func(wantTook time.Duration, wantGood, wantBad bool) {
 			t.Helper()
 			started := time.Now()
-			usage, err := f.Measure(t.Context(), Roots{})
+			usage := f.Measure(t.Context(), Engine{})
 			took := time.Since(started)
 			isMeasured := func(path string) bool {
 				return slices.ContainsFunc(usage.Filesystems, func(fs model.Filesystem) bool { return fs.Path == path })
 			}
-			if err != nil || took != wantTook || isMeasured("/good") != wantGood || isMeasured("/bad") != wantBad || (usage.Failures["/bad"] == nil) != wantBad {
-				t.Errorf("took %v, %+v, %v", took, usage, err)
+			if took != wantTook || isMeasured("/good") != wantGood || isMeasured("/bad") != wantBad || (usage.Failures["/bad"] == nil) != wantBad {
+				t.Errorf("took %v, %+v", took, usage)
 			}
 		}
 		measure(statfsTimeout, true, false)
@@ -131,19 +169,6 @@ func TestHangingStatfs(t *testing.T) {
 		synctest.Wait()
 		measure(0, true, true)
 	})
-}
-
-func TestContainerdRoot(t *testing.T) {
-	for address, want := range map[string]string{
-		"":                                    "",
-		"/run/containerd/containerd.sock":     "",
-		"/var/run/containerd/containerd.sock": "",
-		"/var/run/docker/containerd/containerd.sock": "/data/docker/containerd/daemon",
-	} {
-		if got := ContainerdRoot("/data/docker", address); got != want {
-			t.Errorf("containerd at %s: %q, want %q", address, got, want)
-		}
-	}
 }
 
 func TestParseMountMapping(t *testing.T) {

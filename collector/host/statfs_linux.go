@@ -1,7 +1,10 @@
 package host
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"net"
 
 	"docker_buildup_exporter/collector/model"
 
@@ -14,31 +17,49 @@ const zfsMagic = 0x2fc12fc1
 // statfs measures the file system of path.
 func statfs(path string) (statfsResult, error) {
 	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
-		return statfsResult{}, fmt.Errorf("statfs %s: %w", path, err)
+	err := unix.Statfs(path, &s)
+	if err == nil {
+		var m statfsResult
+		if m, err = fromStatfs(&s); err == nil {
+			return m, nil
+		}
+	}
+	return statfsResult{}, fmt.Errorf("statfs %s: %w", path, err)
+}
+
+// fromStatfs converts what statfs(2) returns. Some file systems return all bits set for a number
+// that they do not know.
+func fromStatfs(s *unix.Statfs_t) (statfsResult, error) {
+	unit := uint64(s.Frsize)
+	if s.Blocks == 0 || s.Bavail > s.Blocks || unit == 0 || s.Blocks > math.MaxInt64/unit {
+		return statfsResult{}, errors.New("the file system has no known size")
 	}
 	m := statfsResult{
-		Filesystem: model.Filesystem{
-			Size:  int64(s.Blocks) * int64(s.Frsize), // its type differs between platforms
-			Avail: int64(s.Bavail) * int64(s.Frsize),
-		},
-		// Without the type: through an overlay it is the overlay's, while everything else is
-		// of the file system below.
-		id:    filesystemID{s.Fsid.Val, s.Blocks},
-		isZFS: int64(s.Type) == zfsMagic,
+		Filesystem: model.Filesystem{Size: int64(s.Blocks * unit), Avail: int64(s.Bavail * unit)},
+		id:         filesystemID{s.Fsid.Val, s.Blocks},
+		free:       s.Bfree,
+		isOverlay:  int64(s.Type) == unix.OVERLAYFS_SUPER_MAGIC,
+		isZFS:      int64(s.Type) == zfsMagic,
 	}
-	if s.Files > 0 { // 0 if inodes are created as needed, as by Btrfs
+	// The number of inodes is 0 if they are created as needed, as by Btrfs.
+	if s.Files > 0 && s.Files <= math.MaxInt64 && s.Ffree <= s.Files {
 		m.Files = model.Known(int64(s.Files))
 		m.FilesFree = model.Known(int64(s.Ffree))
 	}
 	return m, nil
 }
 
-// kernelRelease returns the release of the running kernel, or "" if it is unknown.
-func kernelRelease() string {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return ""
+// peerPID returns the process that listens on a socket.
+func peerPID(socket *net.UnixConn) (int, error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0, err
 	}
-	return unix.ByteSliceToString(name.Release[:])
+	var peer *unix.Ucred
+	if controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); controlErr != nil || err != nil {
+		return 0, errors.Join(controlErr, err)
+	}
+	return int(peer.Pid), nil
 }

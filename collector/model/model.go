@@ -12,6 +12,10 @@ type Snapshot struct {
 	Engine     Optional[Engine]
 	Collectors []Collector
 
+	// Revision changes whenever Engine or anything from Images to BuildCacheStale may have
+	// changed, so that what is computed from them can be kept. 0 if that is not known.
+	Revision int
+
 	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
 	// one is in flight.
 	Pending []string
@@ -52,6 +56,7 @@ type Engine struct {
 	APIVersion    string     `json:"api_version"` // the negotiated one
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
+	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
 }
 
 // ImageStore is the part of the engine that stores images. The same field of the Engine

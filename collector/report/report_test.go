@@ -35,7 +35,7 @@ func full() prune.Summary {
 	return prune.Summary{
 		Snapshot: model.Snapshot{
 			At: at, Up: true,
-			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
 			Collectors: []model.Collector{
 				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
@@ -90,7 +90,7 @@ func full() prune.Summary {
 func empty() prune.Summary {
 	return prune.Summarize(model.Snapshot{
 		At: at, Up: true,
-		Engine:     model.Known(model.Engine{Version: "20.10.24", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay2"}),
+		Engine:     model.Known(model.Engine{Version: "20.10.24", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
 		Images:     model.Known([]model.Image{}),
 		Contents:   map[string]model.Content{},
 		Containers: model.Known([]model.Container{}),
