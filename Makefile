@@ -21,7 +21,7 @@ demo: ## start an engine with buildup, the exporter, Prometheus and an Alertmana
 bench: ## measure what watching costs an engine; takes an hour
 	.ci/bench
 
-accuracy: ## compare what cleanup commands free with the prediction; takes an hour
+accuracy: ## compare what cleanup commands free with the metrics; takes two hours
 	.ci/accuracy
 
 simulate: ## evaluate the alerts on simulated disks; takes minutes

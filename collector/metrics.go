@@ -107,6 +107,12 @@ func Metrics() []Metric {
 			values: func(s prune.Summary, emit emit) { emitCounts(emit, s.Counts.Images.Use) },
 		},
 		{
+			Name:   "docker_images_unused",
+			Help:   "Number of images that no container uses, by the time since they were created (Engine API: Created of /images/json). The until filter of \"docker image prune\" goes by the same date; with the containerd image store by when the image got its name.",
+			Labels: []string{"created_for"},
+			values: func(s prune.Summary, emit emit) { emitCounts(emit, s.Counts.Images.Unused) },
+		},
+		{
 			Name:   "docker_image_tags",
 			Help:   "Number of tags of all images.",
 			values: func(s prune.Summary, emit emit) { emitKnown(emit, s.Counts.Images.Tags) },
@@ -162,17 +168,27 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_reclaimable_bytes",
-			Help:   "Bytes that running only this command now would free. A lower bound if docker_reclaimable_exact is 0. Values of different commands overlap and must not be summed.",
+			Help:   "Best estimate of the bytes that running only this command now would free on the disk. Values of different commands overlap and must not be summed.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {
-					emit(float64(r.Bytes), string(command))
+					emit(float64(r.Estimate), string(command))
+				}
+			},
+		},
+		{
+			Name:   "docker_reclaimable_min_bytes",
+			Help:   "Bytes that running only this command now would free at least: the certain part of docker_reclaimable_bytes. 0 with other storage drivers than overlay2 and the overlayfs of containerd, and on file systems that can compress files or share their blocks.",
+			Labels: []string{"command"},
+			values: func(s prune.Summary, emit emit) {
+				for command, r := range s.Reclaimable {
+					emit(float64(r.Minimum), string(command))
 				}
 			},
 		},
 		{
 			Name:   "docker_reclaimable_exact",
-			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or a lower bound (0), because the engine does not report enough.",
+			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {
@@ -193,14 +209,12 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_repository_reclaimable_bytes",
-			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free. A lower bound if the engine does not report enough. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
+			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free: the best estimate. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
 			Labels: []string{"repository"},
 			values: func(s prune.Summary, emit emit) {
 				repositories, _ := s.Repositories.Get()
 				for _, r := range repositories {
-					if reclaimable, known := r.Reclaimable.Get(); known {
-						emit(float64(reclaimable.Bytes), r.Name)
-					}
+					emit(float64(r.Reclaimable.Estimate), r.Name)
 				}
 			},
 		},

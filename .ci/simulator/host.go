@@ -140,8 +140,13 @@ func (t target) exposeExporter() {
 		"docker system prune":                 {stopped, dangling, cache},
 		"docker system prune --all":           {stopped, dangling, unused, cache},
 		"docker system prune --all --volumes": {stopped, dangling, unused, cache},
+
+		"docker container prune --filter until=168h":   {},
+		"docker image prune --all --filter until=168h": {},
+		"docker builder prune --filter until=168h":     {},
 	} {
 		t.expose(tr.sum(frees...), "docker_reclaimable_bytes", "command", command)
+		t.expose(tr.sum(frees...), "docker_reclaimable_min_bytes", "command", command)
 		t.expose(constant(1), "docker_reclaimable_exact", "command", command)
 	}
 	t.expose(func(i int) float64 { return tr.size[i] }, "docker_filesystem_size_bytes", "path", path)
@@ -162,6 +167,13 @@ func (t target) exposeImages() {
 	t.expose(tr.count(0.01, images), "docker_images", "use", "running")
 	t.expose(constant(0), "docker_images", "use", "stopped")
 	t.expose(func(i int) float64 { return danglingCount(i) + intermediate }, "docker_images", "use", "none")
+	for _, age := range []string{"0-1d", "1d-7d", "7d-30d", "30d-90d", "90d+"} {
+		n := constant(0)
+		if age == "7d-30d" {
+			n = func(i int) float64 { return danglingCount(i) + intermediate }
+		}
+		t.expose(n, "docker_images_unused", "created_for", age)
+	}
 	t.expose(tagged, "docker_image_tags")
 	t.expose(tr.sum(images, unused, dangling), "docker_images_virtual_size_bytes")
 	t.expose(tr.count(0.002, images, unused, dangling), "docker_image_layers")

@@ -23,7 +23,6 @@ type Info struct {
 	model.Engine
 	KernelVersion     string
 	Hostname          string
-	BackingFilesystem string // of the storage driver's directory; empty: unknown
 	ContainerdAddress string // empty: unknown
 	SystemTime        string // of the engine's clock, RFC 3339
 	Images            int
@@ -91,6 +90,7 @@ func fromImages(list []image.Summary, store model.Optional[model.ImageStore]) []
 			ID:        record.ID,
 			Parent:    record.ParentID,
 			HasDigest: hasDigest(record, store),
+			Created:   model.Known(time.Unix(record.Created, 0)),
 		}
 		for _, tag := range record.RepoTags {
 			if tag != "<none>:<none>" && !strings.Contains(tag, "@") {
@@ -186,9 +186,10 @@ func fromContainers(list []container.Summary) []model.Container {
 			ID:      record.ID,
 			ImageID: record.ImageID,
 			State:   model.State(record.State),
+			Created: model.Known(time.Unix(record.Created, 0)),
 		}
 		if converted.State == model.Created {
-			converted.StoppedAt = model.Known(time.Unix(record.Created, 0))
+			converted.StoppedAt = converted.Created
 		}
 		if record.Image != record.ImageID { // the list shows the ID also if the name has moved on
 			converted.CreatedFrom = model.Known(parseReference(record.Image, record.ImageID))
@@ -206,15 +207,36 @@ func fromInspectedContainer(inspected container.InspectResponse) model.Container
 		ImageID: inspected.Image,
 		State:   model.State(inspected.State.Status),
 	}
+	if created, err := time.Parse(time.RFC3339Nano, inspected.Created); err == nil {
+		converted.Created = model.Known(created.Truncate(time.Second)) // as in a list
+	}
 	converted.Volumes, converted.MountedImages = fromMounts(inspected.Mounts)
 	if inspected.Config != nil {
 		converted.CreatedFrom = model.Known(parseReference(inspected.Config.Image, inspected.Image))
 	}
 	if converted.State.Stopped() {
+		converted.KeepsLog = model.Known(keepsLog(inspected))
 		converted.StoppedAt = stoppedAt(inspected)
 		converted.Failed = !converted.StoppedAt.IsKnown()
 	}
 	return converted
+}
+
+// keepsLog reports whether the log of a container is in files of the engine. Since Engine
+// 20.10 it also caches what a remote driver sends (moby: logger/loggerutils/cache), except of
+// journald, which can be read.
+func keepsLog(inspected container.InspectResponse) bool {
+	if inspected.HostConfig == nil {
+		return true
+	}
+	switch config := inspected.HostConfig.LogConfig; config.Type {
+	case "none", "journald":
+		return false
+	case "json-file", "local":
+		return true
+	default:
+		return config.Config["cache-disabled"] != "true"
+	}
 }
 
 // stoppedAt returns when a stopped container finished or, if it never ran, was created.
@@ -308,6 +330,9 @@ func fromCacheRecords(list []*build.CacheRecord) ([]model.CacheRecord, error) {
 			ExcludesSnapshot: isImageBacked(record),
 			Rewritten:        record.UsageCount > 1 && isWritable(record),
 		}
+		if record.LastUsedAt != nil {
+			converted.LastUsedAt = model.Known(*record.LastUsedAt)
+		}
 		//lint:ignore SA1019 before API 1.42 there is nothing else
 		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
 			converted.Parents = []string{parent}
@@ -385,6 +410,9 @@ func fromInspectedImage(inspected image.InspectResponse) model.Image {
 		RepoDigests: inspected.RepoDigests,
 		Size:        -1,
 		SharedSize:  -1,
+	}
+	if created, err := time.Parse(time.RFC3339Nano, inspected.Created); err == nil {
+		summary.Created = created.Unix()
 	}
 	return fromImages([]image.Summary{summary}, model.Known(model.GraphDriver))[0]
 }

@@ -132,18 +132,24 @@ type randomWalk struct {
 // allRepositories is the flag for series of all repositories, as the oracle has them.
 const allRepositories = "--collector.repositories=255"
 
-// newRandomWalk returns a walk on an engine, to which it adds one image. The environment variable
-// DOCKER_BUILDUP_SEED repeats an earlier walk.
+// newRandomWalk returns a walk on an engine, to which it adds one image.
 func newRandomWalk(t *testing.T, engine *dockertest.Real) *randomWalk {
+	t.Helper()
+	w := newEmptyWalk(t, engine)
+	engine.Build(w.dockerfile("scratch"), "-t", "base:1")
+	return w
+}
+
+// newEmptyWalk returns a walk on an engine. The environment variable DOCKER_BUILDUP_SEED repeats an
+// earlier walk.
+func newEmptyWalk(t *testing.T, engine *dockertest.Real) *randomWalk {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("DOCKER_BUILDUP_SEED"); text != "" {
 		fmt.Sscan(text, &seed)
 	}
 	t.Logf("DOCKER_BUILDUP_SEED=%d repeats this walk", seed)
-	w := &randomWalk{Real: engine, t: t, random: rand.New(rand.NewPCG(seed, 0))}
-	engine.Build(w.dockerfile("scratch"), "-t", "base:1")
-	return w
+	return &randomWalk{Real: engine, t: t, random: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // changes returns the possible changes by name. A change returns an error if the engine refuses it,

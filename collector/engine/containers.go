@@ -15,6 +15,7 @@ type detail struct {
 	changed int // version of the last event
 
 	stoppedAt   model.Optional[time.Time] // until it starts again
+	keepsLog    model.Optional[bool]
 	createdFrom model.Optional[model.Reference]
 	inspection  attempts
 
@@ -124,8 +125,11 @@ func (s *state) withDetails(list []model.Container) []model.Container {
 		if d.createdFrom.IsKnown() {
 			c.CreatedFrom = d.createdFrom
 		}
-		if c.State.Stopped() && d.stoppedAt.IsKnown() {
-			c.StoppedAt = d.stoppedAt
+		if c.State.Stopped() {
+			c.KeepsLog = d.keepsLog
+			if d.stoppedAt.IsKnown() {
+				c.StoppedAt = d.stoppedAt
+			}
 		}
 		if size, known := d.sizeOf(*c).Get(); known {
 			c.Size, c.ImageSize = size.Writable, size.Image
@@ -220,6 +224,9 @@ func (s *state) mergeContainer(inspected inspectedContainer, version int, now ti
 	}
 	d := s.detailOf(c.ID)
 	d.createdFrom, d.inspection = c.CreatedFrom, attempts{}
+	if c.KeepsLog.IsKnown() {
+		d.keepsLog = c.KeepsLog
+	}
 	if d.changed <= version {
 		d.stoppedAt = c.StoppedAt
 	}

@@ -674,8 +674,8 @@ func isSane(t *testing.T, a prune.Summary) {
 		}
 	}
 	for command, frees := range a.Reclaimable {
-		if frees.Bytes < 0 {
-			t.Errorf("%s frees %d bytes", command, frees.Bytes)
+		if frees.Minimum < 0 || frees.Estimate < frees.Minimum {
+			t.Errorf("%s frees %+v", command, frees)
 		}
 	}
 	for _, p := range a.Prunes {

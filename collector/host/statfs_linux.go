@@ -35,7 +35,7 @@ func fromStatfs(s *unix.Statfs_t) (statfsResult, error) {
 		return statfsResult{}, errors.New("the file system has no known size")
 	}
 	m := statfsResult{
-		Filesystem: model.Filesystem{Size: int64(s.Blocks * unit), Avail: int64(s.Bavail * unit)},
+		Filesystem: model.Filesystem{Type: typeName(int64(s.Type)), Size: int64(s.Blocks * unit), Avail: int64(s.Bavail * unit)},
 		id:         filesystemID{s.Fsid.Val, s.Blocks},
 		free:       s.Bfree,
 		isOverlay:  int64(s.Type) == unix.OVERLAYFS_SUPER_MAGIC,
@@ -62,4 +62,16 @@ func peerPID(socket *net.UnixConn) (int, error) {
 		return 0, errors.Join(controlErr, err)
 	}
 	return int(peer.Pid), nil
+}
+
+// typeName returns the name of a file system that prune knows, as the engine names it (moby:
+// graphdriver.FsNames), or "".
+func typeName(magic int64) string {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		return "extfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	}
+	return ""
 }

@@ -50,6 +50,7 @@ func CountObjects(s Snapshot) ObjectCounts {
 	}
 	if imagesKnown && containersKnown {
 		c.Images.Use = countUse(images, containers)
+		c.Images.Unused = countUnused(images, containers, s.At)
 	}
 	if volumes, known := s.Volumes.Get(); known && containersKnown {
 		used := UsedVolumes(containers, func(Container) bool { return false })
@@ -166,9 +167,10 @@ type ageRange struct {
 	below time.Duration
 }
 
+const day = 24 * time.Hour
+
 // stoppedForRanges have common values of the until filter of prunes as bounds.
 func stoppedForRanges() []ageRange {
-	const day = 24 * time.Hour
 	return []ageRange{{"0-1h", time.Hour}, {"1h-1d", day}, {"1d-7d", 7 * day}, {"7d-30d", 30 * day}, {name: "30d+"}}
 }
 

@@ -16,6 +16,7 @@ func TestCountObjects(t *testing.T) {
 	}
 	withUse := onlyImages
 	withUse.Use = Counts{{UseRunning, 1}, {UseStopped, 0}, {UseNone, 0}}
+	withUse.Unused = Counts{{"0-1d", 0}, {"1d-7d", 0}, {"7d-30d", 0}, {"30d-90d", 0}, {"90d+", 0}}
 	inspected, uninspected := onlyImages, onlyImages
 	inspected.Uninspected, uninspected.Uninspected = Known(0), Known(1)
 	counted := CountObjects(Snapshot{Containers: containers}).Containers

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 )
 
 // ImageCounts are the numbers of images, and what goes with them.
@@ -24,10 +25,11 @@ type ImageCounts struct {
 	Intermediate Optional[int] `json:"intermediate"`
 	DigestOnly   Optional[int] `json:"digest_only"`
 
-	Tags        Optional[int] `json:"tags"`        // of all images
-	Use         Counts        `json:"use"`         // running, stopped, none; every image is in one of them
-	Layers      Optional[int] `json:"layers"`      // distinct ones of all images
-	Uninspected Optional[int] `json:"uninspected"` // images whose layers are unknown
+	Tags        Optional[int] `json:"tags"`               // of all images
+	Use         Counts        `json:"use"`                // running, stopped, none; every image is in one of them
+	Unused      Counts        `json:"unused_created_for"` // images in no use, by the time since they were created
+	Layers      Optional[int] `json:"layers"`             // distinct ones of all images
+	Uninspected Optional[int] `json:"uninspected"`        // images whose layers are unknown
 
 	// VirtualSize is the sum of the sizes of all images in bytes. A layer counts once for
 	// every image that has it. Unknown if the size of any image is.
@@ -103,6 +105,32 @@ func countUse(images []Image, containers []Container) Counts {
 	return countBy(images, []string{UseRunning, UseStopped, UseNone}, func(i Image) string {
 		return cmp.Or(use[i.ID], UseNone)
 	})
+}
+
+// createdForRanges have common values of the until filter of prunes as bounds.
+func createdForRanges() []ageRange {
+	return []ageRange{{"0-1d", day}, {"1d-7d", 7 * day}, {"7d-30d", 30 * day}, {"30d-90d", 90 * day}, {name: "90d+"}}
+}
+
+// countUnused counts the distinct images that no container was made from by the time since
+// they were created. It is unknown if a date is.
+func countUnused(images []Image, containers []Container, now time.Time) Counts {
+	used := make(map[string]bool, len(containers))
+	for _, container := range containers {
+		used[container.ImageID] = true
+	}
+	var ages []time.Duration
+	for _, image := range images {
+		if used[image.ID] {
+			continue
+		}
+		created, known := image.Created.Get()
+		if !known {
+			return nil
+		}
+		ages = append(ages, now.Sub(created))
+	}
+	return countAges(ages, createdForRanges())
 }
 
 // Distinct merges the records of each image ID. The result has all their tags and the

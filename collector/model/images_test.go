@@ -4,6 +4,7 @@ import (
 	"math"
 	"reflect"
 	"testing"
+	"time"
 )
 
 func TestCountImages(t *testing.T) {
@@ -212,5 +213,23 @@ func TestDistinctParentAndRepositories(t *testing.T) {
 		if len(got) != 1 || got[0].Parent != "base" || !reflect.DeepEqual(got[0].Repositories, test.want) {
 			t.Errorf("got %+v, want the parent and %v", got, test.want)
 		}
+	}
+}
+
+// Unused images are counted by age. A container in any state uses its image.
+func TestCountUnused(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	image := func(id string, age time.Duration) Image { return Image{ID: id, Created: Known(now.Add(-age))} }
+	images := []Image{
+		image("future", -time.Hour), image("a", day-1), image("b", day), image("c", 7*day), image("d", 30*day-1), image("e", 30*day),
+		image("f", 90*day), {ID: "epoch", Created: Known(time.Unix(0, 0))}, {ID: "used"},
+	}
+	containers := []Container{{ImageID: "used", State: Exited}}
+	want := Counts{{"0-1d", 2}, {"1d-7d", 1}, {"7d-30d", 2}, {"30d-90d", 1}, {"90d+", 2}}
+	if got := countUnused(images, containers, now); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := countUnused(images, nil, now); got != nil {
+		t.Errorf("the date of an unused image is unknown, but the counts are %v", got)
 	}
 }

@@ -57,6 +57,10 @@ type Engine struct {
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
 	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
+
+	// BackingFilesystem is the file system under the storage driver (moby:
+	// graphdriver.FsNames, as "extfs"). Graph drivers only.
+	BackingFilesystem string `json:"-"`
 }
 
 // ImageStore is the part of the engine that stores images. The same field of the Engine
@@ -86,6 +90,9 @@ type Image struct {
 	// Repositories are the repositories of the image's names, as "docker images" prints
 	// them. Empty unless repositories are collected.
 	Repositories []string
+
+	// Created is the date in the image's configuration.
+	Created Optional[time.Time]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
 	HasDigest Optional[bool]
@@ -121,6 +128,12 @@ type Container struct {
 	// Failed says that a request for this container failed. What it would have returned is
 	// unknown, and sums over containers leave it out.
 	Failed bool
+
+	Created Optional[time.Time]
+
+	// KeepsLog is whether its log driver keeps files in the engine's root directory, which are
+	// removed with the container. Unknown unless the container has stopped.
+	KeepsLog Optional[bool]
 
 	// StoppedAt is when it finished or, if it never ran, was created. Unknown unless the
 	// container is stopped.
@@ -171,6 +184,9 @@ type CacheRecord struct {
 	InUse   bool   // by a running build
 	Shared  bool   // with an image
 	Size    Optional[int64]
+
+	// LastUsedAt is when a build last used the record. Unknown if none did.
+	LastUsedAt Optional[time.Time]
 
 	// ExcludesSnapshot says that the record's layer was taken from an image, and that Size
 	// excludes the unpacked layer.
@@ -236,6 +252,7 @@ func Resources() []Resource {
 // Filesystem is a file system that holds engine data. Bytes and counts are those of statfs(2).
 type Filesystem struct {
 	Path      string          `json:"path"`        // the directory on the engine's host
+	Type      string          `json:"-"`           // as in Engine.BackingFilesystem; empty: unknown
 	Size      int64           `json:"size_bytes"`  // bytes
 	Avail     int64           `json:"avail_bytes"` // bytes available to unprivileged processes
 	Files     Optional[int64] `json:"files"`

@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"docker_buildup_exporter/collector/model"
+	"time"
 )
 
 // Command is a cleanup command, as typed with a CLI that speaks the engine's API version.
@@ -24,7 +23,14 @@ const (
 	SystemPrune           Command = "docker system prune"
 	SystemPruneAll        Command = "docker system prune --all"
 	SystemPruneAllVolumes Command = "docker system prune --all --volumes"
+
+	ContainerPruneUntil Command = "docker container prune --filter until=168h"
+	ImagePruneAllUntil  Command = "docker image prune --all --filter until=168h"
+	BuilderPruneUntil   Command = "docker builder prune --filter until=168h"
 )
+
+// minAge is the age from which the commands with --filter until remove objects.
+const minAge = 168 * time.Hour
 
 // amount is how much of one resource a command removes.
 type amount int
@@ -41,11 +47,7 @@ const (
 type pruneSpec struct {
 	command                            Command
 	containers, volumes, images, cache amount
-}
-
-// removesContainer reports whether the command removes a container.
-func (s pruneSpec) removesContainer(container model.Container) bool {
-	return s.containers != removeNone && container.State.Stopped()
+	hasUntil                           bool // removes only objects of minAge
 }
 
 // specs returns what each command of an API version removes, in display order.
@@ -66,6 +68,9 @@ func specs(apiVersion string) []pruneSpec {
 		{command: SystemPrune, containers: removeAll, images: removeDefault, cache: removeDefault},
 		{command: SystemPruneAll, containers: removeAll, images: removeAll, cache: removeAll},
 		{command: SystemPruneAllVolumes, containers: removeAll, volumes: anonymous, images: removeAll, cache: removeAll},
+		{command: ContainerPruneUntil, containers: removeAll, hasUntil: true},
+		{command: ImagePruneAllUntil, images: removeAll, hasUntil: true},
+		{command: BuilderPruneUntil, cache: removeDefault, hasUntil: true},
 	}
 	return slices.DeleteFunc(all, func(spec pruneSpec) bool { return spec.command == VolumePruneAll && !hasVolumePruneAll })
 }

@@ -5,14 +5,16 @@ import "docker_buildup_exporter/collector/model"
 // diskUsage returns the disk usage of each resource in bytes. With overlay2 no bytes are
 // counted twice. A resource is absent if a part of it is unknown, unless the request for
 // that part failed: then the usage is that of the other parts.
-func diskUsage(s model.Snapshot, layers *layerTree) map[model.Resource]int64 {
+func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 	usage := make(map[model.Resource]int64)
 	put := func(resource model.Resource, size model.Optional[int64]) {
 		if bytes, known := size.Get(); known {
 			usage[resource] = bytes
 		}
 	}
-	put(model.Images, imageUsage(s, layers))
+	if h.imagesAreInspected(s) {
+		usage[model.Images] = h.imageUsage()
+	}
 	put(model.Containers, sumOf(s.Containers, func(c model.Container) (model.Optional[int64], bool) {
 		return c.Size, !c.Failed || c.Size.IsKnown()
 	}))
@@ -25,32 +27,40 @@ func diskUsage(s model.Snapshot, layers *layerTree) map[model.Resource]int64 {
 // or one of the sizes is.
 func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[int64], counts bool)) model.Optional[int64] {
 	objects, known := list.Get()
-	sum := Reclaimable{Exact: known}
+	var sum int64
 	for _, object := range objects {
 		if size, counts := sizeOf(object); counts {
-			sum = sum.addSize(size)
+			bytes, sizeKnown := size.Get()
+			sum, known = saturate(sum, bytes), known && sizeKnown
 		}
 	}
-	return sum.exactBytes()
+	if !known {
+		return model.Optional[int64]{}
+	}
+	return model.Known(sum)
 }
 
-// imageUsage returns the sizes of all layers, each once, and with the containerd store of
-// the blobs. Images whose inspection failed are left out.
-func imageUsage(s model.Snapshot, layers *layerTree) model.Optional[int64] {
-	unknown := model.Optional[int64]{}
-	records, known := s.Images.Get()
-	engine, engineKnown := s.Engine.Get()
-	if !known || !engineKnown || layers == nil {
-		return unknown
+// imagesAreInspected reports whether the layers of all images are known, or cannot be.
+func (h *host) imagesAreInspected(s model.Snapshot) bool {
+	for i, image := range h.images {
+		if h.failed[i] && !s.FailedImages[image.ID] {
+			return false
+		}
 	}
-	images := model.Distinct(records)
-	marks := layers.mark(images)
-	unpacked := layers.sum(marks)
-	if layers.hasPending(images) || !unpacked.Exact || layers.ambiguousBytes(marks) > 0 {
-		return unknown
+	return s.Images.IsKnown() && s.Contents != nil
+}
+
+// imageUsage returns the sizes of all layers, each once, and with the containerd store of the
+// blobs. Images whose inspection failed are left out.
+func (h *host) imageUsage() (bytes int64) {
+	marks := make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		h.graph.reach(marks, h.graph.holders[i].pieces)
 	}
-	if engine.ImageStore != model.Containerd {
-		return model.Known(unpacked.Bytes)
+	for at, isMarked := range marks {
+		if isMarked {
+			bytes = saturate(bytes, h.graph.pieces[at].likely)
+		}
 	}
-	return addSizes(model.Known(unpacked.Bytes), layers.blobs.usage(layers, images))
+	return bytes
 }

@@ -16,11 +16,33 @@ type fixture struct {
 func newFixture(store model.ImageStore, api string) *fixture {
 	return &fixture{
 		snapshot: model.Snapshot{
-			Engine: model.Known(model.Engine{ImageStore: store, APIVersion: api}), Images: model.Known([]model.Image{}), Containers: model.Known([]model.Container{}),
+			Engine: model.Known(engineOf(store, api)), Filesystems: plainDisk(), Images: model.Known([]model.Image{}), Containers: model.Known([]model.Container{}),
 			Volumes: model.Known([]model.Volume{}), BuildCache: model.Known([]model.CacheRecord{}),
 		},
 		contents: make(map[string]model.Content),
 	}
+}
+
+func engineOf(store model.ImageStore, api string) model.Engine {
+	if store == model.Containerd {
+		return overlayfs(api)
+	}
+	return overlay2(api)
+}
+
+// overlay2 is an engine whose sizes are bytes on the disk.
+func overlay2(api string) model.Engine {
+	return model.Engine{ImageStore: model.GraphDriver, APIVersion: api, StorageDriver: "overlay2", BackingFilesystem: "extfs"}
+}
+
+// overlayfs is an engine with the containerd store.
+func overlayfs(api string) model.Engine {
+	return model.Engine{ImageStore: model.Containerd, APIVersion: api, StorageDriver: "overlayfs"}
+}
+
+// plainDisk is a file system that neither compresses nor shares blocks, and has much in use.
+func plainDisk() []model.Filesystem {
+	return []model.Filesystem{{Path: "/", Type: "extfs", Size: 1 << 40}}
 }
 
 // image adds an image. Each layer's diff ID begins with its size, bottom first: "10 20b".
@@ -43,7 +65,7 @@ func (f *fixture) container(imageID string, state model.State, bytes int64, volu
 	containers, _ := f.snapshot.Containers.Get()
 	f.snapshot.Containers = model.Known(append(containers, model.Container{
 		ID: fmt.Sprint("container ", len(containers)), ImageID: imageID, State: state, Size: model.Known(bytes), Volumes: volumes,
-		CreatedFrom: model.Known(model.Reference{Tag: "of " + imageID}), ImageSize: model.Known[int64](0),
+		CreatedFrom: model.Known(model.Reference{Tag: "of " + imageID}), ImageSize: model.Known[int64](0), KeepsLog: model.Known(false),
 	}))
 }
 
@@ -65,13 +87,13 @@ func (f *fixture) reclaim() map[Command]Reclaimable {
 // expectExact checks that a command frees exactly so many bytes.
 func (f *fixture) expectExact(t *testing.T, command Command, want int64) {
 	t.Helper()
-	f.expect(t, command, model.Known(Reclaimable{want, true}))
+	f.expect(t, command, model.Known(Reclaimable{want, want, true}))
 }
 
-// expectMinimum checks that a command frees so many bytes at least.
-func (f *fixture) expectMinimum(t *testing.T, command Command, want int64) {
+// expectBetween checks the minimum and the estimate of a command, which are not exact.
+func (f *fixture) expectBetween(t *testing.T, command Command, minimum, estimate int64) {
 	t.Helper()
-	f.expect(t, command, model.Known(Reclaimable{want, false}))
+	f.expect(t, command, model.Known(Reclaimable{estimate, minimum, false}))
 }
 
 // expectUnknown checks that nothing is known of what a command frees.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
@@ -18,6 +19,7 @@ type trueHost struct {
 	hasBlob        map[string]bool          // records that have a blob; containerd store only
 	metadata       map[string]int64         // manifest, configuration and index of each image in bytes; containerd store only
 	mountOf        map[string]string        // image that each container mounts by name, by container ID
+	isNamedLately  map[string]bool          // images whose name is younger than minAge; containerd store only
 }
 
 // layerBytes returns the size of a diff. Diffs differ in size, and one has no bytes.
@@ -80,16 +82,20 @@ func arbitraryContents(raw []byte) map[string]model.Content {
 // size may be of one layer.
 func arbitraryHost(raw []byte) trueHost {
 	host := trueHost{contents: arbitraryContents(raw)}
-	host.Engine, host.Contents = model.Known(model.Engine{ImageStore: model.GraphDriver, APIVersion: "1.51"}), host.contents
+	host.Engine, host.Contents = model.Known(overlay2("1.51")), host.contents
 	at := func(i int) int {
 		if len(raw) == 0 {
 			return 0
 		}
 		return byteAt(raw, i) ^ i*37
 	}
+	host.At, host.Filesystems = time.Unix(1e9, 0), plainDisk()
+	date := func(i int) model.Optional[time.Time] {
+		return model.Known(host.At.Add(-time.Duration(at(i)) * 2 * time.Hour)) // up to three weeks ago
+	}
 	var images []model.Image
 	for i := range 10 {
-		image := model.Image{ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
+		image := model.Image{Created: date(i + 2), ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
 		if i > 0 && at(i)%2 == 0 {
 			image.Parent = imageID(at(i+1) % i)
 		}
@@ -107,6 +113,7 @@ func arbitraryHost(raw []byte) trueHost {
 	states := model.States()
 	for i := range at(1) % 5 {
 		containers = append(containers, model.Container{
+			Created: date(i + 3), KeepsLog: model.Known(false),
 			ID: fmt.Sprint(i), ImageID: imageID(at(i+7) % 10), State: states[at(i+2)%len(states)], Size: model.Known(int64(at(i))),
 			ImageSize: model.Known(sizeOf(host.contents[imageID(at(i+7)%10)])),
 			Volumes:   []string{fmt.Sprint("volume ", at(i+4)%4)}, CreatedFrom: model.Known(model.Reference{Tag: fmt.Sprint("tag ", at(i)%10)}),
@@ -119,6 +126,9 @@ func arbitraryHost(raw []byte) trueHost {
 	var cache []model.CacheRecord
 	for i := range at(2) % 6 {
 		record := model.CacheRecord{ID: fmt.Sprint("record ", i), Type: []string{"regular", "internal", "frontend", "source.local"}[at(i)%4], InUse: at(i+6)%5 == 0, Size: model.Known(int64(10_000 + 8*at(i+8) + i))}
+		if at(i)%3 > 0 {
+			record.LastUsedAt = date(i + 1)
+		}
 		if i > 0 {
 			record.Parents = []string{fmt.Sprint("record ", at(i)%i)}
 		}
@@ -216,8 +226,11 @@ func arbitraryCachedHost(raw []byte) trueHost {
 
 // onContainerd returns the same host with the containerd store.
 func onContainerd(host trueHost, raw []byte) trueHost {
-	host.Engine = model.Known(model.Engine{ImageStore: model.Containerd, APIVersion: "1.51"})
-	host.hasBlob, host.metadata = make(map[string]bool), make(map[string]int64)
+	host.Engine = model.Known(overlayfs("1.51"))
+	host.hasBlob, host.metadata, host.isNamedLately = make(map[string]bool), make(map[string]int64), make(map[string]bool)
+	for i := range 10 {
+		host.isNamedLately[imageID(i)] = byteAt(raw, i+6)%2 == 0
+	}
 	containers, _ := host.Containers.Get()
 	containers = slices.Clone(containers)
 	for i := range containers {

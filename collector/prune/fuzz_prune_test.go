@@ -12,7 +12,9 @@ func (h trueHost) after(spec pruneSpec) trueHost {
 	volumes, _ := h.Volumes.Get()
 	if spec.containers != removeNone {
 		containers = slices.DeleteFunc(slices.Clone(containers), func(c model.Container) bool {
-			return c.State == model.Created || c.State == model.Exited || c.State == model.Dead
+			created, _ := c.Created.Get()
+			isFresh := spec.hasUntil && h.At.Sub(created) < minAge
+			return !isFresh && (c.State == model.Created || c.State == model.Exited || c.State == model.Dead)
 		})
 	}
 	if spec.volumes != removeNone {
@@ -25,12 +27,12 @@ func (h trueHost) after(spec pruneSpec) trueHost {
 	switch {
 	case spec.images == removeNone:
 	case h.isContainerd():
-		h.Images = model.Known(h.afterNamePrune(spec.images))
+		h.Images = model.Known(h.afterNamePrune(spec.images, spec.hasUntil))
 	default:
-		h.Images = model.Known(h.afterImagePrune(spec.images))
+		h.Images = model.Known(h.afterImagePrune(spec.images, spec.hasUntil))
 	}
 	cache, _ := h.BuildCache.Get()
-	h.BuildCache = model.Known(afterBuilderPrune(h.share(cache), spec.cache))
+	h.BuildCache = model.Known(h.afterBuilderPrune(h.share(cache), spec.cache, spec.hasUntil))
 	return h
 }
 
@@ -39,12 +41,17 @@ func (h trueHost) isUsed(image model.Image) bool {
 	return slices.ContainsFunc(containers, func(c model.Container) bool { return c.ImageID == image.ID })
 }
 
+func (h trueHost) isFresh(image model.Image) bool {
+	created, _ := image.Created.Get()
+	return h.At.Sub(created) < minAge
+}
+
 func hasChild(images []model.Image, image model.Image) bool {
 	return slices.ContainsFunc(images, func(i model.Image) bool { return i.Parent == image.ID })
 }
 
 // afterImagePrune returns the images that a graph driver leaves.
-func (h trueHost) afterImagePrune(amount amount) []model.Image {
+func (h trueHost) afterImagePrune(amount amount, hasUntil bool) []model.Image {
 	images, _ := h.Images.Get()
 	images = slices.Clone(images)
 	var heads []model.Image // when the command starts
@@ -62,7 +69,7 @@ func (h trueHost) afterImagePrune(amount amount) []model.Image {
 	for again := true; again; {
 		again = false
 		for _, image := range images {
-			if !h.isUsed(image) && !hasChild(images, image) {
+			if !h.isUsed(image) && !hasChild(images, image) && !(hasUntil && h.isFresh(image)) {
 				images, again = h.withoutImage(images, image), true
 				break
 			}
@@ -101,7 +108,7 @@ func (h trueHost) withoutUnused(repository string) trueHost {
 
 // afterNamePrune returns the images that the containerd store leaves. It removes names; an
 // image is removed with its last name.
-func (h trueHost) afterNamePrune(amount amount) (left []model.Image) {
+func (h trueHost) afterNamePrune(amount amount, hasUntil bool) (left []model.Image) {
 	images, _ := h.Images.Get()
 	containers, _ := h.Containers.Get()
 	for _, image := range images {
@@ -127,7 +134,7 @@ func (h trueHost) afterNamePrune(amount amount) (left []model.Image) {
 			from, _ := c.CreatedFrom.Get()
 			return from.Pinned && c.ImageID == image.ID
 		})
-		if names > 0 || isPinned {
+		if names > 0 || isPinned || hasUntil && h.isNamedLately[image.ID] {
 			left = append(left, image)
 		}
 	}
@@ -135,13 +142,15 @@ func (h trueHost) afterNamePrune(amount amount) (left []model.Image) {
 }
 
 // afterBuilderPrune returns the records that a builder prune leaves.
-func afterBuilderPrune(cache []model.CacheRecord, amount amount) []model.CacheRecord {
+func (h trueHost) afterBuilderPrune(cache []model.CacheRecord, amount amount, hasUntil bool) []model.CacheRecord {
 	for again := amount != removeNone; again; {
 		again = false
 		for i, record := range cache {
 			isParent := slices.ContainsFunc(cache, func(r model.CacheRecord) bool { return slices.Contains(r.Parents, record.ID) })
 			isKept := record.Shared || record.Type == "internal" || record.Type == "frontend"
-			if !record.InUse && !isParent && (amount == removeAll || !isKept) {
+			used, known := record.LastUsedAt.Get()
+			isFresh := hasUntil && known && h.At.Sub(used) < minAge
+			if !record.InUse && !isFresh && !isParent && (amount == removeAll || !isKept) {
 				cache, again = slices.Delete(slices.Clone(cache), i, i+1), true
 				break
 			}

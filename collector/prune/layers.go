@@ -1,187 +1,187 @@
 package prune
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
 	"docker_buildup_exporter/collector/model"
 )
 
-// layerTree holds the layers of images, each once. Engines share a layer if it has the same
-// content and lies on the same layers (OCI image specification: chain ID), so layers form
-// trees. A layerTree does not change.
+// layerTree is the layers of inspected images, each once. Engines share a layer if it has the
+// same content and lies on the same layers (OCI image specification: chain ID).
 type layerTree struct {
-	layers    []layer          // parents come before their children
-	tops      map[string]int32 // by image ID
-	blobs     *contentStore    // nil if the sizes of blobs are unknown
-	failed    map[string]bool  // IDs of images whose inspection failed
-	diffCount int
+	layers []layer          // parents come before their children
+	tops   map[string]int32 // by image ID
+	diffs  int              // number of different diff IDs
 }
 
 // layer is one layer on top of its parent.
 type layer struct {
-	parent int32 // or noLayer
-	diff   int32 // content: the same diff may lie on several parents
-	size   model.Optional[int64]
-
-	// isAmbiguous says that the history permits another size for this layer, or for layers
-	// of the same image both below and above it.
-	isAmbiguous bool
+	parent  int32 // or none
+	diff    int32 // content: the same diff may lie on several parents
+	users   int   // number of images
+	size    int64 // unpacked
+	isSized bool
+	isExact bool // the size is proven
 }
-
-const noLayer = -1 // the parent of a bottom layer; the top of an image without layers
 
 // emptyDiff is the diff ID of a layer without files: a tar archive of two empty blocks.
 const emptyDiff = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
-// buildLayerTree returns the layers of inspected images, by image ID. The list is of the
-// containerd store and of a time at which it had these images only: the sizes of blobs are
-// inferred from it. failed are the IDs of images whose inspection failed.
+// newLayerTree returns the layers of inspected images, by image ID. sizes are those of all
+// layers of an image. isCached says that records of the build cache may hold any of them.
 //
-// Example: image A = diffs x, y and image B = diffs x, z have three layers: x, y on x and
-// z on x.
-func buildLayerTree(contents map[string]model.Content, list []model.Image, failed map[string]bool) *layerTree {
-	t := &layerTree{tops: make(map[string]int32, len(contents)), failed: failed}
+// Example: image A = diffs x, y and image B = diffs x, z have three layers: x, y on x and z on
+// x.
+func newLayerTree(contents map[string]model.Content, sizes map[string]int64, isCached bool) *layerTree {
+	t := &layerTree{tops: make(map[string]int32, len(contents))}
 	diffs := make(map[string]int32, len(contents))
-	paths := make(map[uint64]int32, len(contents)) // layers by parent and diff
+	paths := make(map[[2]int32]int32, len(contents)) // layers by parent and diff
+	type chain struct {
+		id     string
+		layers []int32 // bottom first
+	}
 	chains := make([]chain, 0, len(contents))
 	for _, id := range slices.Sorted(maps.Keys(contents)) {
-		content := contents[id]
-		top := int32(noLayer)
-		layers := make([]int32, 0, len(content.DiffIDs))
-		for _, diffID := range content.DiffIDs {
+		c, top := chain{id: id, layers: make([]int32, 0, len(contents[id].DiffIDs))}, int32(none)
+		for _, diffID := range contents[id].DiffIDs {
 			diff, exists := diffs[diffID]
 			if !exists {
 				diff = int32(len(diffs))
 				diffs[diffID] = diff
 			}
-			path := uint64(uint32(top))<<32 | uint64(diff)
-			next, exists := paths[path]
+			path := [2]int32{top, diff}
+			at, exists := paths[path]
 			if !exists {
-				next = int32(len(t.layers))
-				paths[path] = next
-				added := layer{parent: top, diff: diff}
-				if diffID == emptyDiff {
-					added.size = model.Known[int64](0)
-				}
-				t.layers = append(t.layers, added)
+				at = int32(len(t.layers))
+				paths[path] = at
+				t.layers = append(t.layers, layer{parent: top, diff: diff, isSized: diffID == emptyDiff, isExact: diffID == emptyDiff})
 			}
-			top = next
-			layers = append(layers, top)
+			t.layers[at].users++
+			top = at
+			c.layers = append(c.layers, top)
 		}
 		t.tops[id] = top
-		chains = append(chains, newChain(layers, content.History))
+		chains = append(chains, c)
 	}
-	t.diffCount = len(diffs)
-	t.assignSizes(chains)
-	t.blobs = inferBlobSizes(t, list)
+	t.diffs = len(diffs)
+	slices.SortStableFunc(chains, func(a, b chain) int { return cmp.Compare(len(a.layers), len(b.layers)) })
+	for i := range 2 * len(chains) { // the second time, all conflicts are known
+		c := chains[i%len(chains)]
+		total, known := sizes[c.id]
+		if steps := stepsOf(contents[c.id].History, len(c.layers)); len(steps) == len(c.layers) && (!known || sum(steps) == total) {
+			t.assign(c.layers, steps)
+		}
+	}
+	for _, c := range chains {
+		if total, known := sizes[c.id]; known {
+			t.assignRest(c.layers, total, isCached)
+		}
+	}
 	return t
 }
 
-// topLayer returns the top layer of an image, and whether the image is inspected.
-func (t *layerTree) topLayer(imageID string) (top int32, inspected bool) {
-	top, inspected = t.tops[imageID]
-	if !inspected {
-		return noLayer, false
+// stepsOf returns the sizes of the steps of a history that made the given number of layers, or
+// another number of steps if it is not clear which ones did. The Engine API does not report
+// which steps of size 0 made a layer (moby: image.History.EmptyLayer).
+//
+// Example: 2 layers, steps COPY 5, ENV 0, WORKDIR 0: the steps that can make a layer are 5, 0.
+func stepsOf(history []model.Step, layers int) (steps []int64) {
+	var nonZero []int64
+	for _, step := range history {
+		if step.Size > 0 {
+			nonZero = append(nonZero, step.Size)
+		}
+		if step.Size > 0 || !step.NoLayer {
+			steps = append(steps, step.Size)
+		}
 	}
-	return top, true
+	if len(nonZero) == layers {
+		return nonZero
+	}
+	return steps
 }
 
-// count returns the number of layers of images, each once. Images whose inspection failed
-// are left out. Unknown if another image is not inspected.
-func (t *layerTree) count(images []model.Image) model.Optional[int] {
-	if t.hasPending(images) {
-		return model.Optional[int]{}
+func sum(sizes []int64) (bytes int64) {
+	for _, size := range sizes {
+		bytes += size
 	}
+	return bytes
+}
+
+// assign sets the sizes of the layers of an image. No size of a history is proven that
+// contradicts another one.
+func (t *layerTree) assign(layers []int32, sizes []int64) {
+	isConsistent := true
+	for i, at := range layers {
+		l := &t.layers[at]
+		if !l.isSized {
+			l.size, l.isSized, l.isExact = sizes[i], true, true
+		}
+		isConsistent = isConsistent && l.isExact && l.size == sizes[i]
+	}
+	for _, at := range layers {
+		t.layers[at].isExact = t.layers[at].isExact && isConsistent
+	}
+}
+
+// assignRest sizes the layers that no history sizes from the size of their image. The layers
+// of the same images at the bottom get the rest, as one. It is proven if there are no others,
+// and if nothing can hold a part of them.
+//
+// Example: base = layers w, x of 20 bytes, A = layers w, x, y of 23 bytes, both without
+// history: w and x together are 20, y is 3. Without base, all three layers are 23 together.
+func (t *layerTree) assignRest(layers []int32, total int64, isCached bool) {
+	rest, isExact := total, true
+	segment := int32(none)
+	for _, at := range layers {
+		l := &t.layers[at]
+		switch {
+		case l.isSized:
+			rest -= l.size
+			isExact = isExact && l.isExact
+		case segment == none || t.layers[segment].users == l.users:
+			isExact = isExact && (segment == none || !isCached)
+			segment = at
+		default:
+			isExact = false
+		}
+	}
+	if segment == none {
+		return
+	}
+	isExact = isExact && rest >= 0
+	for _, at := range layers {
+		if l := &t.layers[at]; !l.isSized {
+			l.isSized, l.isExact = true, isExact
+		}
+	}
+	t.layers[segment].size = max(0, rest)
+}
+
+// count returns the number of layers of images, each once. Images whose inspection failed are
+// left out. Unknown if another image is not inspected.
+func (t *layerTree) count(images []model.Image, failed map[string]bool) model.Optional[int] {
+	seen := make([]bool, len(t.layers))
 	n := 0
-	for _, isMarked := range t.mark(images) {
-		if isMarked {
+	for _, image := range images {
+		top, inspected := t.tops[image.ID]
+		if !inspected && !failed[image.ID] {
+			return model.Optional[int]{}
+		}
+		for at := top; inspected && at != none && !seen[at]; at = t.layers[at].parent {
+			seen[at] = true
 			n++
 		}
 	}
 	return model.Known(n)
 }
 
-// hasPending reports whether one of the images is not inspected yet.
-func (t *layerTree) hasPending(images []model.Image) bool {
-	return slices.ContainsFunc(images, func(image model.Image) bool {
-		_, inspected := t.topLayer(image.ID)
-		return !inspected && !t.failed[image.ID]
-	})
-}
-
-// mark marks the layers of inspected images.
-func (t *layerTree) mark(images []model.Image) []bool {
-	marks := make([]bool, len(t.layers))
-	for _, image := range images {
-		top, _ := t.topLayer(image.ID)
-		t.markAncestors(marks, top)
-	}
-	return marks
-}
-
-// markAncestors marks a layer and all layers below it.
-func (t *layerTree) markAncestors(marks []bool, top int32) {
-	for at := top; at != noLayer && !marks[at]; at = t.layers[at].parent {
-		marks[at] = true
-	}
-}
-
-// diffs marks the diffs of inspected images.
-func (t *layerTree) diffs(images []model.Image) []bool {
-	marks := make([]bool, t.diffCount)
-	for at, isMarked := range t.mark(images) {
-		if isMarked {
-			marks[t.layers[at].diff] = true
-		}
-	}
-	return marks
-}
-
-// chainBytes returns the sum of the known sizes of a layer and all layers below it.
-func (t *layerTree) chainBytes(top int32) (bytes int64) {
-	for at := top; at != noLayer; at = t.layers[at].parent {
-		size, _ := t.layers[at].size.Get()
-		bytes += size
-	}
-	return bytes
-}
-
-// sum returns the sum of the sizes of marked layers. It is exact if all of them are known.
-func (t *layerTree) sum(marks []bool) Reclaimable {
-	sum := Reclaimable{Exact: true}
-	for at, isMarked := range marks {
-		if isMarked {
-			sum = sum.addSize(t.layers[at].size)
-		}
-	}
-	return sum
-}
-
-// ambiguousBytes returns how many bytes of marked layers may belong to other layers. This
-// is 0 as long as no two ambiguous layers on each other are separated: one marked, the
-// other not; or both marked, and the lower one shared by several ambiguous layers.
-//
-// Example: layers x, y and z of an image have the steps 10, 0, 20, 0, so y is 0 or 20
-// bytes. If x, y and z are marked, their sum is 30 either way. If z alone is marked, its
-// size may belong to y.
-func (t *layerTree) ambiguousBytes(marks []bool) (bytes int64) {
-	isSeparated, hasAmbiguousChild := false, make([]bool, len(t.layers))
-	for at, layer := range t.layers {
-		if !layer.isAmbiguous {
-			continue
-		}
-		if parent := layer.parent; parent != noLayer && t.layers[parent].isAmbiguous {
-			isSeparated = isSeparated || marks[at] != marks[parent] || marks[at] && hasAmbiguousChild[parent]
-			hasAmbiguousChild[parent] = true
-		}
-		if marks[at] {
-			size, _ := layer.size.Get()
-			bytes += size
-		}
-	}
-	if !isSeparated {
-		return 0
+// chain returns the size of a layer and all layers below it.
+func (t *layerTree) chain(top int32) (bytes int64) {
+	for at := top; at != none; at = t.layers[at].parent {
+		bytes += t.layers[at].size
 	}
 	return bytes
 }

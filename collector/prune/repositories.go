@@ -16,65 +16,68 @@ type Repository struct {
 
 	// Reclaimable is what removing the unused images of the repository frees, with all
 	// their names and nothing else. Figures overlap, because repositories share images and
-	// layers.
-	Reclaimable model.Optional[Reclaimable]
+	// layers. Without the build cache, which may hold any layer, it is 0 and not exact.
+	Reclaimable Reclaimable
 }
 
 // largestRepositories returns the n repositories with the most bytes of layers, each layer
 // counted once in a repository. Unknown until all images are inspected.
-func largestRepositories(s model.Snapshot, layers *layerTree, n int) model.Optional[[]Repository] {
-	engine, known := s.Engine.Get()
-	if !known || n == 0 {
-		return model.Optional[[]Repository]{}
-	}
-	e := newEstimator(s, layers, engine.ImageStore)
-	if !e.layersKnown {
+func (h *host) largestRepositories(n int) model.Optional[[]Repository] {
+	if n == 0 || !h.imagesKnown {
 		return model.Optional[[]Repository]{}
 	}
 	members := make(map[string][]int32) // images
-	for i, image := range e.images {
+	for i, image := range h.images {
 		for _, name := range image.Repositories {
 			members[name] = append(members[name], int32(i))
 		}
 	}
 	bytes := make(map[string]int64, len(members))
 	for name, images := range members {
-		bytes[name] = e.layersBytes(images)
+		bytes[name] = h.layersBytes(images)
 	}
 	names := slices.SortedFunc(maps.Keys(members), func(a, b string) int {
 		return cmp.Or(cmp.Compare(bytes[b], bytes[a]), cmp.Compare(a, b))
 	})
 	var largest []Repository
 	for _, name := range names[:min(n, len(names))] {
-		largest = append(largest, Repository{name, len(members[name]), e.unusedFreed(members[name])})
+		repository := Repository{Name: name, Images: len(members[name])}
+		if h.cacheKnown {
+			repository.Reclaimable = h.graph.freed(h.unusedOf(members[name]))
+		}
+		largest = append(largest, repository)
 	}
 	return model.Known(largest)
 }
 
-// unusedFreed returns what removing the unused ones of some images frees.
-func (e *estimator) unusedFreed(images []int32) model.Optional[Reclaimable] {
-	spec := pruneSpec{images: removeAll}
-	used := e.usedImages(spec)
-	removed := make([]bool, len(e.images))
+// unusedOf returns the removal of the unused ones of some images.
+func (h *host) unusedOf(images []int32) removal {
+	used := make([]bool, len(h.images))
+	for _, image := range h.imageOf {
+		if image != none {
+			used[image] = true
+		}
+	}
+	removed := make([]bool, len(h.images))
 	for _, image := range images {
 		removed[image] = !used[image]
 	}
 	// With the containerd store, whether a parent is removed depends on labels of one of the
 	// names, which the Engine API does not report.
-	if e.store != model.Containerd {
-		removed = e.withUntaggedParents(removed, used)
+	if !h.isContainerd() {
+		removed = h.withUntaggedParents(removed, used)
 	}
-	return e.layersFreed(spec, e.planFromImages(removed, true, spec))
+	removed = append(removed, make([]bool, len(h.graph.holders)-len(removed))...)
+	return removal{likely: removed, certain: removed}
 }
 
-// layersBytes returns the sum of the known sizes of the layers of images, each once.
-func (e *estimator) layersBytes(images []int32) (bytes int64) {
+// layersBytes returns the sum of the sizes of the layers of images, each once.
+func (h *host) layersBytes(images []int32) (bytes int64) {
 	seen := make(map[int32]bool)
 	for _, image := range images {
-		for at := e.tops[image]; at != noLayer && !seen[at]; at = e.layers.layers[at].parent {
+		for at := h.tops[image]; at != none && !seen[at]; at = h.tree.layers[at].parent {
 			seen[at] = true
-			size, _ := e.layers.layers[at].size.Get()
-			bytes += size
+			bytes += h.tree.layers[at].size
 		}
 	}
 	return bytes

@@ -2,12 +2,77 @@ package prune
 
 import (
 	"slices"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
 
-// The functions in this file select the objects that a command removes. Containers are
-// selected by pruneSpec.removesContainer (moby: Daemon.ContainersPrune).
+// The functions in this file select the objects that a command removes. Each mirrors a
+// function of moby or BuildKit.
+
+// until is the time before which the commands with --filter until remove objects.
+type until = time.Time
+
+// removalBy returns what a command removes.
+func (h *host) removalBy(spec pruneSpec, until until) removal {
+	r := removal{likely: make([]bool, len(h.graph.holders)), certain: make([]bool, len(h.graph.holders))}
+	if !spec.hasUntil {
+		until = time.Time{}
+	}
+	put := func(holder int, isUnsure bool) {
+		r.likely[holder], r.certain[holder] = true, !isUnsure
+		r.isUnsure = r.isUnsure || isUnsure
+	}
+	goes := make([]bool, len(h.containers))
+	for i, container := range h.containers {
+		var isUnsure bool
+		if spec.containers != removeNone {
+			goes[i], isUnsure = isPrunedContainer(container, until)
+		}
+		if goes[i] {
+			put(h.containerHolder(i), isUnsure)
+		}
+		r.isUnsure = r.isUnsure || isUnsure
+	}
+	used := make(map[string]bool)
+	for i, container := range h.containers {
+		for _, name := range container.Volumes {
+			used[name] = used[name] || !goes[i]
+		}
+	}
+	for i, volume := range h.volumes {
+		if spec.volumes != removeNone && !used[volume.Name] && isPrunedVolume(volume, spec.volumes) {
+			put(h.volumeHolder(i), false)
+		}
+	}
+	if spec.images != removeNone && h.imagesKnown {
+		likely, certain, isUnsure := h.removedImages(spec, goes, until)
+		r.isUnsure = r.isUnsure || isUnsure
+		for i := range h.images {
+			if likely[i] {
+				put(i, !certain[i])
+			}
+			r.isUnsure = r.isUnsure || !h.images[i].HasDigest.IsKnown() && len(h.images[i].Tags) == 0
+		}
+	}
+	if spec.cache != removeNone {
+		h.selectRecords(spec, &r, until)
+	}
+	return r
+}
+
+// isPrunedContainer reports whether a container prune removes a container, and whether that is
+// unsure (moby: daemon.Daemon.ContainerPrune). The filter goes by when it was created.
+func isPrunedContainer(container model.Container, until until) (is, isUnsure bool) {
+	created, known := container.Created.Get()
+	switch {
+	case !container.State.Stopped():
+		return false, false
+	case until.IsZero():
+		return true, false
+	}
+	return known && !created.After(until), !known
+}
 
 // isPrunedVolume reports whether a volume prune removes a volume that no container
 // references (moby: volume/service.VolumesService.Prune). It removes volumes of the local
@@ -16,31 +81,31 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 	return volume.Local && (volume.Anonymous || volumes == removeAll)
 }
 
-// removedImages returns which images a command removes. The result is unknown if the name
-// that a remaining container was created from is unknown and matters.
-func (e *estimator) removedImages(spec pruneSpec) (removed []bool, known bool) {
-	used := e.usedImages(spec)
-	switch {
-	case e.store == model.Containerd && spec.images == removeAll:
-		return e.unprotectedImages(spec, used)
-	case e.store == model.Containerd:
-		return e.danglingRecords(used), true
-	case spec.images == removeAll:
-		return e.unusedTrees(used), true
-	default:
-		return e.untaggedHeads(used), true
-	}
-}
-
-// usedImages returns which images the remaining containers were created from.
-func (e *estimator) usedImages(spec pruneSpec) []bool {
-	used := make([]bool, len(e.images))
-	for i, container := range e.containers {
-		if image := e.imageOf[i]; image != noImage && !spec.removesContainer(container) {
+// removedImages returns which images a command removes: most likely, and certainly; and whether
+// it may remove others. goes are the containers that it removes before.
+func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, certain []bool, isUnsure bool) {
+	used := make([]bool, len(h.images))
+	for i, image := range h.imageOf {
+		if image != none && !goes[i] {
 			used[image] = true
 		}
 	}
-	return used
+	isFresh := make([]bool, len(h.images))
+	for i, image := range h.images {
+		created, known := image.Created.Get()
+		isFresh[i] = !until.IsZero() && (!known || created.After(until))
+	}
+	switch {
+	case h.isContainerd() && spec.images == removeAll:
+		return h.unprotectedImages(used, goes, isFresh, !until.IsZero())
+	case h.isContainerd():
+		likely = h.danglingRecords(used)
+	case spec.images == removeAll:
+		likely = h.unusedTrees(used, isFresh)
+	default:
+		likely = h.untaggedHeads(used)
+	}
+	return likely, likely, false
 }
 
 // hasNoReference reports whether neither a tag nor a digest reference points to an image,
@@ -51,10 +116,10 @@ func hasNoReference(image model.Image) bool {
 
 // danglingRecords returns what the containerd store removes by default: images without a
 // reference that no container uses, parents included (moby:
-// daemon/containerd.ImageService.ImagesPrune with dangling=true).
-func (e *estimator) danglingRecords(used []bool) (removed []bool) {
-	removed = make([]bool, len(e.images))
-	for i, image := range e.images {
+// daemon/containerd.ImageService.ImagePrune with dangling=true).
+func (h *host) danglingRecords(used []bool) (removed []bool) {
+	removed = make([]bool, len(h.images))
+	for i, image := range h.images {
 		removed[i] = hasNoReference(image) && !used[i]
 	}
 	return removed
@@ -64,87 +129,82 @@ func (e *estimator) danglingRecords(used []bool) (removed []bool) {
 // daemon/containerd.ImageService.pruneUnused, filterImagesUsedByContainers). A container
 // protects the name that it was created from, whatever image that name points to now. It
 // protects its image only if the image has no name, or if the container was created from
-// the ID or digest.
-func (e *estimator) unprotectedImages(spec pruneSpec, used []bool) (removed []bool, known bool) {
+// the ID or digest. If that is unknown, it most likely protects its image, and the largest
+// image of all may remain, too: no image is certainly removed.
+//
+// The until filter goes by when the name was created, which the Engine API does not report
+// (moby: daemon/containerd.ImageService.setupFilters). The image is not certainly older.
+func (h *host) unprotectedImages(used, goes, isFresh []bool, hasUntil bool) (likely, certain []bool, isUnsure bool) {
 	protected := make(map[string]bool) // names
-	pinned := make([]bool, len(e.images))
-	for i, container := range e.containers {
-		if spec.removesContainer(container) {
+	pinned := make([]bool, len(h.images))
+	isUnsure = hasUntil
+	for i, container := range h.containers {
+		if goes[i] {
 			continue
 		}
 		from, known := container.CreatedFrom.Get()
-		if !known && !container.Failed {
-			return nil, false
-		}
+		isUnsure = isUnsure || !known
 		protected[from.Tag] = true
-		if image := e.imageOf[i]; image != noImage && (from.Pinned || !known) {
+		if image := h.imageOf[i]; image != none && (from.Pinned || !known) {
 			pinned[image] = true
 		}
 	}
-	removed = make([]bool, len(e.images))
-	for i, image := range e.images {
+	likely, certain = make([]bool, len(h.images)), make([]bool, len(h.images))
+	for i, image := range h.images {
 		isProtected := slices.ContainsFunc(image.Tags, func(tag string) bool { return protected[tag] })
 		mayBeDangling := len(image.Tags) == 0 && image.HasDigest != model.Known(true)
-		removed[i] = !isProtected && !pinned[i] && !(mayBeDangling && used[i])
+		likely[i] = !isProtected && !pinned[i] && !(mayBeDangling && used[i]) && !isFresh[i]
+		certain[i] = likely[i] && (!isUnsure || len(image.Tags) == 0 && !hasUntil)
 	}
-	return removed, true
-}
-
-// unknownReferences returns the number of remaining containers that may each protect one
-// more image than unprotectedImages has found, because the request for the name that they
-// were created from failed.
-func (e *estimator) unknownReferences(spec pruneSpec) (n int) {
-	if e.store != model.Containerd || spec.images != removeAll {
-		return 0
-	}
-	for _, container := range e.containers {
-		if container.Failed && !container.CreatedFrom.IsKnown() && !spec.removesContainer(container) {
-			n++
-		}
-	}
-	return n
+	return likely, certain, isUnsure
 }
 
 // unusedTrees returns what graph drivers remove with --all: images that neither a container
-// uses nor an image that was built on them (moby: daemon/images.ImageService.ImagesPrune
-// with dangling=false, checkImageDeleteConflict).
-func (e *estimator) unusedTrees(used []bool) (removed []bool) {
-	removed = make([]bool, len(e.images))
-	for i := range removed {
-		removed[i] = true
-	}
-	for i := range e.images {
-		for at := int32(i); used[i] && at != noImage && removed[at]; at = e.parents[at] {
+// uses nor an image that was built on them (moby: daemon/images.ImageService.ImagePrune
+// with dangling=false, checkImageDeleteConflict). The until filter keeps images that were
+// created later, but not the untagged parents of those that are removed.
+func (h *host) unusedTrees(used, isFresh []bool) (removed []bool) {
+	removed = slices.Repeat([]bool{true}, len(h.images))
+	isParent := h.isParent()
+	for i, image := range h.images {
+		isKept := used[i] || isFresh[i] && !(isParent[i] && hasNoReference(image))
+		for at := int32(i); isKept && at != none && removed[at]; at = h.parents[at] {
 			removed[at] = false
 		}
 	}
 	return removed
 }
 
-// untaggedHeads returns what graph drivers remove by default: unused images without a tag
-// that no image was built on, and their untagged parents (moby:
-// daemon/images.ImageService.ImagesPrune over image.Store.Heads).
-func (e *estimator) untaggedHeads(used []bool) (removed []bool) {
-	isParent := make([]bool, len(e.images))
-	for _, parent := range e.parents {
-		if parent != noImage {
+// isParent returns which images others were built on.
+func (h *host) isParent() []bool {
+	isParent := make([]bool, len(h.images))
+	for _, parent := range h.parents {
+		if parent != none {
 			isParent[parent] = true
 		}
 	}
-	heads := make([]bool, len(e.images))
-	for i, image := range e.images {
+	return isParent
+}
+
+// untaggedHeads returns what graph drivers remove by default: unused images without a tag
+// that no image was built on, and their untagged parents (moby:
+// daemon/images.ImageService.ImagePrune over image.Store.Heads).
+func (h *host) untaggedHeads(used []bool) (removed []bool) {
+	isParent := h.isParent()
+	heads := make([]bool, len(h.images))
+	for i, image := range h.images {
 		heads[i] = len(image.Tags) == 0 && !isParent[i] && !used[i]
 	}
-	return e.withUntaggedParents(heads, used)
+	return h.withUntaggedParents(heads, used)
 }
 
 // withUntaggedParents adds the unused parents without a reference whose children are all
 // removed, and their parents (moby: daemon/images.ImageService.imageDeleteHelper with
 // prune=true). None of the heads is used by a container.
-func (e *estimator) withUntaggedParents(heads, used []bool) (removed []bool) {
-	children := make([]int, len(e.images))
-	for _, parent := range e.parents {
-		if parent != noImage {
+func (h *host) withUntaggedParents(heads, used []bool) (removed []bool) {
+	children := make([]int, len(h.images))
+	for _, parent := range h.parents {
+		if parent != none {
 			children[parent]++
 		}
 	}
@@ -153,9 +213,9 @@ func (e *estimator) withUntaggedParents(heads, used []bool) (removed []bool) {
 		if !isHead {
 			continue
 		}
-		for at := e.parents[i]; at != noImage; at = e.parents[at] {
+		for at := h.parents[i]; at != none; at = h.parents[at] {
 			children[at]--
-			if children[at] > 0 || used[at] || heads[at] || !hasNoReference(e.images[at]) {
+			if children[at] > 0 || used[at] || heads[at] || !hasNoReference(h.images[at]) {
 				break
 			}
 			removed[at] = true
@@ -164,34 +224,73 @@ func (e *estimator) withUntaggedParents(heads, used []bool) (removed []bool) {
 	return removed
 }
 
-// removedRecords returns the IDs of the records that a builder prune removes (BuildKit:
-// cache.cacheManager.Prune). It starts with records that no other record was made from. By
+// selectRecords selects the records that a builder prune removes after the images. A record
+// is not shared any more if no remaining image has its layer.
+func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
+	shared := make([]bool, len(h.cache))
+	for i := range h.cache {
+		shared[i] = h.cache[i].Shared
+	}
+	likely := shared
+	if spec.images != removeNone && spec.cache == removeDefault {
+		likely = h.sharedAfter(r.likely, func(i int, isKept func(int32) bool) bool { return isKept(h.matches.likely[i]) })
+		shared = h.sharedAfter(r.certain, func(i int, isKept func(int32) bool) bool {
+			return h.hasFailed || h.isContainerd() || slices.ContainsFunc(h.matches.found[i], isKept)
+		})
+	}
+	first := h.recordHolder(0)
+	copy(r.likely[first:], h.removedRecords(likely, spec.cache, until))
+	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until))
+	for i := first; i < len(r.likely); i++ {
+		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
+		r.certain[i] = r.certain[i] && r.likely[i]
+	}
+}
+
+// sharedAfter returns which records images still share after others are removed. has reports
+// whether a remaining image has the layer of a record.
+func (h *host) sharedAfter(removed []bool, has func(i int, isKept func(layer int32) bool) bool) []bool {
+	kept := make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		if !removed[i] {
+			h.graph.reach(kept, h.graph.holders[i].pieces)
+		}
+	}
+	shared := make([]bool, len(h.cache))
+	for i, record := range h.cache {
+		shared[i] = record.Shared && (h.matches.likely[i] == none || has(i, func(at int32) bool { return kept[at] }))
+	}
+	return shared
+}
+
+// removedRecords returns the records that a builder prune removes (BuildKit:
+// cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
-// frontend).
-func removedRecords(cache []model.CacheRecord, records amount) map[string]bool {
-	children := make(map[string]int)
-	byID := make(map[string]model.CacheRecord, len(cache))
-	for _, record := range cache {
-		byID[record.ID] = record
-		for _, parent := range record.Parents {
+// frontend). The until filter goes by when a record was last used; one that never was is
+// removed.
+func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool) {
+	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
+	for i := range h.cache {
+		work = append(work, int32(i))
+		for _, parent := range h.matches.parents[i] {
 			children[parent]++
 		}
 	}
-	removed := make(map[string]bool)
-	work := slices.Clone(cache)
-	for records != removeNone && len(work) > 0 {
-		record := work[len(work)-1]
+	removed = make([]bool, len(h.cache))
+	for len(work) > 0 {
+		i := work[len(work)-1]
 		work = work[:len(work)-1]
+		record := &h.cache[i]
 		isOwn := record.Type == "internal" || record.Type == "frontend"
-		if removed[record.ID] || record.InUse || children[record.ID] > 0 || records == removeDefault && (record.Shared || isOwn) {
+		used, known := record.LastUsedAt.Get()
+		isFresh := !until.IsZero() && known && used.After(until)
+		if removed[i] || record.InUse || isFresh || children[i] > 0 || records == removeDefault && (isShared[i] || isOwn) {
 			continue
 		}
-		removed[record.ID] = true
-		for _, id := range record.Parents {
-			children[id]--
-			if parent, exists := byID[id]; exists {
-				work = append(work, parent)
-			}
+		removed[i] = true
+		for _, parent := range h.matches.parents[i] {
+			children[parent]--
+			work = append(work, parent)
 		}
 	}
 	return removed

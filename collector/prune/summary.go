@@ -1,7 +1,10 @@
 package prune
 
 import (
+	"reflect"
+	"slices"
 	"sync"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
@@ -17,55 +20,116 @@ type Summary struct {
 	Repositories model.Optional[[]Repository] // the largest ones
 }
 
-// Summarizer makes summaries, and keeps the layers of the last one until they change.
+// Summarizer makes summaries. It keeps the figures of the last one until what they depend on
+// changes, or an object becomes older than minAge.
 type Summarizer struct {
 	Repositories int // how many of the largest ones to include
 
-	mu      sync.Mutex
-	layers  *layerTree // never changed
-	version int        // of the contents
+	mu   sync.Mutex
+	last figures
 }
 
-// Summarize returns the summary of a snapshot.
+// figures are what is expensive to compute, as if sizes were bytes on the disk.
+type figures struct {
+	from         inputs
+	start, end   time.Time // valid from start until before end, or always if end is zero
+	layers       model.Optional[int]
+	usage        map[model.Resource]int64
+	reclaimable  map[Command]Reclaimable
+	repositories model.Optional[[]Repository]
+}
+
+// inputs is what figures depend on, besides the time. Of layers and of the list it has the
+// version only.
+type inputs struct {
+	engine          model.Optional[model.Engine]
+	images          model.Optional[[]model.Image]
+	containers      model.Optional[[]model.Container]
+	volumes         model.Optional[[]model.Volume]
+	cache           model.Optional[[]model.CacheRecord]
+	failed          map[string]bool
+	isStale         bool
+	contentsVersion int
+}
+
+func inputsOf(s model.Snapshot) inputs {
+	return inputs{s.Engine, s.Images, s.Containers, s.Volumes, s.BuildCache, s.FailedImages, s.BuildCacheStale, s.ContentsVersion}
+}
+
+// Summarize returns the summary of a snapshot. The age of objects is that at the time of the
+// snapshot.
 func (z *Summarizer) Summarize(s model.Snapshot) Summary {
-	return summarize(s, z.layersOf(s), z.Repositories)
-}
-
-func (z *Summarizer) layersOf(s model.Snapshot) *layerTree {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if s.Contents == nil || s.ContentsVersion == 0 {
-		return layersOf(s)
+	isValid := s.ContentsVersion != 0 && !s.At.Before(z.last.start) && (z.last.end.IsZero() || s.At.Before(z.last.end))
+	if from := inputsOf(s); !isValid || !reflect.DeepEqual(from, z.last.from) {
+		z.last = compute(s, z.Repositories)
 	}
-	if z.layers == nil || z.version != s.ContentsVersion {
-		z.layers, z.version = layersOf(s), s.ContentsVersion
-	}
-	return z.layers
+	return summarize(s, z.last)
 }
 
 // Summarize returns the summary of a snapshot, with up to the given number of repositories.
 func Summarize(s model.Snapshot, repositories int) Summary {
-	return summarize(s, layersOf(s), repositories)
+	return summarize(s, compute(s, repositories))
 }
 
-func summarize(s model.Snapshot, layers *layerTree, repositories int) Summary {
-	sum := Summary{
-		Snapshot:     s,
-		Counts:       model.CountObjects(s),
-		DiskUsage:    diskUsage(s, layers),
-		Reclaimable:  reclaim(s, layers),
-		Repositories: largestRepositories(s, layers, repositories),
+// summarize adds figures to a snapshot, as far as sizes are bytes on its disks.
+func summarize(s model.Snapshot, f figures) Summary {
+	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
+	sum.Counts.Images.Layers = f.layers
+	engine, _ := s.Engine.Get()
+	limit := newLimit(s, engine)
+	for command, r := range f.reclaimable {
+		sum.Reclaimable[command] = limit.apply(r)
 	}
-	if images, known := s.Images.Get(); known && layers != nil {
-		sum.Counts.Images.Layers = layers.count(model.Distinct(images))
+	if repositories, known := f.repositories.Get(); known {
+		repositories = slices.Clone(repositories)
+		for i := range repositories {
+			repositories[i].Reclaimable = limit.apply(repositories[i].Reclaimable)
+		}
+		sum.Repositories = model.Known(repositories)
 	}
 	return sum
 }
 
-// layersOf returns the layers of all inspected images, or nil if images are not inspected.
-func layersOf(s model.Snapshot) *layerTree {
-	if s.Contents == nil {
-		return nil
+// compute returns the figures of a snapshot.
+func compute(s model.Snapshot, repositories int) figures {
+	f := figures{from: inputsOf(s), start: s.At, end: nextAged(s)}
+	engine, known := s.Engine.Get()
+	h := newHost(s, engine)
+	if s.Contents != nil && s.Images.IsKnown() {
+		f.layers = h.tree.count(h.images, s.FailedImages)
 	}
-	return buildLayerTree(s.Contents, s.ListedImages, s.FailedImages)
+	f.usage = h.diskUsage(s)
+	if !known {
+		delete(f.usage, model.Images)
+		return f
+	}
+	f.reclaimable = h.reclaim(s.At.Add(-minAge))
+	f.repositories = h.largestRepositories(repositories)
+	return f
+}
+
+// nextAged returns when the next object becomes older than minAge, or zero if none does.
+func nextAged(s model.Snapshot) (next time.Time) {
+	consider := func(date model.Optional[time.Time]) {
+		if at, known := date.Get(); known {
+			if at = at.Add(minAge); at.After(s.At) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+	}
+	images, _ := s.Images.Get()
+	for i := range images {
+		consider(images[i].Created)
+	}
+	containers, _ := s.Containers.Get()
+	for i := range containers {
+		consider(containers[i].Created)
+	}
+	cache, _ := s.BuildCache.Get()
+	for i := range cache {
+		consider(cache[i].LastUsedAt)
+	}
+	return next
 }

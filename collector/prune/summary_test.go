@@ -10,7 +10,7 @@ import (
 // A summary of what is known has a figure of every kind, and one of nothing has none.
 func TestSummarize(t *testing.T) {
 	snapshot := model.Snapshot{
-		Engine:     model.Known(model.Engine{APIVersion: "1.51", ImageStore: model.GraphDriver}),
+		Engine:     model.Known(overlay2("1.51")),
 		Images:     model.Known([]model.Image{{ID: "a", Repositories: []string{"app"}, HasDigest: model.Known(false), Size: model.Known(int64(7))}}),
 		Contents:   map[string]model.Content{"a": {DiffIDs: []string{"layer"}, History: []model.Step{{Size: 7}}}},
 		Containers: model.Known([]model.Container{}),

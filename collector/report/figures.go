@@ -49,6 +49,9 @@ func (r Report) Columns() [][]Block {
 			{"Used by", true, []line{{"used by", false, each(i.Use, map[string]string{
 				model.UseRunning: "running containers", model.UseStopped: "only stopped containers", model.UseNone: "no container",
 			})}}},
+			{"Unused, created", true, []line{{"unused, created", true, each(i.Unused, map[string]string{
+				"0-1d": "under 1 day ago", "1d-7d": "1 to 7 days ago", "7d-30d": "7 to 30 days ago", "30d-90d": "30 to 90 days ago", "90d+": "90 days ago and earlier",
+			})}}},
 			{"Total", true, totals},
 		},
 		{

@@ -40,17 +40,22 @@ func formatNumber(n model.Optional[int]) string {
 	return formatOptional(n, func(n int) string { return fmt.Sprint(n) })
 }
 
-// String formats the bytes. A minimum of 0 bytes says nothing, so it is unknown.
+// String formats the bytes. A minimum of 0 bytes says nothing, so it is left out, and so is a
+// minimum that reads like the estimate.
 func (r Reclaimable) String() string {
 	bytes, _ := r.Bytes.Get()
+	minimum, _ := r.MinBytes.Get()
 	exact, known := r.Exact.Get()
+	estimate, atLeast := formatBytes(bytes), formatBytes(minimum)
 	switch {
-	case !known, !exact && bytes == 0:
+	case !known:
 		return unknown
-	case !exact:
-		return "at least " + formatBytes(bytes)
+	case exact:
+		return estimate
+	case minimum == 0 || atLeast == estimate:
+		return "about " + estimate
 	}
-	return formatBytes(bytes)
+	return fmt.Sprintf("about %s (at least %s)", estimate, atLeast)
 }
 
 // formatAge formats the time since at in the largest suitable unit.

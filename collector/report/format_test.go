@@ -31,15 +31,19 @@ func TestFormatShare(t *testing.T) {
 
 // A minimum of 0 bytes is unknown, an exact 0 is not.
 func TestReclaimableString(t *testing.T) {
-	reclaimable := func(bytes int64, exact bool) Reclaimable { return Reclaimable{model.Known(bytes), model.Known(exact)} }
+	reclaimable := func(bytes, minimum int64, exact bool) Reclaimable {
+		return Reclaimable{model.Known(bytes), model.Known(minimum), model.Known(exact)}
+	}
 	for _, test := range []struct {
 		reclaimable Reclaimable
 		want        string
 	}{
-		{reclaimable(5*gb, true), "5 GB"},
-		{reclaimable(5*gb, false), "at least 5 GB"},
-		{reclaimable(0, true), "0 B"},
-		{reclaimable(0, false), "unknown"},
+		{reclaimable(5*gb, 5*gb, true), "5 GB"},
+		{reclaimable(5*gb, 3*gb, false), "about 5 GB (at least 3 GB)"},
+		{reclaimable(5*gb, 0, false), "about 5 GB"},
+		{reclaimable(5*gb, 5*gb-1, false), "about 5 GB"},
+		{reclaimable(0, 0, true), "0 B"},
+		{reclaimable(0, 0, false), "about 0 B"},
 		{Reclaimable{}, "unknown"},
 	} {
 		if got := test.reclaimable.String(); got != test.want {

@@ -55,8 +55,9 @@ type Command struct {
 
 // Reclaimable is prune.Reclaimable, or unknown.
 type Reclaimable struct {
-	Bytes model.Optional[int64] `json:"bytes"`
-	Exact model.Optional[bool]  `json:"exact"` // false: a lower bound
+	Bytes    model.Optional[int64] `json:"bytes"` // estimate
+	MinBytes model.Optional[int64] `json:"min_bytes"`
+	Exact    model.Optional[bool]  `json:"exact"`
 }
 
 // New returns the report of a summary. thresholds determine the status.
@@ -77,7 +78,7 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	}
 	reclaimable := func(command prune.Command) Reclaimable {
 		if r, known := s.Reclaimable[command]; known {
-			return Reclaimable{model.Known(r.Bytes), model.Known(r.Exact)}
+			return Reclaimable{model.Known(r.Estimate), model.Known(r.Minimum), model.Known(r.Exact)}
 		}
 		return Reclaimable{}
 	}
@@ -149,6 +150,9 @@ func removedBy(command prune.Command, commands []prune.Command) string {
 		prune.SystemPrune:           "stopped containers, unused networks, images without a tag that no remaining container uses, build cache that no image shares",
 		prune.SystemPruneAll:        "stopped containers, unused networks, all images that no remaining container uses, all build cache",
 		prune.SystemPruneAllVolumes: "the same, and " + volumes,
+		prune.ContainerPruneUntil:   "stopped containers that were created a week ago or earlier",
+		prune.ImagePruneAllUntil:    "images that no container uses and that were created a week ago or earlier",
+		prune.BuilderPruneUntil:     "build cache that no build has used for a week and no image shares",
 	}[command]
 }
 

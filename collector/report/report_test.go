@@ -57,6 +57,7 @@ func full() prune.Summary {
 			Images: model.ImageCounts{
 				Tagged: model.Known(63), Untagged: model.Known(148), Dangling: model.Known(112), Intermediate: model.Known(31), DigestOnly: model.Known(5),
 				Tags: model.Known(91), Use: model.Counts{{Name: "running", N: 12}, {Name: "stopped", N: 29}, {Name: "none", N: 170}},
+				Unused: model.Counts{{Name: "0-1d", N: 41}, {Name: "1d-7d", N: 118}, {Name: "7d-30d", N: 160}, {Name: "30d-90d"}, {Name: "90d+", N: 7}},
 				Layers: model.Known(804), Uninspected: model.Known(0), VirtualSize: model.Known[int64](187_400 * mb),
 			},
 			Containers: model.ContainerCounts{
@@ -72,16 +73,19 @@ func full() prune.Summary {
 			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb,
 		},
 		Reclaimable: map[prune.Command]prune.Reclaimable{
-			prune.ContainerPrune:        {Bytes: 1_870 * mb, Exact: true},
-			prune.ImagePrune:            {Bytes: 11_240 * mb, Exact: true},
-			prune.ImagePruneAll:         {Bytes: 24_910 * mb, Exact: true},
-			prune.VolumePrune:           {Bytes: 318_204, Exact: true},
-			prune.VolumePruneAll:        {Bytes: 7_320 * mb, Exact: true},
-			prune.BuilderPrune:          {Bytes: 14_003 * mb, Exact: false},
-			prune.BuilderPruneAll:       {Bytes: 17_950 * mb, Exact: true},
-			prune.SystemPrune:           {Bytes: 28_400 * mb, Exact: false},
-			prune.SystemPruneAll:        {Bytes: 49_120 * mb, Exact: true},
-			prune.SystemPruneAllVolumes: {Bytes: 49_121 * mb, Exact: true},
+			prune.ContainerPrune:        {Estimate: 1_870 * mb, Minimum: 1_870 * mb, Exact: true},
+			prune.ImagePrune:            {Estimate: 11_240 * mb, Minimum: 11_240 * mb, Exact: true},
+			prune.ImagePruneAll:         {Estimate: 24_910 * mb, Minimum: 24_910 * mb, Exact: true},
+			prune.VolumePrune:           {Estimate: 318_204, Minimum: 318_204, Exact: true},
+			prune.VolumePruneAll:        {Estimate: 7_320 * mb, Minimum: 7_320 * mb, Exact: true},
+			prune.BuilderPrune:          {Estimate: 14_003 * mb, Minimum: 14_003 * mb / 2},
+			prune.BuilderPruneAll:       {Estimate: 17_950 * mb, Minimum: 17_950 * mb, Exact: true},
+			prune.SystemPrune:           {Estimate: 28_400 * mb, Minimum: 28_400 * mb / 2},
+			prune.SystemPruneAll:        {Estimate: 49_120 * mb, Minimum: 49_120 * mb, Exact: true},
+			prune.SystemPruneAllVolumes: {Estimate: 49_121 * mb, Minimum: 49_121 * mb, Exact: true},
+			prune.ContainerPruneUntil:   {Estimate: 940 * mb},
+			prune.ImagePruneAllUntil:    {Estimate: 18_302 * mb, Minimum: 18_302 * mb, Exact: true},
+			prune.BuilderPruneUntil:     {Estimate: 9_120 * mb, Minimum: 8_990 * mb},
 		},
 	}
 }
@@ -125,7 +129,7 @@ func partial() prune.Summary {
 	delete(a.DiskUsage, model.Images)
 	delete(a.DiskUsage, model.Containers)
 	for command, frees := range a.Reclaimable {
-		a.Reclaimable[command] = prune.Reclaimable{Bytes: frees.Bytes}
+		a.Reclaimable[command] = prune.Reclaimable{Estimate: frees.Estimate, Minimum: frees.Minimum / 3}
 	}
 	a.Reclaimable[prune.VolumePrune] = prune.Reclaimable{}
 	delete(a.Reclaimable, prune.ImagePrune)

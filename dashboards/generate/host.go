@@ -89,6 +89,7 @@ func cleanups() row {
 			column{title: "Command", label: "command", properties: properties{mapped(commandsWithVolumes), colorText(), minWidth(280)}},
 			column{title: "Frees", expr: `max by (command) (docker_reclaimable_exact)`, properties: properties{mapped(exactness()), width(90)}},
 			column{title: "Bytes", expr: `max by (command) (docker_reclaimable_bytes)`, properties: byteBar()},
+			column{title: "At least", expr: `max by (command) (docker_reclaimable_min_bytes)`, properties: properties{unit("decbytes"), width(110)}},
 		).SortBy(sortBy("Bytes", true)).Span(12).Height(11),
 		linePanel("Reclaimable by command",
 			"Bytes that each command would free, over time. Values of different commands overlap and must not be summed.",
@@ -127,6 +128,10 @@ func images() row {
 			"Each image once: used by a running container, used only by stopped containers (Docker refuses to remove the image before them), or used by none.",
 			"short", rangeQuery(`docker_images`, "{{use}}")).
 			Decimals(0).Span(8).Height(9),
+		stackedPanel("Unused images by age",
+			"Images that no container uses, by the time since they were created.",
+			"short", rangeQuery(`docker_images_unused`, "{{created_for}}")).
+			Decimals(0).Span(8).Height(9),
 		linePanel("Disk usage and virtual size",
 			`Bytes of images on disk, with each layer counted once, and dashed their virtual size: the sum of the sizes that "docker images" prints, with shared layers counted for each image.`,
 			"decbytes",
@@ -138,13 +143,13 @@ func images() row {
 			"short",
 			rangeQuery(`docker_image_tags`, "tags"),
 			rangeQuery(`docker_image_layers`, "layers")).
-			Decimals(0).Span(12).Height(9),
+			Decimals(0).Span(8).Height(9),
 		tablePanel("Largest repositories",
-			"Images of each repository, and bytes that removing all its unused images would free. These are a minimum if the engine does not report enough. Repositories share images and layers, so their values must not be summed. Requires --collector.repositories.",
+			"Images of each repository, and bytes that removing all its unused images would free, as an estimate. Repositories share images and layers, so their values must not be summed. Requires --collector.repositories.",
 			column{title: "Repository", label: "repository", properties: properties{minWidth(280)}},
 			column{title: "Images", expr: `max by (repository) (docker_repository_images)`, properties: properties{decimals(0), width(90)}},
 			column{title: "Unused", expr: `max by (repository) (docker_repository_reclaimable_bytes)`, properties: byteBar()},
-		).SortBy(sortBy("Unused", true)).NoValue("off: --collector.repositories=N").Span(12).Height(9),
+		).SortBy(sortBy("Unused", true)).NoValue("off: --collector.repositories=N").Span(8).Height(9),
 	}}
 }
 

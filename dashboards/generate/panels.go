@@ -287,7 +287,7 @@ func yesNo() dashboard.ValueMapping {
 func exactness() dashboard.ValueMapping {
 	return valueMapping(map[string]dashboard.ValueMappingResult{
 		"1": mappedValue(0, "exactly", ""),
-		"0": mappedValue(1, "at least", ""),
+		"0": mappedValue(1, "about", ""),
 	})
 }
 

@@ -55,6 +55,7 @@ type Real struct {
 	Kind    Kind
 	Dir     string // holds the socket, the data and the build context
 	Context string // folder of the build context, relative to Dir; by default "context"
+	flags   []string
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -65,24 +66,38 @@ type Real struct {
 // is not set.
 func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
+	SkipUnlessReal(t)
+	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
+	dir, err := os.MkdirTemp("", "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return StartIn(t, kind, dir)
+}
+
+// SkipUnlessReal skips the test if RealVariable is not set.
+func SkipUnlessReal(t testing.TB) {
+	t.Helper()
 	if os.Getenv(RealVariable) == "" {
 		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
 	}
+}
+
+// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
+// dockerd.
+func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+	t.Helper()
+	SkipUnlessReal(t)
 	Need(t, "docker")
 	if kind == Docker20 {
 		Need(t, "dockerd")
 	} else if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
 		t.Fatalf("%v\n%s", err, output)
 	}
-	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
-	dir, err := os.MkdirTemp("", "engine")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
 		t.Fatal(err)
 	}
-	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
+	r := &Real{Kind: kind, Dir: dir, Context: "context", flags: flags, t: t}
 	t.Cleanup(r.remove)
 	r.Start()
 	return r
@@ -113,7 +128,7 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
 	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ciPath("engine"), r.Dir, string(r.Kind))
+	r.process = exec.Command(ciPath("engine"), append([]string{r.Dir, string(r.Kind)}, r.flags...)...)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -199,6 +214,12 @@ func (r *Real) BuildKit(dockerfile string, args ...string) string {
 	return r.build(r.buildKitClient(), "1", dockerfile, args)
 }
 
+// BuildKitIn builds an image with BuildKit from a folder that has a Dockerfile, and returns its ID.
+func (r *Real) BuildKitIn(dir string, args ...string) string {
+	r.t.Helper()
+	return r.buildIn(dir, r.buildKitClient(), "1", args)
+}
+
 // buildKitClient returns the first Docker CLI in PATH that can build with BuildKit: a version before
 // 23, or one with buildx.
 func (r *Real) buildKitClient() string {
@@ -239,7 +260,12 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{context})...)
+	return r.buildIn(context, client, buildKit, args)
+}
+
+func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
+	r.t.Helper()
+	id, err := r.run(client, buildKit, slices.Concat([]string{"build", "-q"}, args, []string{dir})...)
 	if err != nil {
 		r.t.Fatal(err)
 	}

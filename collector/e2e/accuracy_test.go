@@ -1,0 +1,488 @@
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/docker/dockertest"
+
+	"github.com/docker/go-units"
+)
+
+// TestAccuracy runs each prune command on random hosts and on everyday hosts. It compares the figures in
+// the metrics with the bytes that the command freed on the disk, and prints a table of each kind of host.
+// DOCKER_BUILDUP_HOSTS is the number of hosts of each kind and engine. By default it is a few, and
+// everyday hosts run only some of the commands.
+func TestAccuracy(t *testing.T) {
+	random, everyday := 3, 1
+	if text := os.Getenv("DOCKER_BUILDUP_HOSTS"); text != "" {
+		if _, err := fmt.Sscan(text, &random); err != nil {
+			t.Fatal(err)
+		}
+		everyday = random
+	}
+	t.Run("random", func(t *testing.T) { testAccuracy(t, random, testRandomHost) })
+	t.Run("everyday", func(t *testing.T) { testAccuracy(t, everyday, testEverydayHost) })
+}
+
+// testAccuracy runs a test on a number of hosts of each kind of engine, and prints a table of the
+// outcomes that it returns.
+func testAccuracy(t *testing.T, hosts int, test func(t *testing.T, kind dockertest.Kind, i int) []outcome) {
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
+		var mu sync.Mutex
+		all := make(map[string][]outcome)
+		t.Run("hosts", func(t *testing.T) { // returns when all parallel subtests have finished
+			for i := range hosts {
+				t.Run(fmt.Sprint(i), func(t *testing.T) {
+					t.Parallel()
+					outcomes := test(t, kind, i)
+					mu.Lock()
+					defer mu.Unlock()
+					for _, o := range outcomes {
+						all[o.command] = append(all[o.command], o)
+					}
+				})
+			}
+		})
+		for _, command := range pruneCommands() {
+			if len(all[command]) > 0 {
+				printRow(fmt.Sprintf("%s | `%s`", kind, command), "%s", summary(all[command]))
+			}
+		}
+	})
+}
+
+// pruneCommands returns the commands for which the exporter has estimates.
+func pruneCommands() []string {
+	return []string{
+		"docker container prune",
+		"docker image prune", "docker image prune --all",
+		"docker volume prune", "docker volume prune --all",
+		"docker builder prune", "docker builder prune --all",
+		"docker system prune", "docker system prune --all", "docker system prune --all --volumes",
+	}
+}
+
+// An outcome is the result of one prune command, in bytes.
+type outcome struct {
+	command  string
+	known    bool  // whether there were metrics of the command
+	estimate int64 // docker_reclaimable_bytes before the command
+	minimum  int64 // docker_reclaimable_min_bytes before the command
+	exact    bool  // docker_reclaimable_exact before the command
+	freed    int64 // from the disk, without logs that the metrics do not count
+	logs     int64 // from the disk, of logs that the metrics do not count
+	objects  int64 // folders and files of objects that the command removed from the disk
+	reported int64 // by the engine in the response to the command
+	systemDF int64 // RECLAIMABLE of "docker system df" before the command, for these resources
+	explain  func() string
+}
+
+// failure describes what is wrong with the metrics. It returns "" if nothing is. A minimum may be
+// above what was freed by the slack. An exact estimate may differ by the slack, and be below by
+// the overhead too: what the engine does not count. The estimate itself is not compared.
+func (o outcome) failure(slack, overhead int64) string {
+	switch difference := o.freed - o.estimate; {
+	case !o.known:
+		return "got no estimate, want one"
+	case o.minimum > o.estimate:
+		return "got a minimum above the estimate"
+	case o.exact && o.minimum != o.estimate:
+		return "got an exact estimate and another minimum"
+	case o.minimum > o.freed+slack:
+		return fmt.Sprintf("got a minimum that is %d bytes too high", o.minimum-o.freed)
+	case o.exact && (difference > slack+overhead || difference < -slack):
+		return fmt.Sprintf("got an exact estimate that is %d bytes too low", difference)
+	case o.exact && o.logs > slack:
+		return fmt.Sprintf("got an exact estimate without the logs, which are %d bytes", o.logs)
+	}
+	return ""
+}
+
+// relevant is the least number of freed bytes for which an error of the estimate is relevant.
+const relevant = 10_000_000
+
+// errorOf returns by how much a figure differs from the freed bytes, in percent.
+func (o outcome) errorOf(figure int64) float64 {
+	return 100 * math.Abs(float64(figure-o.freed)) / max(1, float64(o.freed))
+}
+
+// summary returns the row of the table for all runs of one command: sums in MB, and errors in
+// percent of the runs that freed a relevant number of bytes.
+func summary(outcomes []outcome) string {
+	var sum outcome
+	exact := 0
+	var estimates, printed, systemDF []float64
+	for _, o := range outcomes {
+		sum.estimate += o.estimate
+		sum.minimum += o.minimum
+		sum.freed += o.freed
+		sum.reported += o.reported
+		sum.systemDF += o.systemDF
+		if o.exact {
+			exact++
+		}
+		if o.freed >= relevant {
+			estimates = append(estimates, o.errorOf(o.estimate))
+			printed = append(printed, o.errorOf(o.reported))
+			systemDF = append(systemDF, o.errorOf(o.systemDF))
+		}
+	}
+	mb := func(n int64) string { return fmt.Sprintf("%.3f", float64(n)/1e6) }
+	cells := []string{fmt.Sprint(len(outcomes)), mb(sum.estimate), mb(sum.minimum), mb(sum.freed), mb(sum.reported), "", fmt.Sprint(exact), "", "", "", ""}
+	hasSystemDF := systemDFTypes(outcomes[0].command) != nil
+	if hasSystemDF {
+		cells[5] = mb(sum.systemDF)
+	}
+	if len(estimates) > 0 {
+		cells[7], cells[8], cells[9] = inPercent(median(estimates)), inPercent(slices.Max(estimates)), inPercent(median(printed))
+		if hasSystemDF {
+			cells[10] = inPercent(median(systemDF))
+		}
+	}
+	return strings.Join(cells, " | ")
+}
+
+func inPercent(f float64) string { return fmt.Sprintf("%.1f %%", f) }
+
+// median returns the median of one or more values, which it sorts.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+}
+
+// systemDFTypes returns the types of "docker system df" whose objects a command removes, or nil if
+// it has no comparable types.
+func systemDFTypes(command string) []string {
+	return map[string][]string{
+		"docker container prune":              {"Containers"},
+		"docker image prune --all":            {"Images"},
+		"docker volume prune --all":           {"Local Volumes"},
+		"docker builder prune --all":          {"Build Cache"},
+		"docker system prune --all":           {"Containers", "Images", "Build Cache"},
+		"docker system prune --all --volumes": {"Containers", "Images", "Build Cache", "Local Volumes"},
+	}[command]
+}
+
+// A pruneHost is an engine on which the figures of prune commands are compared with the disk.
+type pruneHost struct {
+	*randomWalk
+	p        *program
+	diskUse  func() map[string]int64 // bytes on the disk by the path of the object
+	cli      string                  // address of the engine for prune commands
+	mu       sync.Mutex
+	reported int64 // bytes in the responses to prune requests
+}
+
+// newPruneHost starts the program without limits for its requests to an engine.
+func newPruneHost(t *testing.T, engine *dockertest.Real) *pruneHost {
+	t.Helper()
+	h := &pruneHost{randomWalk: newEmptyWalk(t, engine)}
+	h.diskUse = h.contentBytes
+	// The CLI prints rounded numbers, so a proxy reads them from the responses of the engine.
+	proxy := newReverseProxy(h.Real)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		body, err := io.ReadAll(r.Body)
+		var report struct{ SpaceReclaimed int64 }
+		if strings.HasSuffix(r.Request.URL.Path, "/prune") && json.Unmarshal(body, &report) == nil {
+			h.mu.Lock()
+			h.reported += report.SpaceReclaimed
+			h.mu.Unlock()
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return err
+	}
+	h.cli = "tcp://" + strings.TrimPrefix(serve(t, proxy), "http://")
+	h.p = start(t, append(withoutLimits(), "--docker.host="+h.Host(), allRepositories)...)
+	return h
+}
+
+// measure runs a prune command, and measures what it frees. The engine must have such a command.
+func (h *pruneHost) measure(command string) outcome {
+	h.t.Helper()
+	page := h.steadyPage()
+	series := func(name string) (value float64, known bool) {
+		value, known = page[fmt.Sprintf("docker_reclaimable_%s{command=%q}", name, command)]
+		return value, known
+	}
+	estimate, known := series("bytes")
+	minimum, hasMinimum := series("min_bytes")
+	if !hasMinimum {
+		minimum = estimate
+	}
+	exact, _ := series("exact")
+	o := outcome{
+		command: command, known: known, estimate: int64(estimate), minimum: int64(minimum), exact: exact == 1,
+		systemDF: h.systemDF(command),
+	}
+	everything, before := h.everything(), h.settledBytes()
+	h.mu.Lock()
+	h.reported = 0
+	h.mu.Unlock()
+	args := append(strings.Fields(command)[1:], "-f")
+	if _, err := h.Try(slices.Concat([]string{"-H", h.cli}, args)...); err != nil {
+		h.t.Fatal(err)
+	}
+	after := h.settledBytes()
+	h.mu.Lock()
+	o.reported = h.reported
+	h.mu.Unlock()
+	if _, counted := page[`docker_disk_usage_bytes{resource="container_logs"}`]; !counted {
+		o.logs = before[logObject] - after[logObject]
+		delete(before, logObject)
+		delete(after, logObject)
+	}
+	o.freed = total(before) - total(after)
+	for object := range before {
+		if _, exists := after[object]; !exists {
+			o.objects++
+		}
+	}
+	o.explain = func() string {
+		return fmt.Sprintf("%s: estimate %d, minimum %d (exact: %v), freed %d with %d objects, without %d of logs, reported %d\nbefore:\n%s\nmetrics before:\n%s\nafter:\n%s\ndisk changes: %v",
+			command, o.estimate, o.minimum, o.exact, o.freed, o.objects, o.logs, o.reported, everything, selectReclaimable(page), h.everything(), sizeChanges(before, after))
+	}
+	return o
+}
+
+// hasCommand returns whether the engine has a prune command.
+func (h *pruneHost) hasCommand(command string) bool {
+	return command != "docker volume prune --all" || h.Kind != dockertest.Docker20
+}
+
+// selectReclaimable returns the metrics of a page that explain an estimate.
+func selectReclaimable(page map[string]float64) string {
+	var lines []string
+	for series, value := range page {
+		if strings.HasPrefix(series, "docker_reclaimable") || strings.HasPrefix(series, "docker_disk_usage") || strings.HasPrefix(series, "docker_image") {
+			lines = append(lines, fmt.Sprintf("%s %.0f", series, value))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// everything lists all objects of the engine, for failure messages.
+func (h *pruneHost) everything() string {
+	return fmt.Sprintf("images:\n%s\ncontainers:\n%s\nbuild cache:\n%s", h.imageList(), h.Docker("ps", "-a", "--size", "--no-trunc"), h.buildCache())
+}
+
+// A listedImage is an image in the response of /images/json.
+type listedImage struct {
+	ID               string `json:"Id"`
+	RepoTags         []string
+	Size, SharedSize int64
+	Manifests        []struct {
+		ImageData struct{ Size struct{ Unpacked int64 } }
+	}
+}
+
+// unpacked returns the bytes of the unpacked snapshots of the image.
+func (i listedImage) unpacked() (bytes int64) {
+	for _, manifest := range i.Manifests {
+		bytes += manifest.ImageData.Size.Unpacked
+	}
+	return bytes
+}
+
+// images returns all images of the engine.
+func (h *pruneHost) images() (images []listedImage) {
+	h.get("/images/json?all=1&shared-size=1&manifests=1", &images)
+	return images
+}
+
+// lostSnapshots returns the bytes of unpacked snapshots that the remaining images have lost.
+func (h *pruneHost) lostSnapshots(before []listedImage) (bytes int64) {
+	unpacked := make(map[string]int64)
+	for _, image := range before {
+		unpacked[image.ID] = image.unpacked()
+	}
+	for _, image := range h.images() {
+		bytes += max(0, unpacked[image.ID]-image.unpacked())
+	}
+	return bytes
+}
+
+// imageList lists the images of the engine.
+func (h *pruneHost) imageList() string {
+	var lines []string
+	for _, image := range h.images() {
+		lines = append(lines, fmt.Sprint(image))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// buildCache lists the records of the build cache.
+func (h *pruneHost) buildCache() string {
+	var usage struct{ BuildCache []map[string]any }
+	h.get("/system/df?type=build-cache", &usage)
+	var lines []string
+	for _, record := range usage.BuildCache {
+		lines = append(lines, fmt.Sprint(record["ID"], " ", record["Parent"], record[" Parents"], " ", record["Type"], " in use: ", record["InUse"], " shared: ", record["Shared"], " ", record["Size"], " ", record["Description"]))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// get decodes the response of the engine to a GET request.
+func (h *pruneHost) get(path string, into any) {
+	h.t.Helper()
+	version := "v1.51"
+	if h.Kind == dockertest.Docker20 {
+		version = "v1.41"
+	}
+	client := &http.Client{Transport: h.Transport()}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("http://engine/" + version + path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// steadyPage scrapes until all images have been inspected and two pages are equal, and returns the
+// values.
+func (h *pruneHost) steadyPage() map[string]float64 {
+	h.t.Helper()
+	time.Sleep(1500 * time.Millisecond) // for the events to be processed
+	var before, page map[string]float64
+	eventually(h.t, "two equal pages", func() bool {
+		before, page = page, values(h.t, h.p.scrape())
+		same := before != nil && page["docker_images_uninspected"] == 0
+		for series, value := range page {
+			if strings.HasPrefix(series, "docker_") && !strings.Contains(series, "docker_scrape") && !strings.Contains(series, "docker_filesystem") {
+				same = same && before[series] == value
+			}
+		}
+		return same
+	})
+	return page
+}
+
+// systemDF returns RECLAIMABLE of "docker system df" for the objects that a command removes.
+func (h *pruneHost) systemDF(command string) (bytes int64) {
+	for row := range strings.Lines(h.Docker("system", "df", "--format", "{{.Type}}\t{{.Reclaimable}}")) {
+		name, text, _ := strings.Cut(strings.TrimSpace(row), "\t")
+		text, _, _ = strings.Cut(text, " ")
+		if n, err := units.FromHumanSize(text); err == nil && slices.Contains(systemDFTypes(command), name) {
+			bytes += n
+		}
+	}
+	return bytes
+}
+
+// settledBytes returns diskUse once it has not changed for 600 ms: the engine removes some data
+// only after a command has returned.
+func (h *pruneHost) settledBytes() map[string]int64 {
+	bytes := h.diskUse()
+	for steady := 0; steady < 4; {
+		time.Sleep(150 * time.Millisecond)
+		now := h.diskUse()
+		steady++
+		if !maps.Equal(now, bytes) {
+			steady = 0
+		}
+		bytes = now
+	}
+	return bytes
+}
+
+// total returns the sum of all sizes.
+func total(bytes map[string]int64) (sum int64) {
+	for _, n := range bytes {
+		sum += n
+	}
+	return sum
+}
+
+// sizeChanges returns by how many bytes the entries of before have become smaller, the largest first.
+func sizeChanges(before, after map[string]int64) (sizes []int64) {
+	for dir, n := range before {
+		if n != after[dir] {
+			sizes = append(sizes, n-after[dir])
+		}
+	}
+	slices.SortFunc(sizes, func(a, b int64) int { return cmp.Compare(b, a) })
+	return sizes
+}
+
+// contentBytes returns the sizes of the volumes, layers and blobs in the engine's data, by path. It
+// counts as the engine does: overlay2 counts the bytes of files; the containerd image store counts
+// the blocks of files and folders, and the bytes of blobs. Neither counts the layer with the mount
+// points of a container.
+func (h *pruneHost) contentBytes() map[string]int64 {
+	data, bytes := filepath.Join(h.Dir, "data"), make(map[string]int64)
+	for _, dir := range glob(h.t, data, "volumes/*/_data") {
+		bytes[dir] = treeBytes(dir, false)
+	}
+	if h.Kind != dockertest.Docker29Containerd {
+		for _, dir := range glob(h.t, data, "overlay2/*/diff") {
+			if !strings.HasSuffix(filepath.Dir(dir), "-init") {
+				bytes[dir] = treeBytes(dir, false)
+			}
+		}
+		return bytes
+	}
+	for _, dir := range glob(h.t, data, "containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs") {
+		if _, err := os.Lstat(filepath.Join(dir, ".dockerenv")); err != nil {
+			bytes[dir] = treeBytes(dir, true)
+		}
+	}
+	for _, blob := range glob(h.t, data, "containerd/daemon/io.containerd.content.v1.content/blobs/*/*") {
+		bytes[blob] = treeBytes(blob, false)
+	}
+	return bytes
+}
+
+// glob returns the paths in dir that match a pattern.
+func glob(t *testing.T, dir, pattern string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// treeBytes returns the size of all files in a folder. It counts hard links once. If blocks is set,
+// it counts allocated blocks, also those of folders.
+func treeBytes(dir string, blocks bool) (bytes int64) {
+	seen := make(map[uint64]bool)
+	filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it was removed
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		switch {
+		case seen[stat.Ino]:
+		case blocks:
+			bytes += stat.Blocks * 512
+		case !entry.IsDir():
+			bytes += info.Size()
+		}
+		seen[stat.Ino] = true
+		return nil
+	})
+	return bytes
+}
