@@ -63,17 +63,28 @@ type rig struct {
 // An answer is what an endpoint answers while it is broken; right answers what it should.
 type answer func(w http.ResponseWriter, r *http.Request, right http.Handler)
 
+func newRig(t *testing.T, folder string) *rig {
+	t.Helper()
+	r := &rig{
+		T: t, Fake: dockertest.NewFake(engines + folder), broken: make(map[string]broken),
+		conns: make(map[net.Conn]bool), clock: time.Now, data: t.TempDir(),
+	}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.events = &eventLog{rig: r, more: make(chan struct{}), end: make(chan struct{})}
+	return r
+}
+
+// newServer returns the engine's side of the connections.
+func newServer(r *rig) *http.Server {
+	return &http.Server{Handler: http.HandlerFunc(r.answer), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ConnState: r.connState}
+}
+
 // run runs a test with an exporter and an engine that serves a folder. Begin is called before
 // the exporter starts. Goroutines that are left behind fail the test: synctest would not end.
 func run(t *testing.T, folder string, begin, test func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{
-			T: t, Fake: dockertest.NewFake(engines + folder), broken: make(map[string]broken),
-			conns: make(map[net.Conn]bool), clock: time.Now, data: t.TempDir(),
-		}
-		r.ctx, r.stop = context.WithCancel(context.Background())
-		r.events = &eventLog{rig: r, more: make(chan struct{}), end: make(chan struct{})}
+		r := newRig(t, folder)
 		defer r.serve()()
 		if begin != nil {
 			begin(r)
@@ -91,7 +102,7 @@ type broken struct {
 // serve connects the engine, and returns what disconnects it.
 func (r *rig) serve() (stop func()) {
 	listener := pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	server := http.Server{Handler: http.HandlerFunc(r.answer), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ConnState: r.connState}
+	server := newServer(r)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) })
 	r.transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -294,13 +305,18 @@ func (r *rig) scrape() (series map[string]string, took time.Duration) {
 	if strings.Contains(page.Body.String(), secret) {
 		r.Errorf("a secret on the metrics page:\n%s", page.Body)
 	}
-	series = make(map[string]string)
-	for line := range strings.Lines(page.Body.String()) {
+	return seriesOf(page.Body.String()), time.Since(started)
+}
+
+// seriesOf returns the series of a page with their values.
+func seriesOf(page string) map[string]string {
+	series := make(map[string]string)
+	for line := range strings.Lines(page) {
 		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
 			series[line[:i]] = strings.TrimSpace(line[i:])
 		}
 	}
-	return series, time.Since(started)
+	return series
 }
 
 // A logLine is a line of the exporter's log.
