@@ -173,7 +173,7 @@ func (p *program) newApp() *kingpin.Application {
 }
 
 func (p *program) addEngineFlags(app *kingpin.Application) {
-	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the current context of the Docker CLI if it is a unix socket, else the local socket, else the rootless one.").
+	app.Flag("docker.host", "Address of the engine: unix://PATH, tcp://HOST:PORT or http://HOST:PORT. Default: DOCKER_HOST, else the current context of the Docker CLI if it is a unix socket, else the local socket, else the rootless one, else those of Podman.").
 		PlaceHolder("ADDRESS").StringVar(&p.docker.Host)
 	add(app, "docker.timeout", "Timeout of requests that are fast on every engine, like a ping.", "5s", &p.docker.Timeout, positiveDuration)
 	app.Flag("docker.tls-ca", "Certificate authority of the engine, PEM. Default: ca.pem in DOCKER_CERT_PATH, else the system's.").PlaceHolder("FILE").StringVar(&p.docker.TLS.CA)

@@ -186,7 +186,7 @@ func TestRulesQueryExistingMetrics(t *testing.T) {
 			exists[rule.Record] = true
 		}
 	}
-	name := regexp.MustCompile(`\b(instance(_path|_resource)?:)?docker_[a-z_:0-9]*[a-z0-9]`)
+	name := regexp.MustCompile(`\b(instance(_path|_resource|_root_dir|_mountpoint)?:)?docker_[a-z_:0-9]*[a-z0-9]`)
 	for _, rule := range all(t) {
 		names := name.FindAllString(rule.Expr, -1)
 		if len(names) == 0 {

@@ -102,7 +102,8 @@ func (t target) exposeExporter() {
 	tr := t.trace
 	t.exposeUp()
 	t.expose(constant(1), "docker_up")
-	t.expose(constant(1), "docker_engine_info", "version", "29.0.0", "api_version", "1.52", "image_store", "graphdriver", "storage_driver", "overlay2")
+	t.exposeEngine()
+	t.expose(constant(1), "docker_scrape_collector_success", collector, "filesystems")
 	for n, kind := range []string{"build_cache", "containers", "images", "layers", "volumes", "container_sizes"} {
 		t.expose(constant(1), "docker_scrape_collector_success", collector, kind)
 		t.expose(constant(0.1), "docker_scrape_collector_duration_seconds", collector, kind)
@@ -208,6 +209,11 @@ func (t target) exposeContainers() {
 	t.expose(none, "docker_containers_stopped", "stopped_for", "30d+")
 }
 
+// exposeEngine adds what describes the engine.
+func (t target) exposeEngine() {
+	t.expose(constant(1), "docker_engine_info", "version", "29.0.0", "api_version", "1.52", "image_store", "graphdriver", "storage_driver", "overlay2", "root_dir", "/var/lib/docker")
+}
+
 // exposeNode adds node_exporter's metrics of the file system.
 func (t target) exposeNode() {
 	tr := t.trace
@@ -235,7 +241,9 @@ func scrape(traces []*trace, minutes int, node bool) *memoryStore {
 		if node {
 			target{m, trace, nodeJob, hostname(number) + nodePort}.exposeNode()
 			exporter.exposeUp()
-			exporter.expose(constant(1), "docker_up") // the rules use node_exporter's metrics on hosts of the exporter only
+			// The rules use node_exporter's metrics on hosts of the exporter only.
+			exporter.expose(constant(1), "docker_up")
+			exporter.exposeEngine()
 		} else {
 			exporter.exposeExporter()
 		}

@@ -23,9 +23,7 @@ const unixPrefix = "unix://"
 // findHosts returns the address of the engine, or several sockets of which the first that
 // exists is used. A warning says why a setting of the Docker CLI is not followed.
 func findHosts(host string, environment Environment) (hosts []string, warning error) {
-	if host == "" {
-		host = environment.Variables[client.EnvOverrideHost]
-	}
+	host = strings.TrimSpace(cmp.Or(host, environment.Variables[client.EnvOverrideHost]))
 	if host != "" {
 		return []string{host}, nil
 	}
@@ -37,15 +35,18 @@ func findHosts(host string, environment Environment) (hosts []string, warning er
 }
 
 // defaultSockets returns where an engine on this machine listens by default, in the order of
-// preference: as root, as this user.
+// preference: Docker before Podman. The user's Podman comes before that of root, because only
+// root can see whether the latter's socket exists.
 func defaultSockets(environment Environment) []string {
-	sockets := []string{client.DefaultDockerHost}
-	if dir := environment.Variables["XDG_RUNTIME_DIR"]; dir != "" {
-		sockets = append(sockets, unixPrefix+filepath.Join(dir, "docker.sock"))
-	} else if environment.UID != 0 {
-		sockets = append(sockets, fmt.Sprintf("unix:///run/user/%d/docker.sock", environment.UID))
+	const docker, podman = client.DefaultDockerHost, "unix:///run/podman/podman.sock"
+	dir := environment.Variables["XDG_RUNTIME_DIR"]
+	switch {
+	case dir == "" && environment.UID == 0:
+		return []string{docker, podman}
+	case dir == "":
+		dir = fmt.Sprintf("/run/user/%d", environment.UID)
 	}
-	return sockets
+	return []string{docker, unixPrefix + filepath.Join(dir, "docker.sock"), unixPrefix + filepath.Join(dir, "podman/podman.sock"), podman}
 }
 
 // contextHost returns the socket of the context that the Docker CLI would use. It returns ""
@@ -88,10 +89,10 @@ func readJSON(file string, value any) error {
 // addressForms are the addresses that parseHost accepts.
 const addressForms = "use unix://PATH, tcp://HOST:PORT or http://HOST:PORT"
 
-// parseHost returns an address in full, as the Docker CLI completes it: tcp://HOST has port
-// 2375, or 2376 with TLS. The result has no user and no password, which no engine wants.
-func parseHost(host string, isTLS bool) (string, error) {
-	scheme, rest, hasScheme := strings.Cut(strings.TrimSpace(host), "://")
+// parseHost returns an address in full, as the Docker CLI completes it (docker/cli:
+// opts.ParseTCPAddr): tcp://HOST has port 2375, with TLS too. The result has no user and no password, which no engine wants.
+func parseHost(host string) (string, error) {
+	scheme, rest, hasScheme := strings.Cut(host, "://")
 	if !hasScheme && strings.Contains(scheme, ":") { // HOST:PORT
 		scheme, rest = "tcp", scheme
 	} else if !hasScheme {
@@ -105,7 +106,7 @@ func parseHost(host string, isTLS bool) (string, error) {
 	case "unix":
 		return unixPrefix + cmp.Or(rest, strings.TrimPrefix(client.DefaultDockerHost, unixPrefix)), nil
 	case "tcp", "http":
-		port := map[bool]string{false: "2375", true: "2376"}[isTLS]
+		port := "2375"
 		if scheme == "http" {
 			port = "" // HTTP has its own
 		}

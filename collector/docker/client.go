@@ -50,8 +50,8 @@ const (
 	NewestAPI = "1.51"
 )
 
-// maxAnswer bounds the size of one answer in bytes. A list of 3,000 images is 0.8 MB. An
-// event stream that reaches it is opened again.
+// maxAnswer bounds an event stream in bytes, because the Docker client holds each event as a
+// whole. A stream that reaches it is opened again.
 const maxAnswer = 32 << 20
 
 // Client reaches one engine. It does not change, except that it stays with the first of several
@@ -75,7 +75,7 @@ func New(config Config) (*Client, error) {
 	var isTLS bool
 	config.TLS, isTLS = config.TLS.complete(config.Environment)
 	for i := range hosts {
-		if hosts[i], err = parseHost(hosts[i], isTLS); err != nil {
+		if hosts[i], err = parseHost(hosts[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -154,20 +154,20 @@ func (c *Client) newClient(version string) (*client.Client, error) {
 
 const pingEndpoint = "/_ping"
 
-// Ping returns the newest version of the API that the engine supports.
-func (c *Client) Ping(ctx context.Context) (version string, err error) {
+// Ping returns what the engine supports.
+func (c *Client) Ping(ctx context.Context) (Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	api, err := c.newClient(NewestAPI)
 	if err != nil {
-		return "", err
+		return Version{}, err
 	}
-	status := http.StatusOK
-	answer, err := api.Ping(context.WithValue(ctx, statusKey{}, &status))
-	if isRedirect := status/100 == 3; isRedirect || cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
-		err = notDockerError{status, answer.APIVersion}
+	head := responseHead{status: http.StatusOK}
+	answer, err := api.Ping(context.WithValue(ctx, headKey{}, &head))
+	if isRedirect := head.status/100 == 3; isRedirect || cerrdefs.IsNotFound(err) || err == nil && !isVersion(answer.APIVersion) {
+		err = notDockerError{head.status, answer.APIVersion}
 	}
-	return answer.APIVersion, c.explain(pingEndpoint, err)
+	return Version{API: answer.APIVersion, Podman: head.isPodman()}, c.explain(pingEndpoint, err)
 }
 
 // isVersion reports whether text is an API version like "1.41". It becomes part of every path.
@@ -181,16 +181,16 @@ func isVersion(text string) bool {
 // At returns the API of an engine that supports the given version, at the newest version
 // that both sides support. The negotiation of the Docker client is not used: it only ever
 // lowers the version, so it would not notice an upgrade of the engine.
-func (c *Client) At(engineVersion string) (*API, error) {
-	if versions.LessThan(engineVersion, OldestAPI) {
-		return nil, c.explain(pingEndpoint, tooOldError{engineVersion})
+func (c *Client) At(engine Version) (*API, error) {
+	if versions.LessThan(engine.API, OldestAPI) {
+		return nil, c.explain(pingEndpoint, tooOldError{engine.API})
 	}
 	version := NewestAPI
-	if versions.LessThan(engineVersion, version) {
-		version = engineVersion
+	if versions.LessThan(engine.API, version) {
+		version = engine.API
 	}
 	negotiated, err := c.newClient(version)
-	return &API{client: c, api: negotiated}, err
+	return &API{client: c, api: negotiated, podman: engine.Podman}, err
 }
 
 // dialFirst connects to the first socket that exists. After the first success it stays with
@@ -200,7 +200,7 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		for _, host := range hosts {
+		for i, host := range hosts {
 			var dialer net.Dialer
 			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, unixPrefix))
 			if err == nil {
@@ -208,23 +208,36 @@ func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, 
 				return conn, nil
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				return nil, dialError{host, err}
+				return nil, dialError{host, err, hosts[:i]}
 			}
 		}
-		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT}
+		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT, nil}
 	}
 }
 
 // dialError is a connection that failed, and to which sockets.
 type dialError struct {
-	hosts string
-	err   error
+	hosts   string
+	err     error
+	missing []string // sockets of higher preference that do not exist
 }
 
-func (e dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.hosts, e.err) }
+func (e dialError) Error() string {
+	err := e.err
+	var network *net.OpError
+	if errors.As(err, &network) { // without the path, which the host has
+		err = network.Err
+	}
+	text := fmt.Sprintf("dial %s: %v", e.hosts, err)
+	if len(e.missing) > 0 {
+		text += "; no such file: " + strings.Join(e.missing, ", ")
+	}
+	return text
+}
+
 func (e dialError) Unwrap() error { return e.err }
 
-// readOnly refuses requests other than GET and HEAD, and bounds answers.
+// readOnly refuses requests other than GET and HEAD, and bounds event streams.
 type readOnly struct{ http.RoundTripper }
 
 func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -235,13 +248,18 @@ func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, transportError{err}
 	}
-	if status, wanted := request.Context().Value(statusKey{}).(*int); wanted {
-		*status = response.StatusCode
+	if head, wanted := request.Context().Value(headKey{}).(*responseHead); wanted {
+		*head = responseHead{response.StatusCode, response.Header}
+		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	}
-	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
 	return response, nil
 }
 
-// statusKey is the context key of a *int that receives the HTTP status, which the Docker
-// client does not expose.
-type statusKey struct{}
+// responseHead is the part of an HTTP response that the Docker client does not expose.
+type responseHead struct {
+	status int
+	header http.Header
+}
+
+// headKey is the context key of a *responseHead that receives the head of the response.
+type headKey struct{}

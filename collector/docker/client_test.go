@@ -2,7 +2,6 @@ package docker
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,23 +16,13 @@ import (
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/collector/model"
-
-	"github.com/docker/docker/api/types/image"
 )
-
-func decodeImages(t *testing.T, list string) []image.Summary {
-	t.Helper()
-	var images []image.Summary
-	if err := json.Unmarshal([]byte(list), &images); err != nil {
-		t.Fatal(err)
-	}
-	return images
-}
 
 // TestFindHosts checks that the engine is the one that the Docker CLI would use, and that a
 // setting of the CLI that is not followed is a warning.
 func TestFindHosts(t *testing.T) {
 	const local, rootless = "unix:///var/run/docker.sock", "unix:///run/user/7/docker.sock"
+	const podman, rootlessPodman = "unix:///run/podman/podman.sock", "unix:///run/user/7/podman/podman.sock"
 	type variables = map[string]string
 	tests := []struct {
 		name      string
@@ -45,24 +34,25 @@ func TestFindHosts(t *testing.T) {
 		want      string
 		warning   string
 	}{
-		{"the local socket", "", nil, 0, "", "", local, ""},
-		{"or the rootless one", "", variables{"XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", local + " " + rootless, ""},
-		{"without a session", "", nil, 7, "", "", local + " " + rootless, ""},
+		{"the local socket", "", nil, 0, "", "", local + " " + podman, ""},
+		{"or the rootless one", "", variables{"XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", local + " " + rootless + " " + rootlessPodman + " " + podman, ""},
+		{"without a session", "", nil, 7, "", "", local + " " + rootless + " " + rootlessPodman + " " + podman, ""},
 		{"DOCKER_HOST", "", variables{"DOCKER_HOST": "tcp://a:1", "XDG_RUNTIME_DIR": "/run/user/7"}, 7, "", "", "tcp://a:1", ""},
+		{"DOCKER_HOST without an address", "", variables{"DOCKER_HOST": " \n"}, 0, "", "", local + " " + podman, ""},
 		{"the flag before DOCKER_HOST", "unix:///b", variables{"DOCKER_HOST": "tcp://a:1"}, 0, "", "", "unix:///b", ""},
 		{"DOCKER_HOST before a context", "", variables{"DOCKER_HOST": "tcp://a:1", "DOCKER_CONTEXT": "far"}, 0, "", "", "tcp://a:1", ""},
 		{"the flag before a context", "unix:///b", variables{"DOCKER_CONTEXT": "far"}, 0, "", "", "unix:///b", ""},
 		{"the context of Docker's rootless setup", "", nil, 7, `{"currentContext":"rootless"}`, "rootless unix:///run/user/7/docker.sock", rootless, ""},
 		{"DOCKER_CONTEXT", "", variables{"DOCKER_CONTEXT": "a"}, 0, "", "a unix:///a.sock", "unix:///a.sock", ""},
 		{"DOCKER_CONTEXT before config.json", "", variables{"DOCKER_CONTEXT": "a"}, 0, `{"currentContext":"b"}`, "a unix:///a.sock", "unix:///a.sock", ""},
-		{"DOCKER_CONTEXT=default before config.json", "", variables{"DOCKER_CONTEXT": "default"}, 0, `{"currentContext":"a"}`, "a unix:///a.sock", local, ""},
-		{"the default context", "", nil, 0, `{"currentContext":"default"}`, "", local, ""},
-		{"other settings", "", nil, 0, `{"auths":{}}`, "", local, ""},
-		{"a context without an address", "", variables{"DOCKER_CONTEXT": "a"}, 0, "", "a ", local, ""},
-		{"a context by ssh", "", variables{"DOCKER_CONTEXT": "far"}, 0, "", "far ssh://me:secret@there", local, `the Docker context "far" is ssh://there, and only contexts that are unix sockets are followed`},
-		{"a context by TCP", "", nil, 7, `{"currentContext":"far"}`, "far tcp://there:2376", local + " " + rootless, `the Docker context "far" is tcp://there:2376, and only`},
-		{"a context that does not exist", "", nil, 0, `{"currentContext":"none"}`, "a unix:///a.sock", local, `cannot read the Docker context "none": open `},
-		{"an invalid config.json", "", nil, 0, `{`, "", local, "cannot read the settings of the Docker CLI: "},
+		{"DOCKER_CONTEXT=default before config.json", "", variables{"DOCKER_CONTEXT": "default"}, 0, `{"currentContext":"a"}`, "a unix:///a.sock", local + " " + podman, ""},
+		{"the default context", "", nil, 0, `{"currentContext":"default"}`, "", local + " " + podman, ""},
+		{"other settings", "", nil, 0, `{"auths":{}}`, "", local + " " + podman, ""},
+		{"a context without an address", "", variables{"DOCKER_CONTEXT": "a"}, 0, "", "a ", local + " " + podman, ""},
+		{"a context by ssh", "", variables{"DOCKER_CONTEXT": "far"}, 0, "", "far ssh://me:secret@there", local + " " + podman, `the Docker context "far" is ssh://there, and only contexts that are unix sockets are followed`},
+		{"a context by TCP", "", nil, 7, `{"currentContext":"far"}`, "far tcp://there:2376", local + " " + rootless + " " + rootlessPodman + " " + podman, `the Docker context "far" is tcp://there:2376, and only`},
+		{"a context that does not exist", "", nil, 0, `{"currentContext":"none"}`, "a unix:///a.sock", local + " " + podman, `cannot read the Docker context "none": open `},
+		{"an invalid config.json", "", nil, 0, `{`, "", local + " " + podman, "cannot read the settings of the Docker CLI: "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -111,14 +101,14 @@ func TestAddresses(t *testing.T) {
 		want  string // the address, or what the error contains
 	}{
 		{"tcp://host", false, "tcp://host:2375"},
-		{"tcp://host", true, "tcp://host:2376"},
+		{"tcp://host", true, "tcp://host:2375"},
 		{"tcp://host:", false, "tcp://host:2375"},
 		{"tcp://host:1", true, "tcp://host:1"},
 		{"tcp://host/prefix", false, "tcp://host:2375/prefix"},
 		{"tcp://", false, "tcp://localhost:2375"},
 		{"tcp://:1", false, "tcp://localhost:1"},
 		{"tcp://192.0.2.1", false, "tcp://192.0.2.1:2375"},
-		{"tcp://[::1]", true, "tcp://[::1]:2376"},
+		{"tcp://[::1]", true, "tcp://[::1]:2375"},
 		{"tcp://[::1]:1", true, "tcp://[::1]:1"},
 		{" tcp://host:1\n", false, "tcp://host:1"},
 		{"host:1", false, "tcp://host:1"},
@@ -177,13 +167,13 @@ func TestSocketsOfChoice(t *testing.T) {
 		t.Fatalf("got %v without any socket, want an error that names both", err)
 	}
 	server := serveUnix(second, "api-1.43-graphdriver")
-	if version, err := c.Ping(t.Context()); version != "1.43" {
-		t.Fatalf("got version %q of the second socket, %v", version, err)
+	if version, err := c.Ping(t.Context()); version.API != "1.43" {
+		t.Fatalf("got version %v of the second socket, %v", version, err)
 	}
 	server.Close()
 	defer serveUnix(first, "api-1.51-graphdriver").Close()
 	if version, err := c.Ping(t.Context()); err == nil {
-		t.Errorf("got version %q of another engine when the first one went away", version)
+		t.Errorf("got version %v of another engine when the first one went away", version)
 	}
 }
 
@@ -213,10 +203,12 @@ func TestSecondSocketIsClosed(t *testing.T) {
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	listener.Close()
-	_, err = clientOf(t, filepath.Join(dir, "first.sock"), second).Ping(t.Context())
+	first := filepath.Join(dir, "first.sock")
+	_, err = clientOf(t, first, second).Ping(t.Context())
 	failure := new(model.Failure)
-	if !errors.As(err, &failure) || !strings.Contains(failure.Reason, "unix://"+second+": ") || !strings.Contains(failure.Hint, second) {
-		t.Errorf("got %+v, want a failure that names the second socket", failure)
+	want := "dial unix://" + second + ": connect: connection refused; no such file: unix://" + first
+	if !errors.As(err, &failure) || failure.Reason != want || !strings.Contains(failure.Hint, second) {
+		t.Errorf("got %+v, want the reason %q and a hint for the second socket", failure, want)
 	}
 }
 

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -8,13 +9,7 @@ import (
 	"docker_buildup_exporter/collector/model"
 
 	"github.com/distribution/reference"
-	"github.com/docker/docker/api/types/build"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
-	"github.com/docker/docker/api/types/volume"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -29,87 +24,338 @@ type Info struct {
 	Containers        int
 }
 
-// fromInfo converts an answer that was requested at an API version.
-func fromInfo(info system.Info, version string) Info {
-	converted := Info{
-		Engine: model.Engine{
-			Version:       info.ServerVersion,
-			APIVersion:    version,
-			ImageStore:    storeOf(info),
-			StorageDriver: info.Driver,
-			RootDir:       info.DockerRootDir,
-		},
-		KernelVersion: info.KernelVersion,
-		Hostname:      info.Name,
-		SystemTime:    info.SystemTime,
-		Images:        info.Images,
-		Containers:    info.Containers,
-	}
-	for _, status := range info.DriverStatus {
-		if status[0] == "Backing Filesystem" {
-			converted.BackingFilesystem = status[1]
-		}
-	}
-	if info.Containerd != nil {
-		converted.ContainerdAddress = info.Containerd.Address
-	}
-	return converted
+// readInfo reads /info. DriverStatus is null with some graph drivers, but always there. The
+// containerd store names itself in it since it exists, Engine 24.
+func readInfo(d *decoder) (info Info) {
+	info.ImageStore = model.GraphDriver
+	d.object("ServerVersion", &info.Version, "Driver", &info.StorageDriver, "DockerRootDir", &info.RootDir,
+		"KernelVersion?", &info.KernelVersion, "Name?", &info.Hostname, "SystemTime?", &info.SystemTime, "Images", &info.Images, "Containers", &info.Containers,
+		"Containerd?", func() { d.objectOrNull("Address?", &info.ContainerdAddress) },
+		"DriverStatus", func() {
+			d.arrayOrNull(func() {
+				var status []string
+				switch d.read(&status); {
+				case slices.Equal(status, []string{"driver-type", "io.containerd.snapshotter.v1"}):
+					info.ImageStore = model.Containerd
+				case len(status) == 2 && status[0] == "Backing Filesystem":
+					info.BackingFilesystem = status[1]
+				}
+			})
+		})
+	d.checkID(info.Version)
+	return info
 }
 
-// storeOf returns the image store. The containerd store names itself in the driver status
-// since it exists, Engine 24.
-func storeOf(info system.Info) model.ImageStore {
-	for _, status := range info.DriverStatus {
-		if status == [2]string{"driver-type", "io.containerd.snapshotter.v1"} {
-			return model.Containerd
-		}
-	}
-	return model.GraphDriver
+// imageReader reads images.
+type imageReader struct {
+	store         model.Optional[model.ImageStore]
+	repositories  bool // keep the names of repositories: parsing a name takes some microseconds
+	hasDescriptor bool // an image had one
 }
 
-// storeOfList returns which store made a list when /info is unknown. Since API 1.48 the
-// containerd store, and only it, gives every image a descriptor; before API 1.43 there was
-// no containerd store.
-func storeOfList(list []image.Summary, version string) model.Optional[model.ImageStore] {
-	hasDescriptor := func(s image.Summary) bool { return s.Descriptor != nil }
+// list reads an image list that was requested at an API version. If the store is unknown, the
+// list may show it: since API 1.48 the containerd store, and only it, gives every image a
+// descriptor; before API 1.43 there was no containerd store.
+func (r imageReader) list(d *decoder, version string) []model.Image {
+	images := listOf(d, func(d *decoder) model.Image {
+		image, _ := r.image(d)
+		return image
+	})
 	switch {
-	case slices.ContainsFunc(list, hasDescriptor):
-		return model.Known(model.Containerd)
+	case r.store.IsKnown():
+		return images
+	case r.hasDescriptor:
+		r.store = model.Known(model.Containerd)
 	case versions.LessThan(version, "1.43"), versions.GreaterThanOrEqualTo(version, "1.48"):
-		return model.Known(model.GraphDriver)
-	default:
-		return model.Optional[model.ImageStore]{}
+		r.store = model.Known(model.GraphDriver)
 	}
-}
-
-// fromImages converts an image list, one record for each.
-func fromImages(list []image.Summary, store model.Optional[model.ImageStore]) []model.Image {
-	images := make([]model.Image, 0, len(list))
-	for _, record := range list {
-		converted := model.Image{
-			ID:        record.ID,
-			Parent:    record.ParentID,
-			HasDigest: hasDigest(record, store),
-			Created:   model.Known(time.Unix(record.Created, 0)),
-		}
-		for _, tag := range record.RepoTags {
-			if tag != "<none>:<none>" && !strings.Contains(tag, "@") {
-				converted.Tags = append(converted.Tags, tag)
-			}
-		}
-		converted.Size = sizeOf(record.Size)
-		converted.SharedSize = sizeOf(record.SharedSize)
-		converted.Unpacked, converted.SeveralPlatforms = unpacked(record.Manifests)
-		if isIndex(record.Descriptor) {
-			size, known := sizeOf(record.Descriptor.Size).Get()
-			converted.IndexSize = size
-			if !known { // then the unpacked part of Size is unknown, too
-				converted.Unpacked = model.Optional[int64]{}
-			}
-		}
-		images = append(images, converted)
+	for i := range images {
+		images[i].HasDigest = r.decide(images[i].HasDigest)
 	}
 	return images
+}
+
+// decide returns whether an image has a digest reference. That is unknown before if only the
+// RepoDigests have one: graph drivers store digest references there. The containerd store
+// lists them among the tags, and adds a RepoDigests entry to every image that has any name.
+func (r imageReader) decide(hasDigest model.Optional[bool]) model.Optional[bool] {
+	if store, known := r.store.Get(); known && !hasDigest.IsKnown() {
+		return model.Known(store == model.GraphDriver)
+	}
+	return hasDigest
+}
+
+// rootFS is the layers of an inspected image. The kind is empty if the content of no platform
+// is present.
+type rootFS struct {
+	kind   string
+	layers []string
+}
+
+// image reads an image of a list, or an inspected one.
+func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
+	var tags, digests []string
+	index := model.Known[int64](0) // size of the image index
+	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", &image.Created,
+		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &image.SharedSize,
+		"RootFS?", func() { d.object("Type?", &root.kind, "Layers?", &root.layers) },
+		"Manifests?", func() { image.Unpacked, image.SeveralPlatforms = readManifests(d) },
+		"Descriptor?", func() {
+			r.hasDescriptor = true
+			index = readDescriptor(d)
+		})
+	d.checkID(image.ID)
+	image.Parent = imageID(image.Parent)
+	if size, known := index.Get(); known {
+		image.IndexSize = size
+	} else { // then the unpacked part of Size is unknown, too
+		image.Unpacked = model.Optional[int64]{}
+	}
+	if r.repositories {
+		image.Repositories = repositoriesOf(slices.Concat(tags, digests))
+	}
+	isDigest := func(name string) bool { return strings.Contains(name, "@") && name != "<none>@<none>" }
+	if amongTags := slices.ContainsFunc(tags, isDigest); amongTags || !slices.ContainsFunc(digests, isDigest) {
+		image.HasDigest = model.Known(amongTags)
+	}
+	image.HasDigest = r.decide(image.HasDigest)
+	image.Tags = slices.DeleteFunc(tags, func(tag string) bool { return tag == "<none>:<none>" || strings.Contains(tag, "@") })
+	return image, root
+}
+
+// readDescriptor reads the descriptor of an image of the containerd store, and returns the size
+// of its image index. That is 0 if it has none.
+func readDescriptor(d *decoder) model.Optional[int64] {
+	var size model.Optional[int64]
+	var mediaType string
+	d.object("mediaType", &mediaType, "size", &size)
+	if mediaType == ocispec.MediaTypeImageIndex || mediaType == "application/vnd.docker.distribution.manifest.list.v2+json" {
+		return size
+	}
+	return model.Known[int64](0)
+}
+
+// readManifests reads the manifests of an image, and returns its unpacked size if it is present
+// for one platform.
+func readManifests(d *decoder) (bytes model.Optional[int64], severalPlatforms bool) {
+	found := 0
+	d.arrayOrNull(func() {
+		var kind string
+		var isAvailable bool
+		var unpacked model.Optional[int64]
+		d.object("Kind", &kind, "Available", &isAvailable, "ImageData?", func() {
+			d.objectOrNull("Size", func() { d.object("Unpacked", &unpacked) })
+		})
+		if kind == "image" && isAvailable {
+			found++
+			bytes = unpacked
+		}
+	})
+	if found > 1 {
+		return model.Optional[int64]{}, true
+	}
+	return bytes, false
+}
+
+// readHistory reads the steps of an image, oldest first. Engine 29 returns null if there are
+// none.
+func readHistory(d *decoder) (steps []model.Step) {
+	d.arrayOrNull(func() {
+		d.keep(objectBytes)
+		var step model.Step
+		d.object("Size", func() {
+			size, known := d.size().Get()
+			if step.Size = size; !known {
+				d.fail("unknown")
+			}
+		}, "CreatedBy?", func() { step.NoLayer = makesNoLayer(string(d.bytes())) })
+		steps = append(steps, step)
+	})
+	slices.Reverse(steps)
+	return steps
+}
+
+func containerID(c model.Container) string { return c.ID }
+
+// readListedContainer reads a container of a list.
+func readListedContainer(d *decoder) (c model.Container) {
+	var name, state string
+	d.object("Id", &c.ID, "Image", &name, "ImageID", &c.ImageID, "State", &state, "Created", &c.Created,
+		"Mounts", func() { c.Volumes, c.MountedImages = readMounts(d) })
+	if c.State = model.State(state); state == "" {
+		d.fail("the state is empty")
+	}
+	if c.State == model.Created {
+		c.StoppedAt = c.Created
+	}
+	if name != c.ImageID { // the list shows the ID also if the name has moved on
+		c.CreatedFrom = model.Known(parseReference(name, c.ImageID))
+	}
+	return c
+}
+
+// readContainer reads an inspected container, whose state is converted. FinishedAt of one that
+// never ran is in the year 1.
+func readContainer(d *decoder, convert func(model.State) model.State) (c model.Container) {
+	var name, state string
+	var finished model.Optional[time.Time]
+	var rootFS model.Optional[int64]
+	hasConfig, keepsLog := false, true
+	d.object("Id", &c.ID, "Image", &c.ImageID, "Created?", &c.Created, "SizeRw?", &c.Size, "SizeRootFs?", &rootFS,
+		"State", func() { d.object("Status", &state, "FinishedAt?", &finished) },
+		"HostConfig?", func() {
+			d.objectOrNull("LogConfig?", func() { keepsLog = readLogConfig(d) })
+		},
+		"Mounts?", func() { c.Volumes, c.MountedImages = readMounts(d) },
+		"Config?", func() {
+			hasConfig = true
+			d.objectOrNull("Image?", &name)
+		})
+	if c.State = convert(model.State(state)); state == "" {
+		d.fail("the state is empty")
+	}
+	if hasConfig {
+		c.CreatedFrom = model.Known(parseReference(name, c.ImageID))
+	}
+	if at, known := c.Created.Get(); known {
+		c.Created = model.Known(at.Truncate(time.Second)) // as in a list
+	}
+	if c.State.Stopped() {
+		c.KeepsLog = model.Known(keepsLog)
+		if at, known := finished.Get(); known && at.Year() <= 1 {
+			finished = c.Created
+		}
+		at, known := finished.Get()
+		if c.Failed = !known || at.Year() <= 1; !c.Failed {
+			c.StoppedAt = finished
+		}
+	}
+	writable, writableKnown := c.Size.Get()
+	if all, known := rootFS.Get(); known && writableKnown && all >= writable {
+		c.ImageSize = model.Known(all - writable)
+	}
+	return c
+}
+
+// readLogConfig reports whether the log of a container is in files of the engine. Since Engine
+// 20.10 it also caches what a remote driver sends (moby: logger/loggerutils/cache), except of
+// journald, which can be read.
+func readLogConfig(d *decoder) bool {
+	var driver, cacheDisabled string
+	d.object("Type?", &driver, "Config?", func() { d.objectOrNull("cache-disabled?", &cacheDisabled) })
+	switch driver {
+	case "none", "journald":
+		return false
+	case "json-file", "local":
+		return true
+	}
+	return cacheDisabled != "true"
+}
+
+// readMounts reads the names of the volumes and images that a container mounts.
+func readMounts(d *decoder) (volumes, images []string) {
+	d.arrayOrNull(func() {
+		var kind, name string
+		d.object("Type?", &kind, "Name?", &name)
+		switch {
+		case kind == "volume" && name != "":
+			volumes = append(volumes, name)
+		case kind == "image":
+			images = append(images, parseMountedImage(name))
+		}
+	})
+	return volumes, images
+}
+
+func volumeName(v model.Volume) string { return v.Name }
+
+// readVolumes reads /volumes, which has no sizes. Engine 20.10 returns null if there are none.
+func readVolumes(d *decoder) (volumes []model.Volume) {
+	d.object("Volumes", func() {
+		if !d.null() {
+			volumes = distinct(d, volumeName, readVolume)
+		}
+	})
+	return volumes
+}
+
+func readVolume(d *decoder) (v model.Volume) {
+	var driver string
+	hasOptions := false
+	d.object("Name", &v.Name, "Driver", &driver, "UsageData?", func() { d.objectOrNull("Size", &v.Size) },
+		"Labels", func() {
+			d.objectOrNull("com.docker.volume.anonymous?", func() {
+				v.Anonymous = true
+				d.skip()
+			})
+		},
+		"Options", func() {
+			if !d.null() {
+				d.each(func([]byte) {
+					hasOptions = true
+					d.skip()
+				})
+			}
+		})
+	v.Local = driver == "local" && !hasOptions
+	return v
+}
+
+// DiskUsage is a part of what /system/df returns.
+type DiskUsage struct {
+	VolumeSizes map[string]int64 // by name, in bytes
+	BuildCache  []model.CacheRecord
+}
+
+// readDiskUsage reads /system/df, of which the given fields are wanted, or not if their names
+// end with "?". Engine 20.10 returns null for a list without elements.
+func readDiskUsage(d *decoder, volumes, buildCache string) (usage DiskUsage) {
+	usage.VolumeSizes = make(map[string]int64)
+	d.object(volumes, func() {
+		if d.null() {
+			return
+		}
+		for _, v := range distinct(d, volumeName, readVolume) {
+			if size, known := v.Size.Get(); known {
+				usage.VolumeSizes[v.Name] = size
+			}
+		}
+	}, buildCache, func() {
+		if !d.null() {
+			usage.BuildCache = distinct(d, func(r model.CacheRecord) string { return r.ID }, readCacheRecord)
+		}
+	})
+	return usage
+}
+
+func readCacheRecord(d *decoder) (record model.CacheRecord) {
+	var parent string
+	var usageCount int
+	var isDescribed, isFrom, isClone bool
+	d.object("ID", &record.ID, "Type", &record.Type, "InUse", &record.InUse, "Shared", &record.Shared, "Size", &record.Size,
+		" Parents?", &record.Parents, // the Engine API has the space
+		"Parent?", &parent, // before API 1.42
+		"UsageCount?", &usageCount,
+		"LastUsedAt?", func() {
+			if !d.null() { // never
+				record.LastUsedAt = d.time()
+			}
+		},
+		"Description?", func() {
+			text := d.bytes()
+			isDescribed, isFrom, isClone = len(text) > 0, bytes.HasPrefix(text, []byte("from ")), bytes.HasPrefix(text, []byte("shared git repo "))
+		})
+	if parent != "" && len(record.Parents) == 0 {
+		record.Parents = []string{parent}
+	}
+	// A layer that a build took from an image of the engine. Graph drivers describe it as "from
+	// local …" with 0 bytes; the containerd store has no description, and counts only its blob.
+	record.ExcludesSnapshot = !isDescribed || isFrom && record.Size == model.Known[int64](0)
+	// Several builds may write to a context, a cache mount ("RUN --mount=type=cache") or a clone
+	// of a repository.
+	isWritable := record.Type == "source.local" || record.Type == "exec.cachemount" || isClone
+	record.Rewritten = isWritable && usageCount > 1
+	return record
 }
 
 // repositoriesOf returns the distinct repositories of image names, as "docker images" prints them.
@@ -126,134 +372,6 @@ func repositoriesOf(names []string) (repositories []string) {
 	return repositories
 }
 
-// unpacked returns the unpacked size of an image that is present for one platform.
-func unpacked(manifests []image.ManifestSummary) (bytes model.Optional[int64], severalPlatforms bool) {
-	found := false
-	for _, manifest := range manifests {
-		if manifest.Kind != image.ManifestKindImage || !manifest.Available {
-			continue
-		}
-		if found {
-			return model.Optional[int64]{}, true
-		}
-		found = true
-		if manifest.ImageData != nil {
-			bytes = sizeOf(manifest.ImageData.Size.Unpacked)
-		}
-	}
-	return bytes, false
-}
-
-// isIndex reports whether an image of the containerd store is an image index.
-func isIndex(d *ocispec.Descriptor) bool {
-	return d != nil && (d.MediaType == ocispec.MediaTypeImageIndex || d.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json")
-}
-
-// hasDigest reports whether a digest reference points to the image. Graph drivers store
-// digest references in RepoDigests. The containerd store lists them among the tags, and adds
-// a RepoDigests entry to every image that has any name.
-func hasDigest(record image.Summary, store model.Optional[model.ImageStore]) model.Optional[bool] {
-	isDigest := func(name string) bool { return strings.Contains(name, "@") && name != "<none>@<none>" }
-	amongTags := slices.ContainsFunc(record.RepoTags, isDigest)
-	amongDigests := slices.ContainsFunc(record.RepoDigests, isDigest)
-	kind, known := store.Get()
-	switch {
-	case amongTags || !amongDigests:
-		return model.Known(amongTags)
-	case known:
-		return model.Known(kind == model.GraphDriver)
-	default:
-		return model.Optional[bool]{}
-	}
-}
-
-// firstOfEach drops records with the ID of an earlier one. No engine lists an object twice,
-// and counting it twice would be worse than using the wrong record.
-func firstOfEach[T any](list []T, id func(T) string) []T {
-	seen := make(map[string]bool, len(list))
-	return slices.DeleteFunc(list, func(thing T) bool {
-		again := seen[id(thing)]
-		seen[id(thing)] = true
-		return again
-	})
-}
-
-// fromContainers converts a container list.
-func fromContainers(list []container.Summary) []model.Container {
-	containers := make([]model.Container, 0, len(list))
-	for _, record := range list {
-		converted := model.Container{
-			ID:      record.ID,
-			ImageID: record.ImageID,
-			State:   model.State(record.State),
-			Created: model.Known(time.Unix(record.Created, 0)),
-		}
-		if converted.State == model.Created {
-			converted.StoppedAt = converted.Created
-		}
-		if record.Image != record.ImageID { // the list shows the ID also if the name has moved on
-			converted.CreatedFrom = model.Known(parseReference(record.Image, record.ImageID))
-		}
-		converted.Volumes, converted.MountedImages = fromMounts(record.Mounts)
-		containers = append(containers, converted)
-	}
-	return firstOfEach(containers, func(c model.Container) string { return c.ID })
-}
-
-// fromInspectedContainer converts an inspected container.
-func fromInspectedContainer(inspected container.InspectResponse) model.Container {
-	converted := model.Container{
-		ID:      inspected.ID,
-		ImageID: inspected.Image,
-		State:   model.State(inspected.State.Status),
-	}
-	if created, err := time.Parse(time.RFC3339Nano, inspected.Created); err == nil {
-		converted.Created = model.Known(created.Truncate(time.Second)) // as in a list
-	}
-	converted.Volumes, converted.MountedImages = fromMounts(inspected.Mounts)
-	if inspected.Config != nil {
-		converted.CreatedFrom = model.Known(parseReference(inspected.Config.Image, inspected.Image))
-	}
-	if converted.State.Stopped() {
-		converted.KeepsLog = model.Known(keepsLog(inspected))
-		converted.StoppedAt = stoppedAt(inspected)
-		converted.Failed = !converted.StoppedAt.IsKnown()
-	}
-	return converted
-}
-
-// keepsLog reports whether the log of a container is in files of the engine. Since Engine
-// 20.10 it also caches what a remote driver sends (moby: logger/loggerutils/cache), except of
-// journald, which can be read.
-func keepsLog(inspected container.InspectResponse) bool {
-	if inspected.HostConfig == nil {
-		return true
-	}
-	switch config := inspected.HostConfig.LogConfig; config.Type {
-	case "none", "journald":
-		return false
-	case "json-file", "local":
-		return true
-	default:
-		return config.Config["cache-disabled"] != "true"
-	}
-}
-
-// stoppedAt returns when a stopped container finished or, if it never ran, was created.
-// FinishedAt of a container that never ran is in the year 1.
-func stoppedAt(inspected container.InspectResponse) model.Optional[time.Time] {
-	for _, text := range []string{inspected.State.FinishedAt, inspected.Created} {
-		at, err := time.Parse(time.RFC3339Nano, text)
-		switch {
-		case err != nil:
-			return model.Optional[time.Time]{}
-		case at.Year() > 1:
-			return model.Known(at)
-		}
-	}
-	return model.Optional[time.Time]{}
-}
-
 // parseReference converts the image reference that a container was created from, as the
 // containerd store's prune reads it (moby: filterImagesUsedByContainers).
 func parseReference(name, imageID string) model.Reference {
@@ -265,19 +383,6 @@ func parseReference(name, imageID string) model.Reference {
 		}
 	}
 	return from
-}
-
-// fromMounts returns the names of the volumes and images that a container mounts.
-func fromMounts(mounts []container.MountPoint) (volumes, images []string) {
-	for _, m := range mounts {
-		switch {
-		case m.Type == mount.TypeVolume && m.Name != "":
-			volumes = append(volumes, m.Name)
-		case m.Type == mount.TypeImage:
-			images = append(images, parseMountedImage(m.Name))
-		}
-	}
-	return volumes, images
 }
 
 // parseMountedImage normalizes the reference of a mounted image.
@@ -293,99 +398,6 @@ func parseMountedImage(name string) string {
 	}
 }
 
-// fromVolumes converts a volume list, which has no sizes.
-func fromVolumes(list []*volume.Volume) []model.Volume {
-	volumes := make([]model.Volume, 0, len(list))
-	for _, record := range list {
-		if record == nil {
-			continue
-		}
-		_, anonymous := record.Labels["com.docker.volume.anonymous"]
-		volumes = append(volumes, model.Volume{
-			Name:      record.Name,
-			Anonymous: anonymous,
-			Local:     record.Driver == "local" && len(record.Options) == 0,
-		})
-	}
-	return firstOfEach(volumes, func(v model.Volume) string { return v.Name })
-}
-
-// fromCacheRecords converts the build cache.
-func fromCacheRecords(list []*build.CacheRecord) ([]model.CacheRecord, error) {
-	records := make([]model.CacheRecord, 0, len(list))
-	for _, record := range list {
-		if record == nil {
-			continue
-		}
-		if record.ID == "" {
-			return nil, errMalformed
-		}
-		converted := model.CacheRecord{
-			Size:             sizeOf(record.Size),
-			ID:               record.ID,
-			Parents:          record.Parents,
-			Type:             record.Type,
-			InUse:            record.InUse,
-			Shared:           record.Shared,
-			ExcludesSnapshot: isImageBacked(record),
-			Rewritten:        record.UsageCount > 1 && isWritable(record),
-		}
-		if record.LastUsedAt != nil {
-			converted.LastUsedAt = model.Known(*record.LastUsedAt)
-		}
-		//lint:ignore SA1019 before API 1.42 there is nothing else
-		if parent := record.Parent; parent != "" && len(record.Parents) == 0 {
-			converted.Parents = []string{parent}
-		}
-		records = append(records, converted)
-	}
-	return firstOfEach(records, func(r model.CacheRecord) string { return r.ID }), nil
-}
-
-// isImageBacked reports whether a record holds a layer that a build took from an image of
-// the engine. Graph drivers describe it as "from local …" with 0 bytes; the containerd store
-// has no description, and counts only its blob.
-func isImageBacked(record *build.CacheRecord) bool {
-	return record.Description == "" || strings.HasPrefix(record.Description, "from ") && record.Size == 0
-}
-
-// isWritable reports whether several builds may write to a record: a context, a cache mount
-// ("RUN --mount=type=cache") or a clone of a repository.
-func isWritable(record *build.CacheRecord) bool {
-	return record.Type == "source.local" || record.Type == "exec.cachemount" || strings.HasPrefix(record.Description, "shared git repo ")
-}
-
-// fromContent converts the layers and history of an image. Impossible answers are unknown.
-// The bounds keep the matching of steps and layers, which is quadratic, short.
-func fromContent(diffIDs []string, history []image.HistoryResponseItem) model.Optional[model.Content] {
-	const mostLayers, mostSteps = 1000, 10000 // overlay file systems have 500 layers at most
-	if len(diffIDs) > mostLayers || len(history) > mostSteps {
-		return model.Optional[model.Content]{}
-	}
-	content := model.Content{DiffIDs: diffIDs}
-	var sum int64
-	for _, record := range slices.Backward(history) {
-		if record.Size < 0 || record.Size > maxSize-sum {
-			return model.Optional[model.Content]{}
-		}
-		sum += record.Size
-		content.History = append(content.History, model.Step{Size: record.Size, NoLayer: makesNoLayer(record.CreatedBy)})
-	}
-	return model.Known(content)
-}
-
-// maxSize is the largest size in bytes that is believed. Larger ones are errors, and their
-// sums would overflow.
-const maxSize = 1 << 44
-
-// sizeOf converts a size of the API, where −1 means "not computed".
-func sizeOf(bytes int64) model.Optional[int64] {
-	if bytes < 0 || bytes > maxSize {
-		return model.Optional[int64]{}
-	}
-	return model.Known(bytes)
-}
-
 // makesNoLayer reports whether an instruction only changes the configuration of an image.
 // The classic builder writes such instructions as shell commands with "#(nop)".
 func makesNoLayer(createdBy string) bool {
@@ -397,33 +409,4 @@ func makesNoLayer(createdBy string) bool {
 	return slices.Contains([]string{
 		"ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME",
 	}, instruction)
-}
-
-// fromInspectedImage converts an inspected image. The size is left out, because the
-// containerd store counts another one in its lists. The digests mean the same in both stores.
-func fromInspectedImage(inspected image.InspectResponse) model.Image {
-	summary := image.Summary{
-		ID: inspected.ID,
-		//lint:ignore SA1019 image lists still have the parent, and an inspection must match them
-		ParentID:    inspected.Parent,
-		RepoTags:    inspected.RepoTags,
-		RepoDigests: inspected.RepoDigests,
-		Size:        -1,
-		SharedSize:  -1,
-	}
-	if created, err := time.Parse(time.RFC3339Nano, inspected.Created); err == nil {
-		summary.Created = created.Unix()
-	}
-	return fromImages([]image.Summary{summary}, model.Known(model.GraphDriver))[0]
-}
-
-// fromVolumeSizes returns the known sizes of volumes by name; −1 is "not available".
-func fromVolumeSizes(volumes []*volume.Volume) map[string]int64 {
-	sizes := make(map[string]int64)
-	for _, v := range volumes {
-		if v != nil && v.UsageData != nil && v.UsageData.Size >= 0 {
-			sizes[v.Name] = v.UsageData.Size
-		}
-	}
-	return sizes
 }

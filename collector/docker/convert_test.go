@@ -1,17 +1,25 @@
 package docker
 
 import (
-	"docker_buildup_exporter/collector/model"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
-	"github.com/docker/docker/api/types/build"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
+	"docker_buildup_exporter/collector/model"
 )
 
-func TestFromImages(t *testing.T) {
+// readList returns the images of a list with one record.
+func readList(t *testing.T, record string, store model.Optional[model.ImageStore], version string) model.Image {
+	t.Helper()
+	images, err := decode(strings.NewReader("["+record+"]"), func(d *decoder) []model.Image { return imageReader{store: store}.list(d, version) })
+	if err != nil || len(images) != 1 {
+		t.Fatalf("%s: %v, %v", record, images, err)
+	}
+	return images[0]
+}
+
+func TestReadImage(t *testing.T) {
 	unknown := model.Optional[model.ImageStore]{}
 	graphDriver := model.Known(model.GraphDriver)
 	containerd := model.Known(model.Containerd)
@@ -22,48 +30,40 @@ func TestFromImages(t *testing.T) {
 		tags      int
 		hasDigest model.Optional[bool]
 	}{
-		{"<none> literals", `{"Id":"a","RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]}`, graphDriver, 0, model.Known(false)},
-		{"null lists", `{"Id":"a","RepoTags":null,"RepoDigests":null}`, graphDriver, 0, model.Known(false)},
-		{"pulled by digest", `{"Id":"a","RepoTags":null,"RepoDigests":["x@sha256:1"]}`, graphDriver, 0, model.Known(true)},
-		{"containerd makes digests up", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, containerd, 0, model.Known(false)},
-		{"containerd keeps digests among the tags", `{"Id":"a","RepoTags":["x@sha256:1"],"RepoDigests":["x@sha256:1"]}`, containerd, 0, model.Known(true)},
-		{"a tag pinned by digest does not move", `{"Id":"a","RepoTags":["x:1@sha256:1","x:1"]}`, containerd, 1, model.Known(true)},
-		{"content is missing", `{"Id":"a","RepoTags":["x:1"],"RepoDigests":["sha256:1"]}`, containerd, 1, model.Known(false)},
-		{"a name that does not parse", `{"Id":"a","RepoTags":["UPPER CASE"]}`, containerd, 1, model.Known(false)},
-		{"the store decides, and is not known", `{"Id":"a","RepoTags":[],"RepoDigests":["x@sha256:1"]}`, unknown, 0, model.Optional[bool]{}},
+		{"<none> literals", `"RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]`, graphDriver, 0, model.Known(false)},
+		{"null lists", `"RepoTags":null,"RepoDigests":null`, graphDriver, 0, model.Known(false)},
+		{"pulled by digest", `"RepoTags":null,"RepoDigests":["x@sha256:1"]`, graphDriver, 0, model.Known(true)},
+		{"containerd makes digests up", `"RepoTags":[],"RepoDigests":["x@sha256:1"]`, containerd, 0, model.Known(false)},
+		{"containerd keeps digests among the tags", `"RepoTags":["x@sha256:1"],"RepoDigests":["x@sha256:1"]`, containerd, 0, model.Known(true)},
+		{"a tag pinned by digest does not move", `"RepoTags":["x:1@sha256:1","x:1"],"RepoDigests":[]`, containerd, 1, model.Known(true)},
+		{"content is missing", `"RepoTags":["x:1"],"RepoDigests":["sha256:1"]`, containerd, 1, model.Known(false)},
+		{"a name that does not parse", `"RepoTags":["UPPER CASE"],"RepoDigests":[]`, containerd, 1, model.Known(false)},
+		{"the store decides, and is not known", `"RepoTags":[],"RepoDigests":["x@sha256:1"]`, unknown, 0, model.Optional[bool]{}},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			got := fromImages(decodeImages(t, "["+test.record+"]"), test.store)
-			if len(got) != 1 || len(got[0].Tags) != test.tags || got[0].HasDigest != test.hasDigest {
-				t.Errorf("got %+v, want %d tags, hasDigest %+v", got, test.tags, test.hasDigest)
-			}
-		})
-	}
-	for _, size := range []int64{-1, 0, 5} {
-		got := fromImages(decodeImages(t, fmt.Sprintf(`[{"Id":"a","Size":%d}]`, size)), graphDriver)
-		if value, known := got[0].Size.Get(); known != (size >= 0) || known && value != size {
-			t.Errorf("size %d became %d, known %v", size, value, known)
+		got := readList(t, `{"Id":"a","Size":1,`+test.record+`}`, test.store, "1.43")
+		if len(got.Tags) != test.tags || got.HasDigest != test.hasDigest {
+			t.Errorf("%s: got %+v, want %d tags, hasDigest %+v", test.name, got, test.tags, test.hasDigest)
 		}
 	}
 }
 
 // Without /info the list shows the store, or it is unknown.
 func TestImageStoreWithoutInfo(t *testing.T) {
-	with := `[{"Id":"a","Descriptor":{"digest":"sha256:1","size":1,"mediaType":"x"}}]`
-	without := `[{"Id":"a"}]`
+	const with, without = `,"Descriptor":{"size":1,"mediaType":"x"}`, ""
 	for _, test := range []struct {
-		list, version string
-		want          model.Optional[model.ImageStore]
+		descriptor, version string
+		want                model.Optional[bool] // whether the entry of RepoDigests is a digest reference
 	}{
-		{without, "1.41", model.Known(model.GraphDriver)},
-		{without, "1.43", model.Optional[model.ImageStore]{}},
-		{without, "1.47", model.Optional[model.ImageStore]{}},
-		{without, "1.48", model.Known(model.GraphDriver)},
-		{with, "1.48", model.Known(model.Containerd)},
+		{without, "1.41", model.Known(true)},
+		{without, "1.43", model.Optional[bool]{}},
+		{without, "1.47", model.Optional[bool]{}},
+		{without, "1.48", model.Known(true)},
+		{with, "1.48", model.Known(false)},
 	} {
-		if got := storeOfList(decodeImages(t, test.list), test.version); got != test.want {
-			t.Errorf("%s at API %s: got %+v, want %+v", test.list, test.version, got, test.want)
+		record := `{"Id":"a","Size":1,"RepoTags":[],"RepoDigests":["x@sha256:1"]` + test.descriptor + `}`
+		if got := readList(t, record, model.Optional[model.ImageStore]{}, test.version); got.HasDigest != test.want {
+			t.Errorf("%s at API %s: got %+v, want %+v", record, test.version, got.HasDigest, test.want)
 		}
 	}
 }
@@ -104,7 +104,7 @@ func TestMakesNoLayer(t *testing.T) {
 }
 
 // Mounted images are named as the container was created with.
-func TestFromMounts(t *testing.T) {
+func TestReadMounts(t *testing.T) {
 	const id = "sha256:82d1e9d7ed48a7523bdebc18cf6290bdb97b82302a8a9c27d4fe885949ea94d1"
 	for name, want := range map[string]string{
 		"app":                     "app:latest",
@@ -114,10 +114,14 @@ func TestFromMounts(t *testing.T) {
 		id:                        id,
 		"":                        "",
 	} {
-		mounts := []container.MountPoint{{Type: mount.TypeVolume, Name: "v"}, {Type: mount.TypeBind}, {Type: mount.TypeImage, Name: name}}
-		volumes, images := fromMounts(mounts)
-		if !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
-			t.Errorf("%q: volumes %q, images %q; want %q", name, volumes, images, want)
+		var volumes, images []string
+		list := fmt.Sprintf(`[{"Type":"volume","Name":"v"},{"Type":"bind"},{"Type":"image","Name":%q}]`, name)
+		_, err := decode(strings.NewReader(list), func(d *decoder) bool {
+			volumes, images = readMounts(d)
+			return true
+		})
+		if err != nil || !slices.Equal(volumes, []string{"v"}) || !slices.Equal(images, []string{want}) {
+			t.Errorf("%q: volumes %q, images %q, %v; want %q", name, volumes, images, err, want)
 		}
 	}
 }
@@ -135,16 +139,16 @@ func TestRepositoriesOf(t *testing.T) {
 
 // Contexts, cache mounts and clones may be written by several builds; layers are not.
 func TestRewritten(t *testing.T) {
-	records, err := fromCacheRecords([]*build.CacheRecord{
-		{ID: "context", Type: "source.local", UsageCount: 2},
-		{ID: "new context", Type: "source.local", UsageCount: 1},
-		{ID: "cache mount", Type: "exec.cachemount", UsageCount: 3},
-		{ID: "clone", Type: "regular", Description: "shared git repo for https://example.org/a.git", UsageCount: 2},
-		{ID: "checkout", Type: "source.git.checkout", UsageCount: 2},
-		{ID: "layer", Type: "regular", Description: "[2/2] COPY a /", UsageCount: 2},
-	})
+	const list = `{"BuildCache":[
+		{"ID":"context","Type":"source.local","UsageCount":2,"InUse":false,"Shared":false,"Size":1},
+		{"ID":"new context","Type":"source.local","UsageCount":1,"InUse":false,"Shared":false,"Size":1},
+		{"ID":"cache mount","Type":"exec.cachemount","UsageCount":3,"InUse":false,"Shared":false,"Size":1},
+		{"ID":"clone","Type":"regular","Description":"shared git repo for https://example.org/a.git","UsageCount":2,"InUse":false,"Shared":false,"Size":1},
+		{"ID":"checkout","Type":"source.git.checkout","UsageCount":2,"InUse":false,"Shared":false,"Size":1},
+		{"ID":"layer","Type":"regular","Description":"[2/2] COPY a /","UsageCount":2,"InUse":false,"Shared":false,"Size":1}]}`
+	usage, err := decode(strings.NewReader(list), func(d *decoder) DiskUsage { return readDiskUsage(d, "Volumes?", "BuildCache") })
 	var rewritten []string
-	for _, record := range records {
+	for _, record := range usage.BuildCache {
 		if record.Rewritten {
 			rewritten = append(rewritten, record.ID)
 		}

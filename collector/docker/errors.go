@@ -117,12 +117,11 @@ func (c *Client) problemOf(endpoint string, err error) problem {
 func (c *Client) reasonOf(err error) string {
 	var dial dialError
 	var network *net.OpError
-	host := c.Host
-	if errors.As(err, &dial) {
-		host = dial.hosts
-	}
-	if errors.As(err, &network) {
-		return fmt.Sprintf("%s %s: %v", network.Op, host, network.Err)
+	switch {
+	case errors.As(err, &dial):
+		return dial.Error()
+	case errors.As(err, &network):
+		return fmt.Sprintf("%s %s: %v", network.Op, c.Host, network.Err)
 	}
 	reason := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 	if page := htmlPage.FindStringSubmatch(reason); page != nil {

@@ -59,24 +59,28 @@ func (a *API) Events(ctx context.Context, since string, opened func(), handle fu
 	defer cancel()
 	// The engine answers at once, even if there are no events.
 	unanswered := time.AfterFunc(a.client.Timeout, cancel)
-	var status int
-	messages, errs := a.api.Events(context.WithValue(ctx, statusKey{}, &status), events.ListOptions{Filters: eventFilters(), Since: since})
+	var head responseHead
+	messages, errs := a.api.Events(context.WithValue(ctx, headKey{}, &head), events.ListOptions{Filters: eventFilters(), Since: since})
 	if !unanswered.Stop() {
 		return a.client.explain(endpoint, context.DeadlineExceeded)
 	}
-	if status != http.StatusOK { // refused, with a reason, or no event stream at all
+	if head.status != http.StatusOK { // refused, with a reason, or no event stream at all
 		select {
 		case err := <-errs:
 			return a.client.explain(endpoint, err)
 		case <-time.After(a.client.Timeout):
-			return a.client.explain(endpoint, fmt.Errorf("%w: HTTP status %d", errMalformed, status))
+			return a.client.explain(endpoint, fmt.Errorf("%w: HTTP status %d", errMalformed, head.status))
 		}
 	}
 	opened()
 	for {
 		select {
 		case m := <-messages:
-			handle(Event{string(m.Type), string(m.Action), m.Actor.ID, m.Actor.Attributes, m.TimeNano})
+			event := Event{string(m.Type), string(m.Action), m.Actor.ID, m.Actor.Attributes, m.TimeNano}
+			if event.Type == ImageEvent {
+				event.ID = imageID(event.ID)
+			}
+			handle(event)
 		case err := <-errs:
 			return a.client.explain(endpoint, err)
 		}

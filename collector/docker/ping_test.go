@@ -23,11 +23,11 @@ func ping(t *testing.T, host string, timeout time.Duration) (version string, fai
 	if err != nil {
 		t.Fatal(err)
 	}
-	version, err = c.Ping(t.Context())
+	answer, err := c.Ping(t.Context())
 	if err != nil && !errors.As(err, &failure) {
 		t.Fatalf("%v is not a Failure", err)
 	}
-	return version, failure
+	return answer.API, failure
 }
 
 // A failed ping has the reason and a hint that fits it.
@@ -120,7 +120,7 @@ func TestReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := c.At("1.51")
+	api, err := c.At(Version{API: "1.51"})
 	if err != nil {
 		t.Fatal(err)
 	}

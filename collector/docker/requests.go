@@ -3,20 +3,21 @@ package docker
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
-	"slices"
+	"io"
+	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/versions"
-	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 )
 
@@ -25,6 +26,7 @@ import (
 type API struct {
 	client *Client
 	api    *client.Client
+	podman bool
 }
 
 // Version returns the negotiated version.
@@ -39,84 +41,139 @@ func (a *API) short(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, a.client.Timeout)
 }
 
+// get makes a request and reads its answer as a stream. The Docker client would hold all of
+// it, and take a missing field for an empty list. The {id} of an endpoint is replaced.
+func get[T any](ctx context.Context, a *API, endpoint, id string, query url.Values, read func(*decoder) T) (value T, err error) {
+	body, err := a.open(ctx, strings.Replace(endpoint, "{id}", id, 1), query)
+	if err == nil {
+		defer body.Close()
+		value, err = decode(body, read)
+	}
+	return value, a.client.explain(endpoint, err)
+}
+
+// open requests a path below that of the API version.
+func (a *API) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	host, err := client.ParseHostURL(a.api.DaemonHost())
+	if err != nil {
+		return nil, err
+	}
+	if host.Scheme == "unix" {
+		host.Host = client.DummyHost
+	}
+	target := url.URL{Scheme: a.client.scheme, Host: host.Host, Path: host.Path + "/v" + a.Version() + path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := a.api.HTTPClient().Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
+		return nil, newRefusal(response)
+	}
+	return response.Body, nil
+}
+
+// refusal is an answer with an HTTP status other than 200.
+type refusal struct {
+	message string
+	kind    error // of package errdefs
+}
+
+func (r refusal) Error() string { return r.message }
+func (r refusal) Unwrap() error { return r.kind }
+
+// newRefusal returns the engine's message, or the beginning of what else answers.
+func newRefusal(response *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
+	if err != nil {
+		return err
+	}
+	var answer struct{ Message string }
+	_ = json.Unmarshal(body, &answer) // else it is text
+	message := cmp.Or(answer.Message, strings.TrimSpace(string(body)), strings.TrimSpace(response.Status))
+	return refusal{message, errhttp.ToNative(response.StatusCode)}
+}
+
 // Info returns what the engine reports about itself.
 func (a *API) Info(ctx context.Context) (Info, error) {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	info, err := a.api.Info(ctx)
-	if err == nil && info.ServerVersion == "" {
-		err = errMalformed
-	}
-	return fromInfo(info, a.Version()), a.client.explain("/info", err)
+	return get(ctx, a, "/info", "", nil, func(d *decoder) Info {
+		info := readInfo(d)
+		info.APIVersion, info.Podman = a.Version(), a.podman
+		return info
+	})
 }
+
+const (
+	listImages       = "/images/json"
+	inspectImage     = "/images/{id}/json"
+	inspectContainer = "/containers/{id}/json"
+)
 
 // Images returns all images. SharedSize and Manifests are requested from the containerd
 // store only, which computes them anyway.
 func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore]) ([]model.Image, error) {
-	isContainerd := store == model.Known(model.Containerd)
-	records, err := a.api.ImageList(ctx, image.ListOptions{
-		All: true, SharedSize: isContainerd, Manifests: isContainerd && a.isAtLeast("1.47"),
+	query := url.Values{"all": {"1"}}
+	if store == model.Known(model.Containerd) {
+		query.Set("shared-size", "1")
+		a.addManifests(query)
+	}
+	return get(ctx, a, listImages, "", query, func(d *decoder) []model.Image {
+		return imageReader{store: store, repositories: a.client.Repositories}.list(d, a.Version())
 	})
-	if err == nil && slices.ContainsFunc(records, func(r image.Summary) bool { return r.ID == "" }) {
-		err = errMalformed
-	}
-	if err != nil {
-		return nil, a.client.explain("/images/json", err)
-	}
-	if !store.IsKnown() {
-		store = storeOfList(records, a.Version())
-	}
-	images := fromImages(records, store)
-	for i, record := range records {
-		images[i].Repositories = a.repositories(record.RepoTags, record.RepoDigests)
-	}
-	return images, nil
 }
 
-// repositories returns the repositories of an image if they are wanted: parsing a name takes
-// some microseconds.
-func (a *API) repositories(tags, digests []string) []string {
-	if !a.client.Repositories {
-		return nil
+func (a *API) addManifests(query url.Values) {
+	if a.isAtLeast("1.47") {
+		query.Set("manifests", "1")
 	}
-	return repositoriesOf(slices.Concat(tags, digests))
 }
 
 // Image inspects one image. Its sizes are those that a list would have. With the containerd
-// store they are unknown unless the image has a tag, by which a list can be filtered.
+// store they are unknown unless the image has a tag, by which a list can be filtered. Digest
+// references mean the same in both stores, other than in lists.
 func (a *API) Image(ctx context.Context, id string, store model.Optional[model.ImageStore]) (model.Image, error) {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	const endpoint = "/images/{id}/json"
-	inspected, err := a.api.ImageInspect(ctx, id)
-	if err == nil && inspected.ID == "" {
-		err = errMalformed
+	image, err := get(ctx, a, inspectImage, id, nil, func(d *decoder) model.Image {
+		reader := imageReader{store: model.Known(model.GraphDriver), repositories: a.client.Repositories}
+		image, _ := reader.image(d)
+		return image
+	})
+	if err != nil || store == model.Known(model.GraphDriver) {
+		return image, err
 	}
+	image.Size, image.Unpacked = model.Optional[int64]{}, model.Optional[int64]{}
+	image.IndexSize, image.SeveralPlatforms = 0, false
+	if len(image.Tags) == 0 {
+		return image, nil
+	}
+	listed, err := a.imageOfList(ctx, image.ID, image.Tags[0])
 	if err != nil {
-		return model.Image{}, a.client.explain(endpoint, err)
+		return model.Image{}, err
 	}
-	converted := fromInspectedImage(inspected)
-	converted.Repositories = a.repositories(inspected.RepoTags, inspected.RepoDigests)
-	switch {
-	case store == model.Known(model.GraphDriver):
-		converted.Size = sizeOf(inspected.Size)
-	case len(converted.Tags) > 0:
-		listed, err := a.imageOfList(ctx, inspected.ID, converted.Tags[0])
-		if err != nil {
-			return model.Image{}, a.client.explain("/images/json", err)
-		}
-		converted.Size, converted.Unpacked = listed.Size, listed.Unpacked
-		converted.IndexSize, converted.SeveralPlatforms = listed.IndexSize, listed.SeveralPlatforms
-	}
-	return converted, nil
+	image.Size, image.Unpacked = listed.Size, listed.Unpacked
+	image.IndexSize, image.SeveralPlatforms = listed.IndexSize, listed.SeveralPlatforms
+	return image, nil
 }
 
 // imageOfList returns an image as the list of one tag has it, or a zero Image.
 func (a *API) imageOfList(ctx context.Context, id, tag string) (model.Image, error) {
-	list, err := a.api.ImageList(ctx, image.ListOptions{
-		All: true, Manifests: a.isAtLeast("1.47"), Filters: filters.NewArgs(filters.Arg("reference", tag)),
+	filter, err := filters.ToJSON(filters.NewArgs(filters.Arg("reference", tag)))
+	if err != nil {
+		return model.Image{}, a.client.explain(listImages, err)
+	}
+	query := url.Values{"all": {"1"}, "filters": {filter}}
+	a.addManifests(query)
+	list, err := get(ctx, a, listImages, "", query, func(d *decoder) []model.Image {
+		return imageReader{store: model.Known(model.Containerd)}.list(d, a.Version())
 	})
-	for _, listed := range fromImages(list, model.Known(model.Containerd)) {
+	for _, listed := range list {
 		if listed.ID == id {
 			return listed, err
 		}
@@ -128,51 +185,55 @@ func (a *API) imageOfList(ctx context.Context, id, tag string) (model.Image, err
 func (a *API) Content(ctx context.Context, id string) (model.Content, error) {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	const inspect, history = "/images/{id}/json", "/images/{id}/history"
-	inspected, err := a.api.ImageInspect(ctx, id)
+	const mostLayers, mostSteps = 1000, 10000 // overlay file systems have 500 layers at most; matching is quadratic
+	var reader imageReader
+	var image model.Image
+	root, err := get(ctx, a, inspectImage, id, nil, func(d *decoder) (root rootFS) {
+		image, root = reader.image(d)
+		return root
+	})
 	if err != nil {
-		return model.Content{}, a.client.explain(inspect, err)
+		return model.Content{}, err
 	}
-	if inspected.ID != id || inspected.RootFS.Type == "" { // the content of no platform is present
-		return model.Content{}, a.client.explain(inspect, fmt.Errorf("%w: %s", errNoLayers, id))
+	if image.ID != id || root.kind == "" || len(root.layers) > mostLayers { // the content of no platform is present
+		return model.Content{}, a.client.explain(inspectImage, fmt.Errorf("%w: %s", errNoLayers, id))
 	}
-	steps, err := a.api.ImageHistory(ctx, id)
-	if err != nil {
-		return model.Content{}, a.client.explain(history, err)
+	const history = "/images/{id}/history"
+	steps, err := get(ctx, a, history, id, nil, readHistory)
+	if err == nil && len(steps) > mostSteps {
+		err = a.client.explain(history, fmt.Errorf("%w: %s", errNoLayers, id))
 	}
-	content, known := fromContent(inspected.RootFS.Layers, steps).Get()
-	if !known {
-		return model.Content{}, a.client.explain(history, fmt.Errorf("%w: %s", errNoLayers, id))
-	}
-	return content, nil
+	return model.Content{DiffIDs: root.layers, History: steps}, err
 }
 
 // Containers returns all containers.
 func (a *API) Containers(ctx context.Context) ([]model.Container, error) {
-	records, err := a.api.ContainerList(ctx, container.ListOptions{All: true})
-	if err == nil && slices.ContainsFunc(records, func(r container.Summary) bool { return r.ID == "" || r.State == "" }) {
-		err = errMalformed
-	}
-	if err != nil {
-		return nil, a.client.explain("/containers/json", err)
-	}
-	return fromContainers(records), nil
+	return get(ctx, a, "/containers/json", "", url.Values{"all": {"1"}}, func(d *decoder) []model.Container {
+		return distinct(d, containerID, func(d *decoder) model.Container {
+			c := readListedContainer(d)
+			c.State = a.state(c.State)
+			return c
+		})
+	})
 }
-
-const inspectContainer = "/containers/{id}/json"
 
 // Container inspects one container.
 func (a *API) Container(ctx context.Context, id string) (model.Container, error) {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	inspected, err := a.api.ContainerInspect(ctx, id)
-	if err == nil && (inspected.ContainerJSONBase == nil || inspected.ID != id || inspected.State == nil || inspected.State.Status == "") {
-		err = errMalformed
-	}
-	if err != nil {
-		return model.Container{}, a.client.explain(inspectContainer, err)
-	}
-	return fromInspectedContainer(inspected), nil
+	inspected, err := a.container(ctx, id, nil)
+	inspected.Size, inspected.ImageSize = model.Optional[int64]{}, model.Optional[int64]{} // not requested
+	return inspected, err
+}
+
+func (a *API) container(ctx context.Context, id string, query url.Values) (model.Container, error) {
+	return get(ctx, a, inspectContainer, id, query, func(d *decoder) model.Container {
+		c := readContainer(d, a.state)
+		if c.ID != id {
+			d.fail("the container %q instead of %q", c.ID, id)
+		}
+		return c
+	})
 }
 
 // ContainerSize is the size of a container in bytes.
@@ -185,21 +246,11 @@ type ContainerSize struct {
 // are measured one by one: in a list with sizes, one that is being removed makes the
 // containerd store fail for all, and each costs it a search through all images.
 func (a *API) ContainerSize(ctx context.Context, id string) (ContainerSize, error) {
-	inspected, _, err := a.api.ContainerInspectWithRaw(ctx, id, true)
-	if err == nil && (inspected.ContainerJSONBase == nil || inspected.ID != id) {
-		err = errMalformed
-	}
+	inspected, err := a.container(ctx, id, url.Values{"size": {"1"}})
 	if err != nil {
-		return a.sizeOfDead(ctx, id, a.client.explain(inspectContainer, err))
+		return a.sizeOfDead(ctx, id, err)
 	}
-	var size ContainerSize
-	if writable := inspected.SizeRw; writable != nil && *writable >= 0 {
-		size.Writable = model.Known(*writable)
-		if all := inspected.SizeRootFs; all != nil && *all >= *writable {
-			size.Image = model.Known(*all - *writable)
-		}
-	}
-	return size, nil
+	return ContainerSize{inspected.Size, inspected.ImageSize}, nil
 }
 
 // sizeOfDead returns a size of 0 for a dead container without a writable layer, for which
@@ -220,17 +271,7 @@ func (a *API) sizeOfDead(ctx context.Context, id string, failure error) (Contain
 
 // Volumes returns all volumes without their sizes. No files are walked.
 func (a *API) Volumes(ctx context.Context) ([]model.Volume, error) {
-	list, err := a.api.VolumeList(ctx, volume.ListOptions{})
-	if err != nil {
-		return nil, a.client.explain("/volumes", err)
-	}
-	return fromVolumes(list.Volumes), nil
-}
-
-// DiskUsage is a part of what /system/df returns.
-type DiskUsage struct {
-	VolumeSizes map[string]int64 // by name, in bytes
-	BuildCache  []model.CacheRecord
+	return get(ctx, a, "/volumes", "", nil, readVolumes)
 }
 
 // CanSplitDiskUsage reports whether /system/df can return volumes and build cache separately.
@@ -239,32 +280,34 @@ func (a *API) CanSplitDiskUsage() bool { return a.isAtLeast("1.42") }
 
 // VolumeSizes returns the sizes of volumes. The engine walks all their files.
 func (a *API) VolumeSizes(ctx context.Context) (map[string]int64, error) {
-	usage, err := a.DiskUsage(ctx, types.VolumeObject)
+	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.VolumeObject)}}, "Volumes", "BuildCache?")
 	return usage.VolumeSizes, err
 }
 
 // BuildCache returns the records of the build cache.
 func (a *API) BuildCache(ctx context.Context) ([]model.CacheRecord, error) {
-	usage, err := a.DiskUsage(ctx, types.BuildCacheObject)
+	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.BuildCacheObject)}}, "Volumes?", "BuildCache")
 	return usage.BuildCache, err
 }
 
-// DiskUsage returns the given parts of /system/df, or all if none are given. Before API 1.42
-// the engine refuses while it answers somebody else's request: then it is repeated.
-func (a *API) DiskUsage(ctx context.Context, parts ...types.DiskUsageObject) (DiskUsage, error) {
+// DiskUsage returns both.
+func (a *API) DiskUsage(ctx context.Context) (DiskUsage, error) {
+	return a.diskUsage(ctx, nil, "Volumes", "BuildCache")
+}
+
+// diskUsage requests fields of /system/df. Before API 1.42 the engine refuses while it answers
+// somebody else's request: then it is repeated.
+func (a *API) diskUsage(ctx context.Context, query url.Values, volumes, buildCache string) (DiskUsage, error) {
 	const endpoint = "/system/df"
-	usage, err := a.api.DiskUsage(ctx, types.DiskUsageOptions{Types: parts})
-	for err != nil && strings.Contains(err.Error(), "a disk usage operation is already running") {
+	for {
+		usage, err := get(ctx, a, endpoint, "", query, func(d *decoder) DiskUsage { return readDiskUsage(d, volumes, buildCache) })
+		if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") {
+			return usage, err
+		}
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return DiskUsage{}, a.client.explain(endpoint, ctx.Err())
 		}
-		usage, err = a.api.DiskUsage(ctx, types.DiskUsageOptions{Types: parts})
 	}
-	if err != nil {
-		return DiskUsage{}, a.client.explain(endpoint, err)
-	}
-	records, err := fromCacheRecords(usage.BuildCache)
-	return DiskUsage{fromVolumeSizes(usage.Volumes), records}, a.client.explain(endpoint, err)
 }

@@ -75,7 +75,7 @@ func (s socketFile) permissionHint(environment Environment) string {
 	case namespace == rootlessNamespace:
 		return "start the container with --user 0:0: with a rootless engine that is the user who runs the engine"
 	case s.isNoFile:
-		return fmt.Sprintf("the directory %s is closed to this process: run it as the user %s, or set --docker.host to another socket", s.path, s.owner)
+		return fmt.Sprintf("the directory %s is closed to this process: start the engine, set --docker.host to another socket, or run this process as the user %s", s.path, s.owner)
 	case environment.UID == s.uid, s.isGroups && slices.Contains(environment.Groups, s.gid):
 		return fmt.Sprintf("the permissions of %s allow it, so a security module denies it (SELinux, AppArmor): see its log; docker run --security-opt label=disable", s.path)
 	case !s.isGroups:

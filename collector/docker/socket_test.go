@@ -48,7 +48,7 @@ func TestPermissionHints(t *testing.T) {
 		{"userns-remap as root", socket(overflow, overflow), Environment{InContainer: true, Groups: []int{0}, UIDMap: remappedMap}, "--userns=host"},
 		{"rootless", socket(0, 0), Environment{UID: 65532, InContainer: true, UIDMap: rootlessMap}, "--user 0:0"},
 		{"rootless with a socket of root", socket(overflow, overflow), Environment{UID: 65532, InContainer: true, UIDMap: rootlessMap}, "-v $XDG_RUNTIME_DIR/docker.sock:"},
-		{"a rootless engine of another user", closed, Environment{UID: 7, UIDMap: initialMap}, "the directory /run/user/1000 is closed to this process: run it as the user user1000"},
+		{"a rootless engine of another user", closed, Environment{UID: 7, UIDMap: initialMap}, "the directory /run/user/1000 is closed to this process: start the engine, set --docker.host to another socket, or run this process as the user user1000"},
 		{"a socket closed to its group", private, Environment{UID: 7, Groups: []int{1000}, UIDMap: initialMap}, "is closed to its group: run this process as the user user1000"},
 		{"a member of the group", socket(0, 999), Environment{UID: 7, Groups: []int{7, 999}, UIDMap: initialMap}, "a security module denies it"},
 		{"the owner", socket(7, 7), Environment{UID: 7, UIDMap: initialMap}, "a security module denies it"},
@@ -163,7 +163,7 @@ func TestAnswersOfAnyText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := c.At("1.51")
+	api, err := c.At(Version{API: "1.51"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -254,7 +254,18 @@ func TestConnectionIsClosed(t *testing.T) {
 		}
 	}()
 	failure := pingTLS(t, "tcp://"+listener.Addr().String(), TLS{Insecure: true}, Environment{})
-	checkFailure(t, failure, "closed", "", "if it requires a client certificate, set --docker.tls-cert")
+	checkFailure(t, failure, "closed", "", "see the engine's log (journalctl -u docker); if it requires a client certificate, set --docker.tls-cert")
+}
+
+// TestAnswerOverTLS checks that an error in an answer is none of the connection.
+func TestAnswerOverTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Api-Version", "1.51")
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer server.Close()
+	failure := pingTLS(t, "tcp://"+server.Listener.Addr().String(), TLS{Insecure: true}, Environment{})
+	checkFailure(t, failure, "failed", "500", "see the engine's log (journalctl -u docker)")
 }
 
 // TestOneSideWithoutTLS checks the hints if only one of client and engine uses TLS.

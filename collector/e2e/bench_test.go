@@ -317,10 +317,15 @@ func populateFake(t *testing.T, dir string, images, containers int) {
 	}
 	var imageList, containerList []map[string]any
 	for i := range images {
-		imageList = append(imageList, map[string]any{"Id": fmt.Sprintf("sha256:%064x", i), "RepoTags": []string{fmt.Sprint("app:", i)}, "Size": 1000, "Labels": map[string]string{"a": "b"}})
+		imageList = append(imageList, map[string]any{
+			"Id": fmt.Sprintf("sha256:%064x", i), "RepoTags": []string{fmt.Sprint("app:", i)}, "RepoDigests": nil, "Size": 1000, "Labels": map[string]string{"a": "b"},
+		})
 	}
 	for i := range containers {
-		containerList = append(containerList, map[string]any{"Id": fmt.Sprintf("%064x", i), "ImageID": fmt.Sprintf("sha256:%064x", i), "State": "exited", "Labels": map[string]string{"a": "b"}})
+		containerList = append(containerList, map[string]any{
+			"Id": fmt.Sprintf("%064x", i), "Image": fmt.Sprint("app:", i), "ImageID": fmt.Sprintf("sha256:%064x", i), "Created": 0, "State": "exited",
+			"Mounts": []any{}, "Labels": map[string]string{"a": "b"},
+		})
 	}
 	for file, list := range map[string]any{"images.json": imageList, "containers.json": containerList} {
 		text, err := json.Marshal(list)

@@ -193,6 +193,7 @@ func TestRecord(t *testing.T) {
 		"20.10-overlay2": {dockertest.Docker20, "1.41"},
 		"29-overlay2":    {dockertest.Docker29Overlay2, "1.51"},
 		"29-containerd":  {dockertest.Docker29Containerd, "1.51"},
+		"podman-4.3":     {dockertest.Podman, "1.41"},
 	} {
 		t.Run(folder, func(t *testing.T) { record(t, folder, engine.kind, engine.apiVersion) })
 	}
@@ -215,9 +216,13 @@ func record(t *testing.T, folder string, kind dockertest.Kind, apiVersion string
 	if err != nil {
 		t.Fatal(err)
 	}
+	dataRoot := "/var/lib/docker"
+	if kind == dockertest.Podman {
+		dataRoot = "/var/lib/containers/storage"
+	}
 	// The recorded responses must not depend on this machine.
 	anonymize := strings.NewReplacer(
-		engine.Dir+"/data", "/var/lib/docker",
+		engine.Dir+"/data", dataRoot,
 		engine.Dir+"/exec", "/var/run/docker",
 		strconv.Quote(hostname), `"host"`,
 	)
@@ -236,6 +241,9 @@ func record(t *testing.T, folder string, kind dockertest.Kind, apiVersion string
 		response.Body.Close()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if version := response.Header.Get("Libpod-Api-Version"); version != "" {
+			write(t, filepath.Join(dir, "podman-version"), version+"\n")
 		}
 		// The ages on a page must not depend on the time of the recording.
 		recorded := regexp.MustCompile(`"Created":\d+`).ReplaceAllString(anonymize.Replace(string(body)), `"Created":1760000000`)

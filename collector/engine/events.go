@@ -184,7 +184,9 @@ func (s *state) event(e docker.Event, now time.Time) {
 		s.schedules[s.usageKind(buildCache)].stale = true
 	}
 	if e.Action == docker.PruneAction {
-		s.prunes.add(e, isBelievable)
+		if !s.isPodman { // it sends one for each pruned volume, and none for other prunes
+			s.prunes.add(e, isBelievable)
+		}
 		return
 	}
 	switch e.Type {
@@ -220,11 +222,8 @@ func newPruneCounts() pruneCounts {
 	return pruneCounts{counts: make(map[model.Resource]model.Prune), last: make(map[model.Resource]int64)}
 }
 
-// maxFreed is the largest number of bytes that one prune is believed to have freed, 1 PiB.
-const maxFreed = 1 << 50
-
 // add takes a prune event, whose time may be known. The freed bytes are unknown without the
-// attribute.
+// attribute, and if they are more than a disk has.
 func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 	resource, known := map[string]model.Resource{
 		docker.ImageEvent:     model.Images,
@@ -239,7 +238,7 @@ func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 	count := p.counts[resource]
 	count.Resource = resource
 	count.Count++
-	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 && freed <= maxFreed {
+	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 && freed <= docker.MaxSize {
 		count.Bytes += min(freed, math.MaxInt64-count.Bytes)
 	}
 	if isTimeKnown {

@@ -342,7 +342,7 @@ func TestGapInEvents(t *testing.T) {
 	config.BusyRatio = listedWhenChanged()
 	runSlow(t, config, func(e *slowEngine) {
 		e.Answer("/volumes", slow(slowList, replyWith(`{"Volumes":[{"Name":"v"}]}`)))
-		e.Answer("/system/df", slow(slowList, replyWith(`{}`)))
+		e.Answer("/system/df", slow(slowList, replyWith(`{"BuildCache":null}`)))
 		for range 3 {
 			e.scrapeAfter(time.Minute)
 		}

@@ -62,7 +62,7 @@ func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {
 		return pingAnswer{}, err
 	}
 	api, err := e.client.At(version)
-	return pingAnswer{version, api, err}, nil
+	return pingAnswer{version.API, api, err}, nil
 }
 
 // fetchList makes a single request.
@@ -102,7 +102,7 @@ func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (bus
 		started := time.Now()
 		content, err := t.api.Content(ctx, image.ID)
 		took := time.Since(started)
-		part(imageContent{image, content, err})
+		part(imageContent{*image, content, err})
 		if errors.Is(err, context.DeadlineExceeded) { // it says nothing of how busy the engine was
 			continue
 		}

@@ -317,12 +317,12 @@ func (f *fixture) manyImages(n int) (ids []string) {
 	for i := range n {
 		id := fmt.Sprintf("sha256:%02d", i)
 		ids = append(ids, id)
-		list = append(list, map[string]any{"Id": id, "RepoTags": []string{fmt.Sprint("app:", i)}, "Size": 1000 + i})
+		list = append(list, map[string]any{"Id": id, "RepoTags": []string{fmt.Sprint("app:", i)}, "Size": 1000 + i, "RepoDigests": nil})
 	}
 	images, _ := json.Marshal(list)
 	for name, content := range map[string]string{
-		"api-version": "1.51", "images.json": string(images), "containers.json": "[]", "volumes.json": "{}", "system/df.json": "{}",
-		"info.json": `{"ServerVersion":"28.5.2","DockerRootDir":"/var/lib/docker","Driver":"overlay2"}`,
+		"api-version": "1.51", "images.json": string(images), "containers.json": "[]", "volumes.json": `{"Volumes":[]}`, "system/df.json": `{"Volumes":[],"BuildCache":[]}`,
+		"info.json": `{"ServerVersion":"28.5.2","DockerRootDir":"/var/lib/docker","Driver":"overlay2","DriverStatus":[],"Images":0,"Containers":0}`,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

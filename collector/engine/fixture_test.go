@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +130,54 @@ func replyWith(body any) http.HandlerFunc {
 		}
 		json.NewEncoder(w).Encode(body)
 	}
+}
+
+// Answer replaces the handler of an endpoint. The objects that it writes need to name only the
+// fields that matter.
+func (f *fixture) Answer(endpoint string, handler http.HandlerFunc) {
+	for pattern, w := range completions() {
+		if matches, _ := path.Match(pattern, endpoint); matches && handler != nil {
+			answer := handler
+			handler = func(into http.ResponseWriter, r *http.Request) {
+				w := w
+				w.ResponseWriter = into
+				answer(w, r)
+			}
+		}
+	}
+	f.Fake.Answer(endpoint, handler)
+}
+
+// completing adds the fields that every engine sends. Of two fields with the same name the
+// last one counts.
+type completing struct {
+	http.ResponseWriter
+	answer string // fields of the answer itself
+	object string // fields of all objects that begin with an ID or a name
+}
+
+func completions() map[string]completing {
+	return map[string]completing{
+		"/info":              {answer: `"ServerVersion":"28.5.2","Driver":"overlay2","DriverStatus":[],"DockerRootDir":"/var/lib/docker","Images":0,"Containers":0`},
+		"/images/json":       {object: `"RepoTags":null,"RepoDigests":null,"Size":0`},
+		"/images/*/json":     {object: `"RepoTags":null,"RepoDigests":null,"Size":0`},
+		"/containers/json":   {object: `"Image":"","ImageID":"","Created":0,"Mounts":[]`},
+		"/containers/*/json": {object: `"Image":""`},
+		"/volumes":           {object: `"Driver":"","Labels":null,"Options":null`},
+		"/system/df":         {answer: `"Volumes":null,"BuildCache":null`, object: `"Type":"regular","InUse":false,"Shared":false,"Size":0,"Driver":"","Labels":null,"Options":null`},
+	}
+}
+
+func (w completing) Write(body []byte) (int, error) {
+	text := string(body)
+	if rest, isObject := strings.CutPrefix(text, `{"`); isObject && w.answer != "" {
+		text = "{" + w.answer + `,"` + rest
+	}
+	if w.object != "" {
+		text = regexp.MustCompile(`\{"(Id|ID|Name|Driver)":`).ReplaceAllString(text, "{"+w.object+`,"$1":`)
+	}
+	_, err := w.ResponseWriter.Write([]byte(text))
+	return len(body), err
 }
 
 // slow delays an endpoint.

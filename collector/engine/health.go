@@ -68,6 +68,11 @@ func (h *health) record(collector, operation string, err error) {
 	h.failing[operation] = failing{collector, before.logged}
 }
 
+// note queues a line of information.
+func (h *health) note(message string) {
+	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
+}
+
 func (h *health) setSuccess(collector string, success bool) {
 	if collector != "" {
 		c := h.collectors[collector]

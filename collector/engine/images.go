@@ -63,7 +63,8 @@ type contentCache struct {
 // inspectedContent is the result of inspecting an image.
 type inspectedContent struct {
 	model.Content
-	unpacked model.Optional[int64] // according to the image list before it
+	layers   model.Optional[int64] // layersSize of the image list before it
+	attempts int                   // with that size
 }
 
 func newContentCache() contentCache {
@@ -74,15 +75,31 @@ func newContentCache() contentCache {
 	}
 }
 
-// isStale reports whether an image was unpacked after its inspection: before, the containerd
-// store has no sizes for its layers. If an inspection does not explain what the list has, a
-// second one would not either.
-func (c inspectedContent) isStale(image model.Image) bool {
-	unpacked, known := image.Unpacked.Get()
-	for _, step := range c.History {
-		unpacked -= step.Size
+// maxAttempts bounds how often an image is inspected whose history does not add up to its
+// size: one wrong answer is not kept, but the history of some images is incomplete.
+const maxAttempts = 3
+
+// layersSize returns what the history of an image adds up to if it is complete.
+func layersSize(image model.Image) model.Optional[int64] {
+	if image.Unpacked.IsKnown() || image.SharedSize.IsKnown() { // containerd store
+		return image.Unpacked
 	}
-	return known && unpacked != 0 && c.unpacked != image.Unpacked
+	return image.Size
+}
+
+func (c inspectedContent) addsUpTo(layers model.Optional[int64]) bool {
+	missing, known := layers.Get()
+	for _, step := range c.History {
+		missing -= step.Size
+	}
+	return !known || missing == 0
+}
+
+// isStale reports whether an image is to be inspected again: its history was wrong, or the
+// image was unpacked since. Before, the containerd store has no sizes for its layers.
+func (c inspectedContent) isStale(image model.Image) bool {
+	layers := layersSize(image)
+	return !c.addsUpTo(layers) && (c.layers != layers || c.attempts < maxAttempts)
 }
 
 // all returns all contents. The map must not be changed.
@@ -136,15 +153,16 @@ func (c *contentCache) clearFailures() {
 
 // uninspected returns the images to inspect, those that have failed last. An image that is
 // gone since it was listed is not inspected again before there is another list.
-func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []model.Image {
-	var fresh, failed []model.Image
-	for i, image := range list {
+func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []*model.Image {
+	var fresh, failed []*model.Image
+	for i := range list {
+		image := &list[i]
 		if i > 0 && list[i-1].ID == image.ID {
 			continue // another record of the same image
 		}
 		content, known := c.known[image.ID]
 		switch failure := c.failures[image.ID]; {
-		case known && !content.isStale(image):
+		case known && !content.isStale(*image):
 		case failure != nil && failure.isDue(now):
 			failed = append(failed, image)
 		case failure != nil:
@@ -170,7 +188,11 @@ func (c *contentCache) merge(inspected imageContent, listed, now time.Time) {
 	delete(c.missing, id)
 	switch {
 	case inspected.err == nil:
-		c.known[id] = inspectedContent{inspected.content, inspected.image.Unpacked}
+		content := inspectedContent{Content: inspected.content, layers: layersSize(inspected.image)}
+		if content.attempts = 1; c.known[id].layers == content.layers {
+			content.attempts += c.known[id].attempts
+		}
+		c.known[id] = content
 		c.view = nil
 		delete(c.failures, id)
 	case docker.IsGone(inspected.err) && c.failures[id] == nil && !(wasMissing && listed.After(before)):

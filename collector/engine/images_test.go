@@ -155,14 +155,14 @@ func TestMissingImageAfterRestart(t *testing.T) {
 	})
 }
 
-// An image that was unpacked after its inspection is inspected once more, but not repeatedly
-// if that explains nothing.
+// An image that was unpacked after its inspection is inspected again, but only some times if
+// that explains nothing.
 func TestUnpackedAfterInspection(t *testing.T) {
 	run(t, "api-1.51-containerd", everything(), func(f *fixture) {
 		for _, step := range []struct {
 			unpacked, history int64
 			inspections       int
-		}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 3}, {80, 90, 3}, {70, 70, 3}} {
+		}{{0, 0, 1}, {0, 0, 1}, {70, 70, 2}, {70, 70, 2}, {80, 70, 3}, {80, 70, 4}, {80, 90, 5}, {80, 90, 5}, {70, 70, 6}, {70, 70, 6}} {
 			f.addImage("a", step.history)
 			f.reply("/images/json", fmt.Sprintf(`[{"Id":"a","Size":100,"Manifests":[{"Kind":"image","Available":true,"ImageData":{"Size":{"Unpacked":%d}}}]}]`, step.unpacked))
 			f.scrapeAfter(time.Second)
@@ -173,19 +173,56 @@ func TestUnpackedAfterInspection(t *testing.T) {
 	})
 }
 
+// No images take no space, with either store.
+func TestNoImages(t *testing.T) {
+	for _, dir := range []string{"api-1.51-graphdriver", "api-1.51-containerd", "api-1.43-containerd"} {
+		run(t, dir, listsOnly(), func(f *fixture) {
+			f.reply("/images/json", `[]`)
+			if bytes, known := f.summary().DiskUsage[model.Images]; !known || bytes != 0 {
+				t.Errorf("%s: %d bytes, known %v; want 0", dir, bytes, known)
+			}
+		})
+	}
+}
+
+// One wrong history is not kept. A history that stays incomplete is requested some times only.
+func TestIncompleteHistory(t *testing.T) {
+	run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
+		f.reply("/images/json", `[{"Id":"a","Size":5},{"Id":"b","Size":5}]`)
+		for _, id := range []string{"a", "b"} {
+			f.addImage(id, 5)
+			f.reply("/images/"+id+"/history", `[]`)
+		}
+		f.scrape()
+		f.reply("/images/a/history", `[{"Size":5}]`)
+		for range 5 {
+			f.scrapeAfter(time.Second)
+		}
+		s := f.scrape()
+		if history := s.Contents["a"].History; len(history) != 1 || history[0].Size != 5 {
+			t.Errorf("got the history %+v, want the right one", history)
+		}
+		if a, b := f.requested("/images/a/history"), f.requested("/images/b/history"); a != 2 || b != 3 || len(s.FailedImages) != 0 {
+			t.Errorf("%d and %d requests, failed %v; want 2 and 3, and none", a, b, s.FailedImages)
+		}
+	})
+}
+
 // An impossible answer is not kept: the image is named in the log, and the others are inspected.
 func TestImpossibleContents(t *testing.T) {
 	const layers = `{"Id":"ID","RootFS":{"Type":"layers","Layers":["x"]}}`
 	many := func(record string, n int) string { return "[" + strings.Repeat(record+",", n-1) + record + "]" }
-	for name, test := range map[string]struct{ inspect, history string }{
-		"nothing":             {`{}`, `[]`},
-		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`},
-		"no layers":           {`{"Id":"ID"}`, `[]`},
-		"a negative size":     {layers, `[{"Size":-1}]`},
-		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`},
-		"sizes that overflow": {layers, many(`{"Size":17592186044416}`, 2)},
-		"too many steps":      {layers, many(`{"Size":0}`, 10001)},
-		"too many layers":     {`{"Id":"ID","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1001) + `}}`, `[{"Size":1}]`},
+	for name, test := range map[string]struct{ inspect, history, reason string }{
+		"nothing":             {`{}`, `[]`, "/images/{id}/json"},
+		"another image":       {`{"Id":"b","RootFS":{"Type":"layers","Layers":["x"]}}`, `[{"Size":1}]`, "the engine does not return the layers of an image: bad0"},
+		"no layers":           {`{"Id":"ID","RootFS":{}}`, `[]`, "docker image inspect"},
+		"no step":             {layers, `[null]`, "[0]: 'n' where an object should be"},
+		"a negative size":     {layers, `[{"Size":-2}]`, "[0].Size: -2 is not a size"},
+		"an unknown size":     {layers, `[{"Size":-1}]`, "[0].Size: unknown"},
+		"a size of 8 exbi":    {layers, `[{"Size":9223372036854775807}]`, "[0].Size: 9223372036854775807 bytes are more than a disk has"},
+		"sizes that overflow": {layers, many(`{"Size":1125899906842624}`, 1025), "[1024].Size: the sizes add up to more than a disk has"},
+		"too many steps":      {layers, many(`{"Size":0}`, 10001), "docker image inspect"},
+		"too many layers":     {`{"Id":"ID","RootFS":{"Type":"layers","Layers":` + many(`"x"`, 1001) + `}}`, `[{"Size":1}]`, "docker image inspect"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, "api-1.51-graphdriver", listsOnly(), func(f *fixture) {
@@ -200,7 +237,7 @@ func TestImpossibleContents(t *testing.T) {
 				if known, failed := contentCount(t, s); known != 1 || failed != 4 {
 					t.Errorf("%d images inspected, %d failed; want 1 and 4", known, failed)
 				}
-				f.logged(1, "\n", "cannot inspect images", "image bad0: the engine does not return the layers of an image: bad0", "docker image inspect")
+				f.logged(1, "\n", "cannot inspect images", "image bad0: ", test.reason)
 			})
 		})
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // objects are the images or containers of an engine: the last list, updated by inspections
@@ -33,25 +34,33 @@ func newObjects[T any](id func(T) string) *objects[T] {
 	return &objects[T]{id: id, removed: make(map[string]int)}
 }
 
-// mergeList takes a list that was requested at a version. What inspections have reported
-// since then stays.
+// mergeList takes a list that was requested at a version, sorts it and keeps it. What
+// inspections have reported since then stays.
 func (o *objects[T]) mergeList(list []T, version int) {
-	merged := make(map[string]object[T], len(list))
-	for _, record := range list {
-		id := o.id(record)
+	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(o.id(a), o.id(b)) })
+	merged, isComplete := make(map[string]object[T], len(list)), true
+	for start, end := 0, 0; start < len(list); start = end {
+		id := o.id(list[start])
+		for end = start + 1; end < len(list) && o.id(list[end]) == id; end++ {
+		}
 		if o.removed[id] <= version {
-			merged[id] = object[T]{append(merged[id].records, record), version}
+			merged[id] = object[T]{list[start:end:end], version}
+		} else {
+			isComplete = false
 		}
 	}
 	for id, known := range o.records {
 		if known.version > version {
-			merged[id] = known
+			merged[id], isComplete = known, false
 		}
 	}
 	if o.records == nil || !hasSameKeys(o.records, merged) {
 		o.generation++
 	}
 	o.records, o.sorted, o.offset, o.listed = merged, nil, nil, version
+	if isComplete {
+		o.sorted = list // a long one is not copied
+	}
 	clear(o.removed)
 }
 

@@ -50,7 +50,7 @@ type task struct {
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents
+	images     []*model.Image                   // for contents
 	containers []model.Container                // for details, containerSizes and sizeRetries
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
@@ -93,6 +93,7 @@ type state struct {
 	api           *docker.API // nil: none can be used
 	info          model.Optional[docker.Info]
 	lastStore     model.Optional[model.ImageStore] // survives a reset
+	isPodman      bool                             // survives a reset
 	roots         host.Roots                       // survive a reset
 
 	images       *objects[model.Image]
@@ -213,10 +214,17 @@ func (s *state) mergePing(r result, now time.Time) {
 	s.up = true
 	answer := r.value.(pingAnswer)
 	s.health.record("", "negotiate the API version", answer.err)
-	if s.engineVersion != "" && s.engineVersion != answer.version {
+	isOther := answer.api != nil && answer.api.IsPodman() != s.isPodman
+	if s.engineVersion != "" && (s.engineVersion != answer.version || isOther) {
 		s.reset()
 	}
 	s.engineVersion, s.api = answer.version, answer.api
+	if isOther {
+		s.isPodman = !s.isPodman
+		if s.isPodman {
+			s.health.note("the engine is Podman: reclaimable bytes and prunes are not reported")
+		}
+	}
 }
 
 func (s *state) mergeInfo(r result, now time.Time) {
@@ -311,11 +319,13 @@ func measureFilesystem(path string) string { return "measure the file system " +
 // snapshot returns what is known.
 func (s *state) snapshot(now time.Time) model.Snapshot {
 	snapshot := model.Snapshot{
-		At: now, Up: s.up, Revision: s.revision,
+		At: now, Up: s.up,
 		Collectors:  s.health.report(),
-		Prunes:      s.prunes.report(s.lastStore),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
+	}
+	if !s.isPodman {
+		snapshot.Prunes = s.prunes.report(s.lastStore)
 	}
 	if s.api == nil {
 		return snapshot

@@ -338,29 +338,29 @@ func TestNewVolumeIsMeasured(t *testing.T) {
 	})
 }
 
-// What an engine lists twice counts once. A record of the build cache without an ID, or an
-// impossible size, is not believed.
-func TestUsageIsListedTwice(t *testing.T) {
-	run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
-		f.reply("/volumes", `{"Volumes":[{"Name":"v"},{"Name":"v"}]}`)
-		f.reply("/system/df", `{"BuildCache":[{"ID":"r","Size":1},{"ID":"r","Size":2,"InUse":true},{"ID":"s","Size":9223372036854775807},{"ID":"t","Size":-5}]}`)
-		s := f.scrape()
-		volumes, _ := s.Volumes.Get()
-		records, _ := s.BuildCache.Get()
-		if len(volumes) != 1 || len(records) != 3 || records[0].InUse {
-			t.Fatalf("got %+v, %+v; want the first of each", volumes, records)
-		}
-		for i, want := range []model.Optional[int64]{model.Known[int64](1), {}, {}} {
-			if records[i].Size != want {
-				t.Errorf("record %s has %+v bytes, want %+v", records[i].ID, records[i].Size, want)
-			}
-		}
-		f.reply("/system/df", `{"BuildCache":[{"ID":"","Size":1}]}`)
-		if s := f.scrapeAfter(time.Second); s.BuildCache.IsKnown() || collectorOf(s, "build_cache").Success {
-			t.Error("a record without an ID is known")
-		}
-		f.logged(1, "cannot list the build cache")
-	})
+// Lists that no engine returns are not believed.
+func TestImpossibleUsage(t *testing.T) {
+	for name, test := range map[string]struct{ body, reason string }{
+		"twice":          {`{"Volumes":[{"Name":"v"},{"Name":"v"}],"BuildCache":[{"ID":"v"},{"ID":"v"}]}`, "is that of an earlier element"},
+		"without a name": {`{"Volumes":[{"Name":""}],"BuildCache":[{"ID":""}]}`, "empty"},
+		"missing":        {`{"message":"hello"}`, "is missing"},
+		"null":           {`null`, "'n' where an object should be"},
+		"null elements":  {`{"Volumes":[null],"BuildCache":[null]}`, "'n' where an object should be"},
+		"not lists":      {`{"Volumes":{},"BuildCache":{}}`, "'{' where a list should be"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, "api-1.51-graphdriver", usageOnly(), func(f *fixture) {
+				for _, endpoint := range []string{"/volumes", "/system/df"} {
+					f.Fake.Answer(endpoint, replyWith(test.body))
+				}
+				s := f.scrape()
+				if s.Volumes.IsKnown() || s.BuildCache.IsKnown() || collectorOf(s, "volumes").Success || collectorOf(s, "build_cache").Success {
+					t.Errorf("got %+v, %+v; want unknown ones", s.Volumes, s.BuildCache)
+				}
+				f.logged(1, "cannot list volumes", "cannot measure volumes", "cannot list the build cache")
+			})
+		})
+	}
 }
 
 // An engine may take minutes to measure: that is neither a failure nor waited for again.

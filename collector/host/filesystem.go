@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,8 +51,7 @@ type Filesystems struct {
 	timeout    time.Duration
 	statfs     func(path string) (statfsResult, error)
 
-	located  located
-	sameDisk map[[2]string]bool // pairs of paths that have been found to be on one file system
+	located located
 
 	mu    sync.Mutex
 	calls map[string]*call // in progress, by path
@@ -75,7 +75,7 @@ type call struct {
 // New returns the file systems at the mappings or, if there are none, those that are proven to be
 // the engine's. dial connects to its Unix socket; it is nil if there is none.
 func New(mappings []MountMapping, dial func(context.Context) (net.Conn, error)) *Filesystems {
-	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, sameDisk: make(map[[2]string]bool), calls: make(map[string]*call)}
+	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, calls: make(map[string]*call)}
 	for _, m := range mappings {
 		f.configured = append(f.configured, target{path: m.HostPath, views: []string{m.LocalPath}})
 	}
@@ -149,12 +149,18 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, erro
 	if isKnown && time.Since(f.located.at) < searchInterval {
 		return f.located.targets, nil
 	}
-	search := f.start("", func() (any, error) { return f.locator.locate(ctx, engine) })
+	search := f.start("", func() (any, error) {
+		targets, err := f.locator.locate(ctx, engine)
+		return located{engine.Roots, time.Now(), targets}, err
+	})
 	result, err := f.await(ctx, search)
+	if found, _ := result.(located); err == nil && found.roots != engine.Roots { // an earlier search, which hung
+		err = context.DeadlineExceeded
+	}
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil:
-		f.located = located{engine.Roots, time.Now(), result.([]target)}
+		f.located = result.(located)
 	case isUnanswered && isKnown:
 	default:
 		f.located = located{}
@@ -163,19 +169,17 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, erro
 	return f.located.targets, nil
 }
 
-// isSame reports whether two results are of one file system. Through an overlay its ID is that
-// of the overlay (since Linux 6.6), so the numbers decide; they can change between two calls.
+// isSame reports whether two results are of one file system. Without an ID, the numbers
+// decide; they can change between two calls.
 func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second statfsResult) bool {
-	if first.id == second.id {
-		return true
-	}
-	pair := [2]string{a.path, b.path}
 	for range 5 {
-		if first.id.blocks != second.id.blocks || !first.isOverlay && !second.isOverlay {
+		switch {
+		case first.id == second.id && first.hasID:
+			return true
+		case first.hasID && second.hasID || first.id.blocks != second.id.blocks:
 			return false
-		}
-		if f.sameDisk[pair] = f.sameDisk[pair] || first.Filesystem == second.Filesystem && first.free == second.free; f.sameDisk[pair] {
-			break
+		case first.Filesystem == second.Filesystem && first.free == second.free:
+			return true
 		}
 		var firstErr, secondErr error
 		again, other := f.startStatfs(a), f.startStatfs(b)
@@ -185,15 +189,19 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 			break
 		}
 	}
-	return f.sameDisk[pair]
+	return false
 }
 
 func failure(err error) error {
 	reason := err.Error()
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(unansweredError)) {
 		reason = "no answer in time: the file system hangs"
 	}
-	return &model.Failure{Reason: reason, Hint: "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk", Err: err}
+	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "run the exporter as root or with CAP_DAC_READ_SEARCH, or " + hint
+	}
+	return &model.Failure{Reason: reason, Hint: hint, Err: err}
 }
 
 func (f *Filesystems) startStatfs(t target) *call {
@@ -265,10 +273,10 @@ func (f *Filesystems) await(ctx context.Context, c *call) (any, error) {
 // statfsResult is what statfs(2) returns of one file system.
 type statfsResult struct {
 	model.Filesystem
-	id        filesystemID
-	free      uint64 // blocks, also those for root only
-	isOverlay bool
-	isZFS     bool
+	id    filesystemID
+	free  uint64 // blocks, also those for root only
+	hasID bool   // the ID identifies the file system
+	isZFS bool
 }
 
 // filesystemID identifies a file system.

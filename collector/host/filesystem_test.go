@@ -40,7 +40,7 @@ func TestMeasure(t *testing.T) {
 		failed   []string
 	}{
 		{"before the engine has said anything", nil, Roots{}, nil, nil},
-		{"an engine of which nothing proves that it is here", nil, Roots{Docker: dir}, nil, []string{dir}},
+		{"an engine that is not proven to be on this machine", nil, Roots{Docker: dir}, nil, []string{dir}},
 		{"an engine without a root directory", nil, Roots{ImageStore: model.GraphDriver}, nil, []string{"DockerRootDir"}},
 		{"two paths of one file system", []MountMapping{{"/a", dir}, {"/b", os.TempDir()}}, Roots{}, []string{"/a"}, nil},
 		{"a configured path that does not exist", []MountMapping{{"/a", dir}, {"/b", dir + "/none"}}, Roots{}, []string{"/a"}, []string{"/b"}},
@@ -65,9 +65,9 @@ func TestMeasure(t *testing.T) {
 func TestMeasureLocated(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	disk := func(fsid int32, blocks, free uint64) statfsResult {
-		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
+		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, hasID: true, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
 	}
-	through := func(r statfsResult) statfsResult { r.isOverlay = true; return r }
+	through := func(r statfsResult) statfsResult { r.hasID = false; return r }
 	zfs := disk(3, 10, 5)
 	zfs.isZFS = true
 	tests := []struct {
@@ -80,6 +80,8 @@ func TestMeasureLocated(t *testing.T) {
 		{"one disk", disk(1, 10, 5), disk(1, 10, 4), false, "[/a]", "[]"},
 		{"one disk through an overlay", disk(1, 10, 5), through(disk(2, 10, 5)), false, "[/a]", "[]"},
 		{"two disks of one size, one through an overlay", disk(1, 10, 5), through(disk(2, 10, 4)), false, "[/a /b]", "[]"},
+		{"two disks without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 4)), false, "[/a /b]", "[]"},
+		{"one disk without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 5)), false, "[/a]", "[]"},
 		{"a quota", disk(1, 10, 5), through(disk(2, 7, 5)), true, "[/a]", "[/b]"},
 		{"no quota", disk(1, 10, 5), through(disk(2, 10, 5)), true, "[/a]", "[]"},
 		{"ZFS", disk(1, 10, 5), zfs, false, "[/a]", "[/b]"},
@@ -186,4 +188,31 @@ func TestParseMountMapping(t *testing.T) {
 			t.Errorf("%q: got %v, want an error", text, got)
 		}
 	}
+}
+
+// A search that hangs delays one measurement, and what it finds is not taken for another engine's.
+func TestHangingSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fixed(nil, nil)
+		f.statfs = func(string) (statfsResult, error) { return statfsResult{id: filesystemID{blocks: 1}}, nil }
+		f.locator = newMachine(hostMounts, hostMounts).locator(t)
+		release := make(chan struct{})
+		f.locator.peer = func(context.Context) (int, error) { <-release; return 500, nil }
+		measure := func(roots Roots, wantTook time.Duration, want string) {
+			t.Helper()
+			started := time.Now()
+			measured, failed := f.Measure(t.Context(), Engine{Roots: roots}).paths()
+			if got := fmt.Sprint(measured, failed); got != want || time.Since(started) != wantTook {
+				t.Errorf("got %s after %v, want %s after %v", got, time.Since(started), want, wantTook)
+			}
+		}
+		other := overlay2Engine()
+		other.Docker = "/other"
+		measure(overlay2Engine(), statfsTimeout, "[] [/var/lib/docker]")
+		measure(other, 0, "[] [/other]")
+		time.AfterFunc(statfsTimeout/2, func() { close(release) })
+		f.calls[""].isLate = false
+		measure(other, statfsTimeout/2, "[] [/other]")
+		measure(other, 0, "[/other] []")
+	})
 }

@@ -52,6 +52,7 @@ type target struct {
 // unansweredError says that the engine did not answer: what was found before still holds.
 type unansweredError struct{ error }
 
+func (e unansweredError) Error() string { return "the engine does not answer: " + e.error.Error() }
 func (e unansweredError) Unwrap() error { return e.error }
 
 // locator finds the file systems of an engine. What proves that they are the engine's: the mounts of the
@@ -74,12 +75,12 @@ func (l locator) locate(ctx context.Context, e Engine) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, err := readMounts(proc, 0)
+	local, err := readMounts(proc, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the mounts of this process: %w", err)
 	}
 	var containerErr error
-	for _, m := range ours {
+	for _, m := range local {
 		match := ownFile.FindStringSubmatch(m.Root)
 		if match == nil || !strings.HasPrefix(m.MountPoint, "/etc/") {
 			continue
@@ -88,7 +89,7 @@ func (l locator) locate(ctx context.Context, e Engine) ([]target, error) {
 		case err != nil:
 			return nil, unansweredError{err}
 		case isOurs:
-			return inContainer(ours, m, match[1], e.Roots), nil
+			return inContainer(local, m, match[1], e.Roots), nil
 		}
 		containerErr = errors.New("the container of this process is not one of the engine's")
 	}
@@ -96,11 +97,11 @@ func (l locator) locate(ctx context.Context, e Engine) ([]target, error) {
 	if err != nil {
 		return nil, cmp.Or(containerErr, err)
 	}
-	theirs, err := readMounts(proc, pid)
+	engine, err := readMounts(proc, pid)
 	if err != nil {
 		return nil, unansweredError{fmt.Errorf("cannot read the mounts of the engine: %w", err)} // it has ended
 	}
-	return l.onHost(proc, pid, ours, theirs, e.Roots), nil
+	return l.onHost(proc, pid, local, engine, e.Roots), nil
 }
 
 // ownFile matches what Docker mounts at /etc/hostname, /etc/hosts and /etc/resolv.conf of a
@@ -166,14 +167,14 @@ func processes(proc procfs.FS, isWanted func(name string) bool) (found []procfs.
 }
 
 // onHost returns the file systems of an engine by the mounts of its process.
-func (l locator) onHost(proc procfs.FS, pid int, ours, theirs mountTable, r Roots) []target {
-	targets := visible(theirs, ours, r.Docker)
+func (l locator) onHost(proc procfs.FS, pid int, local, engine mountTable, r Roots) []target {
+	targets := visible(engine, local, r.Docker)
 	if r.ImageStore == model.Containerd {
-		root, mounts, err := l.containerdRoot(proc, pid, ours, theirs, r)
+		root, mounts, err := l.containerdRoot(proc, pid, local, engine, r)
 		if err != nil {
 			return append(targets, target{path: cmp.Or(root, unknownRoot), err: err})
 		}
-		targets = append(targets, visible(mounts, ours, root)...)
+		targets = append(targets, visible(mounts, local, root)...)
 	}
 	return targets
 }
@@ -183,15 +184,15 @@ const unknownRoot = "containerd's root directory"
 
 // visible returns the file systems that hold a directory in the view of one process, each device
 // once, with the paths by which another process sees them.
-func visible(theirs, ours mountTable, root string) (targets []target) {
+func visible(engine, local mountTable, root string) (targets []target) {
 	var devices []string
-	for _, path := range theirs.dataMounts(root) {
-		device := theirs.place(path).device
+	for _, path := range engine.dataMounts(root) {
+		device := engine.place(path).device
 		if slices.Contains(devices, device) {
 			continue
 		}
 		devices = append(devices, device)
-		t := target{path: path, views: ours.views(device, path)}
+		t := target{path: path, views: local.views(device, path)}
 		if len(t.views) == 0 {
 			t.err = errors.New("this process sees no directory of its file system")
 		}
@@ -202,14 +203,16 @@ func visible(theirs, ours mountTable, root string) (targets []target) {
 
 // inContainer returns the file systems of the engine that runs this container. file is a file
 // that the engine keeps in dir, its directory of containers, and has mounted.
-func inContainer(ours mountTable, file *procfs.MountInfo, dir string, r Roots) (targets []target) {
-	isRoot := func(path string) bool {
-		return path == r.Docker || strings.HasSuffix(r.Docker, path) || strings.HasSuffix(path, r.Docker)
+func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) (targets []target) {
+	own := local.holder("/")
+	isRoot := func(path string) bool { // in its file system, where it may have another name
+		hasDriver := own != nil && own.MajorMinorVer == file.MajorMinorVer && isWithin(own.Root, filepath.Join(path, r.StorageDriver))
+		return strings.HasSuffix(r.Docker, path) || strings.HasSuffix(path, r.Docker) || hasDriver
 	}
 	parent, found := strings.CutSuffix(dir, "/containers")
-	switch at := ours.place(r.Docker); {
+	switch at := local.place(r.Docker); {
 	case found && at == place{file.MajorMinorVer, cmp.Or(parent, "/")}: // the directory is mounted, too
-		targets = visible(ours, ours, r.Docker)
+		targets = visible(local, local, r.Docker)
 	case found && isRoot(parent):
 		targets = []target{{path: r.Docker, views: []string{file.MountPoint}}}
 	default:
@@ -218,18 +221,17 @@ func inContainer(ours mountTable, file *procfs.MountInfo, dir string, r Roots) (
 			{path: r.Docker + "/containers", views: []string{file.MountPoint}},
 		}
 	}
-	own := ours.holder("/")
-	rootfs := target{views: []string{"/"}, err: errors.New("it is not visible in this container")}
+	var rootfs target
+	var isSeen bool
 	if r.ImageStore == model.Containerd {
-		if rootfs.path = snapshotRoot(own); rootfs.path != "" {
-			rootfs.err = nil
-		}
-		rootfs.path = cmp.Or(rootfs.path, unknownRoot)
+		rootfs.path = cmp.Or(snapshotRoot(own), unknownRoot)
+		isSeen = rootfs.path != unknownRoot
 	} else {
 		rootfs.path, rootfs.isQuota = filepath.Join(r.Docker, r.StorageDriver), r.BackingFilesystem == "xfs"
-		if own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs"}, own.FSType)) {
-			rootfs.err = nil
-		}
+		isSeen = own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs"}, own.FSType))
+	}
+	if rootfs.views = []string{"/"}; !isSeen {
+		rootfs.views, rootfs.err = nil, errors.New("it is not visible in this container")
 	}
 	return append(targets, rootfs)
 }
@@ -245,26 +247,25 @@ const (
 // process that sees it: as the root file systems of running containers show, else as the
 // containerd that listens on the address was started. One that the engine starts itself, or
 // contains, keeps its data below the engine's (moby: containerdRootDir).
-func (l locator) containerdRoot(proc procfs.FS, pid int, ours, theirs mountTable, r Roots) (string, mountTable, error) {
-	for _, m := range theirs {
+func (l locator) containerdRoot(proc procfs.FS, pid int, local, engine mountTable, r Roots) (string, mountTable, error) {
+	for _, m := range engine {
 		if root := snapshotRoot(m); root != "" && strings.HasPrefix(m.MountPoint, r.Docker+"/rootfs/") {
-			return root, theirs, nil
+			return root, engine, nil
 		}
 	}
 	address := strings.Replace(cmp.Or(r.ContainerdAddress, containerdSocket), "/var/run/", "/run/", 1)
-	root, mounts := "", theirs
+	own, root, mounts := filepath.Join(r.Docker, "containerd", "daemon"), "", engine
 	var unread error
 	for _, p := range processes(proc, func(name string) bool { return name == "containerd" }) {
 		if p.PPID == pid {
-			root, mounts = "", theirs
-			address = ""
+			root, mounts = own, engine
 			break
 		}
 		table, err := readMounts(proc, p.PID)
 		if err != nil {
 			continue // it has ended
 		}
-		data, listens, err := l.settings(p.PID, ours, table)
+		data, listens, err := l.settings(p.PID, local, table)
 		switch {
 		case err == nil && listens == address:
 			root, mounts = data, table
@@ -274,14 +275,14 @@ func (l locator) containerdRoot(proc procfs.FS, pid int, ours, theirs mountTable
 	}
 	switch {
 	case root != "":
-	case unread != nil && address != "":
+	case unread != nil:
 		return "", nil, unread
 	case address == containerdSocket:
 		return "", nil, fmt.Errorf("no process is visible that listens on %s", address)
 	default:
-		root = filepath.Join(r.Docker, "containerd", "daemon")
+		root = own
 	}
-	if _, err := os.Stat(l.root + root + "/io.containerd.metadata.v1.bolt"); errors.Is(err, fs.ErrNotExist) && mounts.place(root) == ours.place(root) {
+	if _, err := os.Stat(l.root + root + "/io.containerd.metadata.v1.bolt"); errors.Is(err, fs.ErrNotExist) && mounts.place(root) == local.place(root) {
 		return root, nil, errors.New("there is no containerd database in it")
 	}
 	return root, mounts, nil
@@ -307,13 +308,13 @@ func last(pattern *regexp.Regexp, text string) string {
 
 // settings returns the root directory and the address of a containerd: its flags, else its
 // configuration, in which an imported file counts more, else the defaults.
-func (l locator) settings(pid int, ours, theirs mountTable) (root, address string, err error) {
+func (l locator) settings(pid int, local, engine mountTable) (root, address string, err error) {
 	command, config := l.line(fmt.Sprintf("/proc/%d/cmdline", pid)), ""
 	root, address = last(rootFlag, command), last(addressFlag, command)
 	files := []string{cmp.Or(last(configFlag, command), containerdConfig)}
 	for i := 0; i < len(files) && i < 20 && root == ""; i++ { // an import may import
 		content, err := os.ReadFile(l.root + files[i])
-		if theirs.place(files[i]) != ours.place(files[i]) {
+		if engine.place(files[i]) != local.place(files[i]) {
 			err = errors.New("it is in another mount namespace")
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,16 +39,16 @@ func (m machine) process(pid, parent int, name, command, mounts string) {
 }
 
 // newMachine returns a host with an engine, process 500, which listens on its socket.
-func newMachine(ours, theirs string) machine {
+func newMachine(local, engine string) machine {
 	m := machine{map[string]string{
-		"/proc/self/mountinfo":                                                  ours,
+		"/proc/self/mountinfo":                                                  local,
 		"/proc/sys/kernel/osrelease":                                            "6.1\n",
 		"/proc/sys/kernel/hostname":                                             "web1\n",
 		"/var/lib/containerd/tmp":                                               "",
 		"/data/containerd/io.containerd.metadata.v1.bolt/meta.db":               "",
 		"/var/lib/docker/containerd/daemon/io.containerd.metadata.v1.bolt/meta": "",
 	}, 500, map[string]bool{id: true}}
-	m.process(500, 1, "dockerd", "dockerd", theirs)
+	m.process(500, 1, "dockerd", "dockerd", engine)
 	return m
 }
 
@@ -69,9 +70,9 @@ func (m machine) locator(t *testing.T) locator {
 func describe(targets []target) string {
 	var lines []string
 	for _, t := range targets {
-		view := "-"
-		if t.err == nil {
-			view = strings.Join(t.views, ",")
+		view := strings.Join(t.views, ",")
+		if t.err != nil {
+			view += "-"
 		}
 		lines = append(lines, t.path+"="+view)
 	}
@@ -100,8 +101,8 @@ func TestLocate(t *testing.T) {
 	tests := []struct {
 		name   string
 		roots  Roots
-		ours   string
-		theirs string // empty: ours
+		local  string
+		engine string // empty: local
 		change func(m *machine)
 		want   string
 	}{
@@ -199,7 +200,7 @@ func TestLocate(t *testing.T) {
 			"/var/lib/docker=/etc/hostname /var/lib/docker/devicemapper=-"},
 		{"in a container on Btrfs", Roots{Docker: "/var/lib/docker", ImageStore: model.GraphDriver, StorageDriver: "btrfs"},
 			"50 40 0:40 /@docker/btrfs/subvolumes/ab / rw - btrfs /dev/sda rw\n60 50 0:40 /@docker/containers/" + id + "/hostname /etc/hostname rw - btrfs /dev/sda rw\n", "",
-			func(m *machine) { m.peer = 0 }, "/var/lib/docker=- /var/lib/docker/containers=/etc/hostname /var/lib/docker/btrfs=/"},
+			func(m *machine) { m.peer = 0 }, "/var/lib/docker=/etc/hostname /var/lib/docker/btrfs=/"},
 		{"in a container that has the root directory mounted", overlay2Engine(), ownOverlay(overlay2Layer) + ownMounts +
 			"61 50 8:1 /var/lib/docker /var/lib/docker ro - ext4 /dev/sda1 rw\n62 61 8:3 / /var/lib/docker/volumes ro - ext4 /dev/sda3 rw\n", "", func(m *machine) { m.peer = 0 },
 			"/var/lib/docker=/var/lib/docker,/etc/hostname /var/lib/docker/volumes=/var/lib/docker/volumes /var/lib/docker/overlay2=/"},
@@ -215,16 +216,12 @@ func TestLocate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			theirs := test.theirs
-			if theirs == "" {
-				theirs = test.ours
-			}
-			m := newMachine(test.ours, theirs)
+			m := newMachine(test.local, cmp.Or(test.engine, test.local))
 			if test.change != nil {
 				test.change(&m)
 			}
-			engine := Engine{test.roots, func(_ context.Context, id string) (bool, error) { return m.has[id], nil }}
-			targets, err := m.locator(t).locate(t.Context(), engine)
+			e := Engine{test.roots, func(_ context.Context, id string) (bool, error) { return m.has[id], nil }}
+			targets, err := m.locator(t).locate(t.Context(), e)
 			if got := describe(targets); err == nil && got != test.want || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got  %s, %v\nwant %s", got, err, test.want)
 			}

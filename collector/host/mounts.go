@@ -94,7 +94,7 @@ func (t mountTable) views(device, path string) []string {
 		views = append(views, path)
 	}
 	for _, m := range t {
-		if m.MajorMinorVer == device && m.MountPoint != path && t.holder(m.MountPoint) == m {
+		if len(views) < 8 && m.MajorMinorVer == device && m.MountPoint != path && t.holder(m.MountPoint) == m {
 			views = append(views, m.MountPoint)
 		}
 	}

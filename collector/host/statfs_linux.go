@@ -38,8 +38,12 @@ func fromStatfs(s *unix.Statfs_t) (statfsResult, error) {
 		Filesystem: model.Filesystem{Type: typeName(int64(s.Type)), Size: int64(s.Blocks * unit), Avail: int64(s.Bavail * unit)},
 		id:         filesystemID{s.Fsid.Val, s.Blocks},
 		free:       s.Bfree,
-		isOverlay:  int64(s.Type) == unix.OVERLAYFS_SUPER_MAGIC,
 		isZFS:      int64(s.Type) == zfsMagic,
+	}
+	switch int64(s.Type) { // an overlay has an ID of its own since Linux 6.6, and so has a subvolume
+	case unix.OVERLAYFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+	default:
+		m.hasID = s.Fsid.Val != [2]int32{}
 	}
 	// The number of inodes is 0 if they are created as needed, as by Btrfs.
 	if s.Files > 0 && s.Files <= math.MaxInt64 && s.Ffree <= s.Files {

@@ -12,10 +12,6 @@ type Snapshot struct {
 	Engine     Optional[Engine]
 	Collectors []Collector
 
-	// Revision changes whenever Engine or anything from Images to BuildCacheStale may have
-	// changed, so that what is computed from them can be kept. 0 if that is not known.
-	Revision int
-
 	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
 	// one is in flight.
 	Pending []string
@@ -58,6 +54,10 @@ type Engine struct {
 	StorageDriver string     `json:"storage_driver"`
 	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
 
+	// Podman says that the engine is Podman. What cleanup commands free is unknown then: the
+	// API does not show the containers of builds, which hold images.
+	Podman bool `json:"podman"`
+
 	// BackingFilesystem is the file system under the storage driver (moby:
 	// graphdriver.FsNames, as "extfs"). Graph drivers only.
 	BackingFilesystem string `json:"-"`
@@ -91,7 +91,8 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
-	// Created is the date in the image's configuration.
+	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
+	// with the filter until go by it.
 	Created Optional[time.Time]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.

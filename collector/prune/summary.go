@@ -105,6 +105,9 @@ func compute(s model.Snapshot, repositories int) figures {
 		delete(f.usage, model.Images)
 		return f
 	}
+	if engine.Podman { // its API does not show the containers of builds, which hold images
+		return f
+	}
 	f.reclaimable = h.reclaim(s.At.Add(-minAge))
 	f.repositories = h.largestRepositories(repositories)
 	return f

@@ -22,7 +22,7 @@ type Report struct {
 	Filesystems []Filesystem                 `json:"filesystems"`
 	Unmeasured  []string                     `json:"unmeasured"` // paths of file systems that could not be measured
 	Resources   []Resource                   `json:"resources"`
-	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown
+	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown, empty for Podman
 	model.ObjectCounts
 	Prunes         []model.Prune     `json:"prunes"` // of resources of which a prune was observed
 	Collectors     []model.Collector `json:"collectors"`
@@ -85,6 +85,9 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	var commands []prune.Command
 	if engine, known := s.Engine.Get(); known {
 		commands, r.Commands = prune.Commands(engine.APIVersion), []Command{}
+		if engine.Podman {
+			commands = nil
+		}
 	}
 	for _, command := range commands {
 		r.Commands = append(r.Commands, Command{command, removedBy(command, commands), reclaimable(command)})
@@ -123,13 +126,23 @@ func share(part, whole int64) model.Optional[float64] {
 	return model.Known(float64(part) / float64(whole))
 }
 
+// IsPodman reports whether the engine is Podman, for which no command has a figure.
+func (r Report) IsPodman() bool {
+	e, _ := r.Engine.Get()
+	return e.Podman
+}
+
 // EngineText describes the engine. It returns "" if the engine is unknown.
 func (r Report) EngineText() string {
 	e, known := r.Engine.Get()
 	if !known {
 		return ""
 	}
-	return fmt.Sprintf("Engine %s, API %s, %s (%s)", e.Version, e.APIVersion, e.StorageDriver, e.ImageStore)
+	product := "Engine"
+	if r.IsPodman() {
+		product = "Podman"
+	}
+	return fmt.Sprintf("%s %s, API %s, %s (%s)", product, e.Version, e.APIVersion, e.StorageDriver, e.ImageStore)
 }
 
 // removedBy describes what a command removes. commands are those that the engine supports.

@@ -152,8 +152,17 @@ func early() prune.Summary {
 	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3], Pending: []string{"images"}}, 0)
 }
 
+// podman returns a host with Podman.
+func podman() prune.Summary {
+	a := full()
+	a.Engine = model.Known(model.Engine{Version: "4.3.1", APIVersion: "1.41", ImageStore: model.GraphDriver, StorageDriver: "overlay", Podman: true})
+	a.Filesystems[0].Path = "/var/lib/containers/storage"
+	a.Reclaimable, a.Prunes = nil, nil
+	return a
+}
+
 func hosts() map[string]prune.Summary {
-	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "nothing": {}}
+	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "podman": podman(), "nothing": {}}
 }
 
 func render(t *testing.T, r Report) string {

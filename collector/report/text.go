@@ -42,6 +42,9 @@ func (r Report) text() string {
 	for _, command := range r.Commands {
 		commands = append(commands, []string{string(command.Command), command.Reclaimable.String()})
 	}
+	if r.IsPodman() {
+		commands = [][]string{{"all", "not reported for Podman"}}
+	}
 	for _, column := range r.Columns() {
 		for _, block := range column {
 			for _, line := range block.Lines {

@@ -19,6 +19,7 @@ import (
 // A Fake is a fake Docker engine. It serves the files of one folder:
 //
 //	api-version      the newest API version, and optionally the oldest, separated by a space
+//	podman-version   the version of Podman; without this file, the engine is Docker
 //	info.json        /info
 //	images.json      /images/json
 //	containers.json  /containers/json
@@ -81,6 +82,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Sscan(string(text), &newest, &oldest)
 	}
 	w.Header().Set("Api-Version", newest)
+	if text, err := os.ReadFile(filepath.Join(dir, "podman-version")); err == nil {
+		w.Header().Set("Libpod-Api-Version", strings.TrimSpace(string(text)))
+	}
 	switch {
 	case handler != nil:
 		handler(w, r)
@@ -140,7 +144,7 @@ func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, action string) {
 	case action == "history":
 		fmt.Fprintf(w, `[{"Size":0},{"Size":%d},{"Size":%d}]`, size-size/2, size/2)
 	default:
-		fmt.Fprintf(w, `{"Id":%q,"RootFS":{"Type":"layers","Layers":["sha256:%d",%q]}}`, id, size, id)
+		fmt.Fprintf(w, `{"Id":%q,"RepoTags":[],"RepoDigests":[],"Size":%[2]d,"RootFS":{"Type":"layers","Layers":["sha256:%[2]d",%[1]q]}}`, id, size)
 	}
 }
 

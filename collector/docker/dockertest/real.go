@@ -43,9 +43,10 @@ const (
 	Docker20           Kind = "20.10"         // Debian's package, with overlay2
 	Docker29Overlay2   Kind = "29-overlay2"   // the image store after an upgrade from an older engine
 	Docker29Containerd Kind = "29-containerd" // the image store of a new installation
+	Podman             Kind = "podman"        // Debian's package, with its Docker-compatible API
 )
 
-// Kinds returns all kinds of engines.
+// Kinds returns all kinds of Docker engines.
 func Kinds() []Kind {
 	return []Kind{Docker20, Docker29Overlay2, Docker29Containerd}
 }
@@ -53,9 +54,11 @@ func Kinds() []Kind {
 // A Real is a private Docker engine with its own data and socket.
 type Real struct {
 	Kind    Kind
-	Dir     string // holds the socket, the data and the build context
-	Context string // folder of the build context, relative to Dir; by default "context"
-	flags   []string
+	Dir     string   // holds the socket, the data and the build context
+	Context string   // folder of the build context, relative to Dir; by default "context"
+	Wrapper []string // command that starts the engine's command, which is appended
+	Flags   []string // of dockerd
+	Removed func()   // called after the engine has stopped for good
 	t       testing.TB
 	process *exec.Cmd
 	log     bytes.Buffer
@@ -66,13 +69,53 @@ type Real struct {
 // is not set.
 func Start(t testing.TB, kind Kind) *Real {
 	t.Helper()
+	r := Prepare(t, kind)
+	r.Start()
+	return r
+}
+
+// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
+// dockerd.
+func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
+	t.Helper()
+	r := prepareIn(t, kind, dir)
+	r.Flags = flags
+	r.Start()
+	return r
+}
+
+// Prepare is like Start, but leaves the start to the caller.
+func Prepare(t testing.TB, kind Kind) *Real {
+	t.Helper()
 	SkipUnlessReal(t)
 	// The path of a socket is limited to about 100 bytes, so t.TempDir() is too long.
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return StartIn(t, kind, dir)
+	return prepareIn(t, kind, dir)
+}
+
+func prepareIn(t testing.TB, kind Kind, dir string) *Real {
+	t.Helper()
+	SkipUnlessReal(t)
+	Need(t, "docker")
+	switch kind {
+	case Docker20:
+		Need(t, "dockerd")
+	case Podman:
+		Need(t, "podman")
+	default:
+		if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
+			t.Fatalf("%v\n%s", err, output)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
+		t.Fatal(err)
+	}
+	r := &Real{Kind: kind, Dir: dir, Context: "context", t: t}
+	t.Cleanup(r.remove)
+	return r
 }
 
 // SkipUnlessReal skips the test if RealVariable is not set.
@@ -81,26 +124,6 @@ func SkipUnlessReal(t testing.TB) {
 	if os.Getenv(RealVariable) == "" {
 		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
 	}
-}
-
-// StartIn is like Start, but starts the engine in a folder, which it removes, and with flags of
-// dockerd.
-func StartIn(t testing.TB, kind Kind, dir string, flags ...string) *Real {
-	t.Helper()
-	SkipUnlessReal(t)
-	Need(t, "docker")
-	if kind == Docker20 {
-		Need(t, "dockerd")
-	} else if output, err := exec.Command(ciPath("build-engine29")).CombinedOutput(); err != nil { // takes minutes the first time
-		t.Fatalf("%v\n%s", err, output)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil { // the socket has its own permissions
-		t.Fatal(err)
-	}
-	r := &Real{Kind: kind, Dir: dir, Context: "context", flags: flags, t: t}
-	t.Cleanup(r.remove)
-	r.Start()
-	return r
 }
 
 // packageDir returns the folder of this file.
@@ -128,7 +151,8 @@ func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
 	waitForExit(filepath.Join(r.Dir, "exec/containerd/containerd.pid"))
-	r.process = exec.Command(ciPath("engine"), append([]string{r.Dir, string(r.Kind)}, r.flags...)...)
+	command := slices.Concat(r.Wrapper, []string{ciPath("engine"), r.Dir, string(r.Kind)}, r.Flags)
+	r.process = exec.Command(command[0], command[1:]...)
 	r.process.Stdout, r.process.Stderr = &r.log, &r.log
 	r.process.SysProcAttr = Child()
 	if err := r.process.Start(); err != nil {
@@ -183,7 +207,8 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
 		// The containerd store counts attestations in lists, but not in inspect, so the outputs of
 		// the CLI would contradict each other.
-		"BUILDX_NO_DEFAULT_ATTESTATIONS=1")
+		"BUILDX_NO_DEFAULT_ATTESTATIONS=1",
+		"CONTAINERS_CONF="+r.Dir+"/containers.conf", "CONTAINERS_STORAGE_CONF="+r.Dir+"/storage.conf")
 	output, err := command.Output()
 	if err != nil {
 		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
@@ -195,6 +220,17 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 func (r *Real) Docker(args ...string) string {
 	r.t.Helper()
 	output, err := r.Try(args...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return output
+}
+
+// Podman runs Podman's own command with the data of an engine of the kind Podman, and returns
+// its trimmed standard output. An error fails the test.
+func (r *Real) Podman(args ...string) string {
+	r.t.Helper()
+	output, err := r.run("podman", "0", args...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -274,9 +310,23 @@ func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
 
 // remove stops the engine and its containers, and removes the data.
 func (r *Real) remove() {
-	if r.process == nil {
-		return
+	if r.process != nil {
+		r.stop()
 	}
+	if r.Removed != nil {
+		r.Removed()
+	}
+	unmountBelow(r.Dir)
+	if err := os.RemoveAll(r.Dir); err != nil {
+		r.t.Log(err)
+	}
+	if r.t.Failed() {
+		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
+	}
+}
+
+// stop stops the engine and its containers.
+func (r *Real) stop() {
 	select {
 	case <-r.exited: // containers outlive their engine: only a running engine can remove them
 		r.Start()
@@ -292,13 +342,6 @@ func (r *Real) remove() {
 	case <-time.After(30 * time.Second):
 		r.process.Process.Kill()
 		<-r.exited
-	}
-	unmountBelow(r.Dir)
-	if err := os.RemoveAll(r.Dir); err != nil {
-		r.t.Log(err)
-	}
-	if r.t.Failed() {
-		r.t.Logf("the end of the engine's log:\n%s", tail(r.log.String(), 20))
 	}
 }
 

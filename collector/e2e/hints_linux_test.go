@@ -152,7 +152,7 @@ func TestSocketIsClosed(t *testing.T) {
 		if strings.Contains(output, "/var/run/docker.sock:") {
 			t.Skip("this machine has an engine of its own")
 		}
-		logged(t, output, unreachable, closed+"/docker.sock: connect: permission denied", "the directory "+closed+" is closed to this process: run it as the user root")
+		logged(t, output, unreachable, closed+"/docker.sock: connect: permission denied", "the directory "+closed+" is closed to this process: start the engine, set --docker.host to another socket, or run this process as the user root")
 	})
 }
 
