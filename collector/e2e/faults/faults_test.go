@@ -233,7 +233,9 @@ func (c *checker) isRight(series, value string, page map[string]string) bool {
 		return c.hasFailed("layers") || c.isCold
 	case "docker_reclaimable_exact": // less is certain
 		return value == "0"
-	case "docker_reclaimable_bytes": // a minimum
+	case "docker_reclaimable_min_bytes":
+		return lower()
+	case "docker_reclaimable_bytes": // an estimate
 		return page["docker_reclaimable_exact{"+labels] == "0" && lower()
 	case "docker_containers_stopped": // the others
 		return c.hasFailed("containers") && lower()
@@ -295,6 +297,7 @@ func (c *checker) mayLack(series string) bool {
 	depends := []struct{ prefix, on string }{
 		{"docker_image_layers", "images layers"},
 		{"docker_images{", "images containers"},
+		{"docker_images_unused", "images containers"},
 		{"docker_images_dangling", "images info"},
 		{"docker_images_intermediate", "images info"},
 		{"docker_image", "images"},
