@@ -82,12 +82,12 @@ const watchEvents = "watch events"
 // soon as it begins.
 func (s *state) endStream(r result, now time.Time) {
 	s.checkStream(now)
-	wasOpen, worked := s.stream.connected, s.stream.works(now)
+	wasOpen, heard := s.stream.connected, s.stream.heard
 	s.stream.connected, s.stream.heard, s.stream.hasGap = false, false, true
 	err := r.err
 	switch {
 	case !docker.IsStreamEnd(err):
-		if s.stream.isBroken = wasOpen && !worked; wasOpen {
+		if s.stream.isBroken = wasOpen && !heard; wasOpen {
 			s.stream.since = 0 // not again from before the event that may have broken it
 		}
 	case s.stream.backoff == maxStreamBackoff:
@@ -101,9 +101,14 @@ func (s *state) endStream(r result, now time.Time) {
 	s.delayStream(now)
 }
 
-// works reports whether a stream had an event, or has lasted for some time.
+// works reports whether a stream had an event, or has lasted for some time: longer than what
+// is no event takes to be noticed.
 func (s *stream) works(now time.Time) bool {
-	return s.connected && (s.heard || now.Sub(s.openedAt) > shortStream)
+	long := shortStream
+	if s.isBroken {
+		long = resyncInterval
+	}
+	return s.connected && (s.heard || now.Sub(s.openedAt) > long)
 }
 
 // checkStream takes that a stream works.

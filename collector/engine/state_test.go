@@ -1341,7 +1341,7 @@ func TestEndsImmediatelyAfterOutage(t *testing.T) {
 func TestStreamFailure(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
-	s.openedAndEnded(at(0), at(time.Hour), failure("not JSON"))
+	s.openedAndEnded(at(0), at(time.Hour), failure("not JSON"), docker.Event{Type: "container", Action: "die", ID: "c1", TimeNano: at(time.Hour).UnixNano()})
 	if lines := s.messages(); len(lines) != 1 || !strings.HasPrefix(lines[0], "cannot watch events err not JSON") {
 		t.Errorf("log %q", lines)
 	}
@@ -1418,12 +1418,12 @@ func TestBrokenStreamIsOneLine(t *testing.T) {
 	s := newTestState(t)
 	for i := range 5 {
 		now := at(time.Hour + time.Duration(i)*time.Minute)
-		s.openedAndEnded(now, now.Add(time.Second), failure("not JSON"))
+		s.openedAndEnded(now, now.Add(20*time.Second), failure("not JSON"))
 	}
 	if lines := s.messages(); len(lines) != 1 || !strings.HasPrefix(lines[0], "cannot watch events err not JSON") {
 		t.Errorf("log %q", lines)
 	}
-	s.openedAndEnded(at(2*time.Hour), at(2*time.Hour+shortStream+1), streamEnd())
+	s.openedAndEnded(at(2*time.Hour), at(2*time.Hour+resyncInterval+1), streamEnd())
 	if lines := s.messages(); !slices.Equal(lines, []string{"recovered operation watch events"}) {
 		t.Errorf("log %q", lines)
 	}
