@@ -351,7 +351,7 @@ func differ(page, want map[string]string) string {
 	return strings.Join(differences, "; ")
 }
 
-// log checks that the log has a line for each trouble, one for its end, and no others.
+// log checks that the log has a line for each problem, one for its end, and no others.
 func (c *checker) log() {
 	c.Helper()
 	lines := c.lines()

@@ -112,10 +112,10 @@ func (r *rig) serve() (stop func()) {
 		if refused != nil {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: refused}
 		}
-		ours, theirs := net.Pipe()
+		client, server := net.Pipe()
 		select {
-		case listener.conns <- theirs:
-			return ours, nil
+		case listener.conns <- server:
+			return client, nil
 		case <-listener.closed:
 			return nil, net.ErrClosed
 		}
@@ -254,8 +254,8 @@ func (r *rig) matcher(endpoint string) func(*http.Request) bool {
 	path = strings.ReplaceAll(regexp.QuoteMeta(strings.ReplaceAll(path, "{id}", id)), `\{any\}`, `[^/]+`)
 	pattern := regexp.MustCompile(`^(/v[0-9.]+)?` + path + "$")
 	return func(request *http.Request) bool {
-		asked := request.URL.RawQuery
-		return pattern.MatchString(request.URL.Path) && (hasQuery && strings.Contains(asked, query) || !hasQuery && !strings.Contains(asked, "size=1"))
+		parameters := request.URL.RawQuery
+		return pattern.MatchString(request.URL.Path) && (hasQuery && strings.Contains(parameters, query) || !hasQuery && !strings.Contains(parameters, "size=1"))
 	}
 }
 
@@ -450,11 +450,11 @@ func (l *eventLog) sendText(text string) {
 	l.more = make(chan struct{})
 }
 
-// cut ends all streams. The engine forgets its events if it restarts.
-func (l *eventLog) cut(forget bool) {
+// cut ends all streams. The engine loses its events if it restarts.
+func (l *eventLog) cut(isRestart bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if forget {
+	if isRestart {
 		l.kept = nil
 	}
 	close(l.end)

@@ -162,8 +162,8 @@ func (u use) String() string {
 	return fmt.Sprintf("%.1f MiB resident, %v goroutines, %v open files", u.memory/(1<<20), u.goroutines, u.files)
 }
 
-// ours returns the series that the fake engine decides.
-func ours(page map[string]string) map[string]string {
+// engineSeries returns the series that the fake engine decides.
+func engineSeries(page map[string]string) map[string]string {
 	series := make(map[string]string)
 	for name, value := range page {
 		if hasPrefix(name, "docker_") && !hasPrefix(name, "docker_buildup_exporter_", "docker_filesystem", "docker_prune") {
@@ -180,7 +180,7 @@ func (s *soak) settle(want map[string]string) use {
 	difference := "unknown"
 	for end := time.Now().Add(3 * time.Minute); difference != "" && time.Now().Before(end); time.Sleep(time.Second) {
 		page = s.scrape()
-		difference = differ(ours(page), ours(want))
+		difference = differ(engineSeries(page), engineSeries(want))
 	}
 	if difference != "" {
 		s.Errorf("not right again: %s", difference)

@@ -334,7 +334,7 @@ var streams = []fault{
 	{at: "/events", what: "half an event", begin: sends(`{"Type":"container","Act`), log: "watch events: decoded"},
 	{at: "/events", what: "is cut", begin: func(r *rig) { r.events.cut(false) }},
 	{at: "/events", what: "is cut, and somebody prunes", begin: func(r *rig) { r.events.cut(false); prune(r) }, counts: pruned},
-	{at: "/events", what: "is cut, and the engine has forgotten", begin: func(r *rig) { r.events.cut(true) }},
+	{at: "/events", what: "is cut, and the engine has lost its events", begin: func(r *rig) { r.events.cut(true) }},
 	{at: "/events", what: "an empty event", begin: sends(`{}`)},
 	{at: "/events", what: "null as event", begin: sends(`null`)},
 	{at: "/events", what: "a number as event, then a prune", begin: sendsThenPrune(`7`), counts: pruned, log: "watch events: decoded"},
