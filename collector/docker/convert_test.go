@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
@@ -155,5 +156,73 @@ func TestRewritten(t *testing.T) {
 	}
 	if want := []string{"context", "cache mount", "clone"}; err != nil || !slices.Equal(rewritten, want) {
 		t.Errorf("%v, %v; want %v", rewritten, err, want)
+	}
+}
+
+// readOne reads an answer.
+func readOne[T any](t *testing.T, answer string, read func(*decoder) T) T {
+	t.Helper()
+	value, err := decode(strings.NewReader(answer), read)
+	if err != nil {
+		t.Fatalf("%s: %v", answer, err)
+	}
+	return value
+}
+
+func readInspected(d *decoder) model.Container { return readContainer(d, new(API).state) }
+
+// The log driver decides whether the log of a stopped container is in files of the engine.
+func TestKeepsLog(t *testing.T) {
+	for text, want := range map[string]model.Optional[bool]{
+		`{"LogConfig":{"Type":"json-file"}}`:                                 model.Known(true),
+		`{"LogConfig":{"Type":"local"}}`:                                     model.Known(true),
+		`{"LogConfig":{"Type":"none"}}`:                                      model.Known(false),
+		`{"LogConfig":{"Type":"journald"}}`:                                  model.Known(false),
+		`{"LogConfig":{"Type":"syslog"}}`:                                    model.Known(true), // the engine caches what it sends
+		`{"LogConfig":{"Type":"syslog","Config":{"cache-disabled":"true"}}}`: model.Known(false),
+		`{"LogConfig":{"Type":"syslog","Config":null}}`:                      model.Known(true),
+		`{"LogConfig":{"Type":""}}`:                                          model.Known(true),
+		`null`:                                                               model.Known(true),
+	} {
+		for status, keepsLog := range map[string]model.Optional[bool]{"exited": want, "running": {}} {
+			answer := fmt.Sprintf(`{"Id":"c","Image":"i","State":{"Status":%q,"FinishedAt":"2026-01-02T03:04:05Z"},"HostConfig":%s}`, status, text)
+			if got := readOne(t, answer, readInspected).KeepsLog; got != keepsLog {
+				t.Errorf("%s, %s: %v, want %v", status, text, got, keepsLog)
+			}
+		}
+	}
+}
+
+// An inspection has the same dates as a list.
+func TestCreated(t *testing.T) {
+	want := time.Unix(1767323045, 0)
+	same := func(what string, got model.Optional[time.Time]) {
+		t.Helper()
+		if at, known := got.Get(); !known || !at.Equal(want) {
+			t.Errorf("%s: %v, known: %v; want %v", what, at, known, want)
+		}
+	}
+	readImage := func(d *decoder) model.Image {
+		image, _ := (&imageReader{store: model.Known(model.GraphDriver)}).image(d)
+		return image
+	}
+	const image = `{"Id":"a","Created":%s,"RepoTags":[],"RepoDigests":[],"Size":1}`
+	same("image list", readOne(t, fmt.Sprintf(image, "1767323045"), readImage).Created)
+	same("inspected image", readOne(t, fmt.Sprintf(image, `"2026-01-02T03:04:05.678Z"`), readImage).Created)
+	same("container list", readOne(t, `{"Id":"c","Image":"i","ImageID":"i","State":"created","Created":1767323045,"Mounts":[]}`, readListedContainer).Created)
+	same("inspected container", readOne(t, `{"Id":"c","Image":"i","Created":"2026-01-02T03:04:05.678Z","State":{"Status":"created"}}`, readInspected).Created)
+	const record = `{"ID":"r","Type":"regular","InUse":false,"Shared":false,"Size":1,"LastUsedAt":%s}`
+	same("record of the build cache", readOne(t, fmt.Sprintf(record, `"2026-01-02T03:04:05Z"`), readCacheRecord).LastUsedAt)
+	if never := readOne(t, fmt.Sprintf(record, "null"), readCacheRecord).LastUsedAt; never.IsKnown() {
+		t.Errorf("a record that was never used: %v", never)
+	}
+}
+
+func TestBackingFilesystem(t *testing.T) {
+	for status, want := range map[string]string{`[["Backing Filesystem","extfs"],["Supports d_type","true"]]`: "extfs", "null": ""} {
+		answer := fmt.Sprintf(`{"ServerVersion":"29","Driver":"overlay2","DockerRootDir":"/data","Images":0,"Containers":0,"DriverStatus":%s}`, status)
+		if got := readOne(t, answer, readInfo).BackingFilesystem; got != want {
+			t.Errorf("%s: got %q, want %q", status, got, want)
+		}
 	}
 }

@@ -71,10 +71,10 @@ func testAccuracy(t *testing.T, hosts int, test func(t *testing.T, kind dockerte
 // pruneCommands returns the commands for which the exporter has estimates.
 func pruneCommands() []string {
 	return []string{
-		"docker container prune",
-		"docker image prune", "docker image prune --all",
+		"docker container prune", "docker container prune --filter until=168h",
+		"docker image prune", "docker image prune --all", "docker image prune --all --filter until=168h",
 		"docker volume prune", "docker volume prune --all",
-		"docker builder prune", "docker builder prune --all",
+		"docker builder prune", "docker builder prune --all", "docker builder prune --filter until=168h",
 		"docker system prune", "docker system prune --all", "docker system prune --all --volumes",
 	}
 }
@@ -358,15 +358,19 @@ func (h *pruneHost) get(path string, into any) {
 	}
 }
 
-// steadyPage scrapes until all images have been inspected and two pages are equal, and returns the
-// values.
+// steadyPage scrapes until all images have been inspected, each command has an estimate and two
+// pages are equal, and returns the values. On a busy machine the engine is slow to respond.
 func (h *pruneHost) steadyPage() map[string]float64 {
 	h.t.Helper()
 	time.Sleep(1500 * time.Millisecond) // for the events to be processed
 	var before, page map[string]float64
-	eventually(h.t, "two equal pages", func() bool {
+	eventually(h.t, "two equal pages with an estimate for each command", func() bool {
 		before, page = page, values(h.t, h.p.scrape())
 		same := before != nil && page["docker_images_uninspected"] == 0
+		for _, command := range pruneCommands() {
+			_, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]
+			same = same && known == h.hasCommand(command)
+		}
 		for series, value := range page {
 			if strings.HasPrefix(series, "docker_") && !strings.Contains(series, "docker_scrape") && !strings.Contains(series, "docker_filesystem") {
 				same = same && before[series] == value

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
@@ -61,7 +62,7 @@ func testStorage(t *testing.T, s storage) {
 	h := newPruneHost(t, dockertest.StartIn(t, s.kind, dir, flags...))
 	h.diskUse = func() map[string]int64 { return map[string]int64{"file system": usedBytes(t, dir)} }
 	random, zeros := h.bytes(4_000_000), make([]byte, 12_000_000)
-	h.source("base", "base.tar", baseArchive(t, append(random, zeros...)))
+	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now(), true, baseLayer(t, append(random, zeros...))))
 	h.source("app", "random", h.bytes(6_000_000))
 	h.source("app", "zeros", zeros)
 
@@ -91,7 +92,7 @@ func testStorage(t *testing.T, s storage) {
 // until they exit.
 func (h *pruneHost) populate() {
 	if _, err := h.Try("image", "inspect", "base:1"); err != nil {
-		h.Docker("import", filepath.Join(h.Dir, "base/base.tar"), "base:1")
+		h.Docker("load", "-q", "-i", filepath.Join(h.Dir, "base/base.tar"))
 	}
 	for range 2 {
 		h.count++
@@ -127,8 +128,8 @@ func (h *pruneHost) checkStorage(command string) {
 	}
 }
 
-// mountStorage mounts a new file system for a storage until the test ends, and returns the path.
-func mountStorage(t *testing.T, s storage) (dir string) {
+// mountStorage mounts a new file system for a storage until the test ends, and returns a folder in it.
+func mountStorage(t *testing.T, s storage) string {
 	t.Helper()
 	dockertest.SkipUnlessReal(t)
 	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
@@ -51,6 +53,27 @@ RUN --mount=type=cache,target=/cache ["/idle", "/cache/file", "%d"]`, size), "-t
 		o := h.prune("docker builder prune")
 		if kind != dockertest.Docker29Containerd && (o.exact || o.reported < o.freed+190_000) {
 			t.Errorf("got %+v, want a lower bound, and at least 190000 bytes less freed than reported", o)
+		}
+	})
+}
+
+// TestImageWithoutHistory checks the prune estimates if an image has no history, and a classic build on
+// it has steps that made no layer.
+func TestImageWithoutHistory(t *testing.T) {
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
+		h := newRandomHost(t, kind)
+		var layers [][]byte
+		for i := range 4 {
+			layers = append(layers, dockertest.Layer(fmt.Sprint("file", i), h.bytes(500_000)))
+		}
+		h.source("bare", "image.tar", imageArchive(t, "bare:1", time.Now(), false, layers...))
+		h.Docker("load", "-q", "-i", filepath.Join(h.Dir, "bare/image.tar"))
+		h.file("data", 100_000, 9999)
+		h.Build("FROM bare:1\nCOPY data /\nENV A=1\nENV B=2\nENV C=3\nENV D=4\nCMD [\"/data\"]", "-t", "built:1")
+		h.Docker("image", "rm", "bare:1")
+		if o := h.prune("docker image prune --all"); o.freed < 2_000_000 || o.errorOf(o.estimate) > 5 {
+			t.Errorf("got %+v, want an estimate near the freed bytes, at least 2000000", o)
 		}
 	})
 }

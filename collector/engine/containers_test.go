@@ -293,9 +293,9 @@ func TestStoppedAgain(t *testing.T) {
 			{"exited", "2025-01-02T00:00:00Z", model.Known[int64](3)}, // not measured again
 		} {
 			f.reply("/containers/json", fmt.Sprintf(`[{"Id":"c","State":%q}]`, step.state))
-			f.reply("/containers/c/json", fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":%q},"SizeRw":%d}`, step.state, step.finished, i+1))
+			f.reply("/containers/c/json", fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":%q},"HostConfig":{"LogConfig":{"Type":"none"}},"SizeRw":%d}`, step.state, step.finished, i+1))
 			c := containerOf(f.scrapeAfter(time.Second), "c")
-			if c.Size != step.want || c.StoppedAt.IsKnown() != (step.state == "exited") {
+			if c.Size != step.want || c.StoppedAt.IsKnown() != (step.state == "exited") || (c.KeepsLog == model.Known(false)) != (step.state == "exited") {
 				t.Errorf("step %d: %+v, want %+v bytes", i, c, step.want)
 			}
 			if at, known := c.StoppedAt.Get(); known && at.Format(time.RFC3339) != step.finished {

@@ -12,7 +12,7 @@ func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 			usage[resource] = bytes
 		}
 	}
-	if h.imagesAreInspected(s) {
+	if h.isInspected {
 		usage[model.Images] = h.imageUsage()
 	}
 	put(model.Containers, sumOf(s.Containers, func(c model.Container) (model.Optional[int64], bool) {
@@ -40,22 +40,14 @@ func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[
 	return model.Known(sum)
 }
 
-// imagesAreInspected reports whether the layers of all images are known, or cannot be.
-func (h *host) imagesAreInspected(s model.Snapshot) bool {
-	for i, image := range h.images {
-		if h.failed[i] && !s.FailedImages[image.ID] {
-			return false
-		}
-	}
-	return s.Images.IsKnown() && s.Contents != nil
-}
-
 // imageUsage returns the sizes of all layers, each once, and with the containerd store of the
 // blobs. Images whose inspection failed are left out.
 func (h *host) imageUsage() (bytes int64) {
 	marks := make([]bool, len(h.graph.pieces))
 	for i := range h.images {
-		h.graph.reach(marks, h.graph.holders[i].pieces)
+		if !h.failed[i] {
+			h.graph.reach(marks, h.graph.holders[i].pieces)
+		}
 	}
 	for at, isMarked := range marks {
 		if isMarked {

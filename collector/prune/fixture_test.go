@@ -96,6 +96,14 @@ func (f *fixture) expectBetween(t *testing.T, command Command, minimum, estimate
 	f.expect(t, command, model.Known(Reclaimable{estimate, minimum, false}))
 }
 
+// expectMinimum checks the minimum of a command, which is not exact.
+func (f *fixture) expectMinimum(t *testing.T, command Command, want int64) {
+	t.Helper()
+	if got, known := f.reclaim()[command]; !known || got.Minimum != want || got.Exact {
+		t.Errorf("%s: got %+v, known: %v, want at least %d", command, got, known, want)
+	}
+}
+
 // expectUnknown checks that nothing is known of what a command frees.
 func (f *fixture) expectUnknown(t *testing.T, command Command) {
 	t.Helper()

@@ -25,12 +25,20 @@ type graph struct {
 
 // piece is bytes that are freed together.
 type piece struct {
-	parent   int32 // an object that holds a piece also holds its parent; or none
-	likely   int64
-	certain  int64 // a lower bound
-	isOpen   bool  // more bytes may be freed than likely
-	isShared bool  // objects other than its known holders may hold it: a layer or a blob
+	parent  int32 // an object that holds a piece also holds its parent; or none
+	likely  int64
+	certain int64 // a lower bound
+	isOpen  bool  // more bytes may be freed than likely
+	kind    kind
 }
+
+// kind is which objects may hold a piece besides its known holders. A set of kinds is a sum.
+type kind uint8
+
+const (
+	imageLayer  kind = 1 << iota // a layer or a blob of images
+	recordLayer                  // a layer that only records of the build cache are known to have
+)
 
 const none = -1 // no piece, no image
 
@@ -40,8 +48,8 @@ type holder struct {
 	may      []int32 // what it may hold besides or instead
 	isUnsure bool    // it may not hold its pieces
 	isTwin   bool    // its pieces may be one with those of others
-	mayAny   bool    // it may hold any shared piece
-	unknown  int64   // bytes of shared pieces that it may hold besides
+	mayAny   kind    // it may hold any piece of these kinds
+	unknown  int64   // bytes of layers and blobs that it may hold besides
 }
 
 // add adds a piece and returns its index.
@@ -69,6 +77,7 @@ func (g *graph) reach(marks []bool, pieces []int32) {
 type removal struct {
 	likely, certain []bool
 	isUnsure        bool // other objects may be removed, or remain
+	isUnknown       bool // objects of one kind are removed, and the size of none of them is known
 }
 
 // freed returns what is freed when objects are removed: the pieces that one of them holds, and
@@ -79,17 +88,18 @@ type removal struct {
 // is 0.
 func (g *graph) freed(r removal) Reclaimable {
 	n := len(g.pieces)
-	before, surely, kept, keptSurely, mayBeKept := make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
+	goes, surely, kept, keptSurely, mayBeKept := make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
 	var unknown int64
-	isAnyKept := false
+	var anyKept kind
 	for i := range g.holders {
 		h := &g.holders[i]
-		g.reach(before, h.pieces)
-		if !h.isUnsure {
-			g.reach(surely, h.pieces)
-		}
-		if !r.likely[i] {
+		if r.likely[i] {
+			g.reach(goes, h.pieces)
+		} else {
 			g.reach(kept, h.pieces)
+		}
+		if r.likely[i] && !h.isUnsure {
+			g.reach(surely, h.pieces)
 		}
 		if r.certain[i] {
 			continue
@@ -99,23 +109,23 @@ func (g *graph) freed(r removal) Reclaimable {
 		if !h.isUnsure && !h.isTwin && !r.likely[i] {
 			g.reach(keptSurely, h.pieces)
 		}
-		isAnyKept = isAnyKept || h.mayAny
+		anyKept |= h.mayAny
 		unknown = saturate(unknown, h.unknown)
 	}
 	freed := Reclaimable{Exact: !r.isUnsure}
 	var own, shared int64
 	for at, p := range g.pieces {
-		if !before[at] || keptSurely[at] {
+		if !goes[at] || keptSurely[at] {
 			continue
 		}
-		mayStay := mayBeKept[at] || p.isShared && isAnyKept
+		mayStay := mayBeKept[at] || p.kind&anyKept != 0
 		freed.Exact = freed.Exact && !p.isOpen && !(mayStay && p.likely > 0)
 		if !kept[at] {
 			freed.Estimate = saturate(freed.Estimate, p.likely)
 		}
 		switch {
 		case mayStay, !surely[at]:
-		case p.isShared:
+		case p.kind != 0:
 			shared = saturate(shared, p.certain)
 		default:
 			own = saturate(own, p.certain)

@@ -27,10 +27,10 @@ type host struct {
 
 	containersKnown, volumesKnown, cacheKnown bool
 
-	// imagesKnown says that images, their containers, and the layers of all images that have
-	// not failed are known.
-	imagesKnown bool
+	isInspected bool // images are known, and the layers of all that have not failed
+	imagesKnown bool // that, and containers are known
 	hasFailed   bool // the layers of an image are unknown
+	isStale     bool // the build cache or its relation to images has changed since it was listed
 }
 
 // newHost returns the objects of a snapshot.
@@ -40,9 +40,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.images = model.Distinct(records)
 	h.containers, h.containersKnown = s.Containers.Get()
 	h.volumes, h.volumesKnown = s.Volumes.Get()
-	if cache, known := s.BuildCache.Get(); known && !s.BuildCacheStale {
-		h.cache, h.cacheKnown = distinctRecords(cache), true
-	}
+	cache, cacheKnown := s.BuildCache.Get()
+	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
 	index := make(map[string]int32, len(h.images))
 	for i, image := range h.images {
 		index[image.ID] = int32(i)
@@ -56,26 +55,30 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.imagesKnown = imagesKnown && h.containersKnown && s.Contents != nil
-	h.tree = newLayerTree(s.Contents, layerSums(h.images, h.isContainerd()), len(h.cache) > 0)
+	h.isInspected = imagesKnown && s.Contents != nil
+	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
 	for _, image := range h.images {
 		top, inspected := h.tree.tops[image.ID]
 		if !inspected {
 			top = none
 		}
-		h.imagesKnown = h.imagesKnown && (inspected || s.FailedImages[image.ID])
+		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
 		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
 		}
 	}
+	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = matchRecords(h)
 	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)
 	} else {
 		h.graph = newLayerGraph(h)
+	}
+	if engine.StorageDriver == "vfs" {
+		h.graph.copyLayers()
 	}
 	return h
 }
@@ -84,25 +87,24 @@ func (h *host) isContainerd() bool { return h.engine.ImageStore == model.Contain
 
 // distinctRecords returns the records in the order of their IDs, each ID once.
 func distinctRecords(cache []model.CacheRecord) []model.CacheRecord {
-	byID := func(a, b model.CacheRecord) int { return strings.Compare(a.ID, b.ID) }
 	cache = slices.Clone(cache)
-	slices.SortStableFunc(cache, byID)
+	slices.SortStableFunc(cache, func(a, b model.CacheRecord) int { return strings.Compare(a.ID, b.ID) })
 	return slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
 }
 
-// layerSums returns the size of all layers of each image, by image ID.
-func layerSums(images []model.Image, isContainerd bool) map[string]int64 {
-	sums := make(map[string]int64, len(images))
-	for _, image := range images {
+// unpackedSizes returns the size of all layers of each image, by image ID.
+func (h *host) unpackedSizes() map[string]int64 {
+	sizes := make(map[string]int64, len(h.images))
+	for _, image := range h.images {
 		size := image.Size
-		if isContainerd {
+		if h.isContainerd() {
 			size = image.Unpacked
 		}
 		if bytes, known := size.Get(); known {
-			sums[image.ID] = bytes
+			sizes[image.ID] = bytes
 		}
 	}
-	return sums
+	return sizes
 }
 
 // Holders are images, then containers, volumes and records.
@@ -114,14 +116,10 @@ func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)
 // same for both stores. Piece i is layer i.
 func newObjectGraph(h *host) *graph {
 	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)), holders: make([]holder, h.recordHolder(len(h.cache)))}
-	copies := h.engine.StorageDriver == "vfs" // each layer has all files of those below it
-	for at, l := range h.tree.layers {
-		p := piece{parent: l.parent, likely: l.size, certain: l.size, isOpen: !l.isExact, isShared: true}
-		if copies {
-			p.likely = h.tree.chain(int32(at))
-		}
-		if !l.isExact {
-			p.certain = 0
+	for _, l := range h.tree.layers {
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
+		if l.isExact {
+			p.certain = l.size
 		}
 		g.pieces = append(g.pieces, p)
 	}
@@ -137,8 +135,8 @@ func newObjectGraph(h *host) *graph {
 			holder.pieces = []int32{g.addOwn(model.Optional[int64]{})}
 		}
 	}
-	for i, container := range h.containers {
-		h.addContainer(g, &g.holders[h.containerHolder(i)], i, container)
+	for i := range h.containers {
+		h.addContainer(g, i)
 	}
 	for i, volume := range h.volumes {
 		at := g.addOwn(volume.Size)
@@ -152,45 +150,44 @@ func newObjectGraph(h *host) *graph {
 
 // addContainer adds the writable layer of a container, and what the container holds: the
 // layers of its image, also if that was removed by force, and of the images that it mounts.
-func (h *host) addContainer(g *graph, holder *holder, i int, container model.Container) {
-	writable := g.addOwn(container.Size)
-	keepsLog := container.State != model.Created && container.KeepsLog != model.Known(false)
-	g.pieces[writable].isOpen = g.pieces[writable].isOpen || keepsLog
-	holder.pieces = []int32{writable}
-	top, inspected := h.tree.tops[container.ImageID]
-	switch image := h.imageOf[i]; {
-	case inspected && top != none:
-		holder.pieces = append(holder.pieces, top)
-	case inspected:
-	case image != none:
-		if h.isContainerd() { // the image may be removed, although a container uses it
-			holder.unknown = sizeOr(h.images[image].Size, math.MaxInt64)
-		}
-	default:
-		holder.unknown = sizeOr(container.ImageSize, math.MaxInt64)
-		g.pieces[writable].isOpen = true
+func (h *host) addContainer(g *graph, i int) {
+	container, holder := &h.containers[i], &g.holders[h.containerHolder(i)]
+	at := g.addOwn(container.Size)
+	writable := &g.pieces[at]
+	holder.pieces = []int32{at}
+	if container.State != model.Created && container.KeepsLog != model.Known(false) {
+		writable.isOpen = true
 	}
-	switch bytes := &g.pieces[writable].likely; h.engine.StorageDriver {
-	case "vfs": // two copies of the image: below the writable layer, and with mount points
-		*bytes = saturate(*bytes, 2*sizeOr(container.ImageSize, h.tree.chain(topOrNone(top, inspected))))
-	case "native": // SizeRw includes the image
-		*bytes = saturate(*bytes, *bytes)
-	}
-	for _, name := range container.MountedImages {
-		if top, inspected := h.tree.tops[name]; !inspected { // a tag, which may have moved
-			holder.mayAny = true
-			g.pieces[writable].isOpen = true
-		} else if top != none {
+	for n, id := range append([]string{container.ImageID}, container.MountedImages...) {
+		top, inspected := h.tree.tops[id]
+		switch isMount := n > 0; {
+		case inspected && top != none:
 			holder.pieces = append(holder.pieces, top)
+		case inspected:
+		case isMount: // a tag, which may have moved
+			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
+		case h.imageOf[i] == none:
+			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
+		case h.isContainerd(): // the image may be removed, although a container uses it
+			holder.unknown = sizeOr(h.images[h.imageOf[i]].Size, math.MaxInt64)
 		}
+	}
+	switch h.engine.StorageDriver {
+	case "vfs": // two copies of the image: below the writable layer, and with mount points
+		writable.likely = saturate(writable.likely, 2*min(maxUnknown, sizeOr(container.ImageSize, 0)))
+	case "native": // SizeRw includes a copy of the image, and there is another one
+		writable.likely *= 2
 	}
 }
 
-func topOrNone(top int32, inspected bool) int32 {
-	if inspected {
-		return top
+// copyLayers takes into account that each layer of the vfs driver has all files of those below
+// it.
+func (g *graph) copyLayers() {
+	for at := range g.pieces {
+		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
+			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
+		}
 	}
-	return none
 }
 
 func sizeOr(size model.Optional[int64], otherwise int64) int64 {

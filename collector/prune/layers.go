@@ -13,7 +13,7 @@ import (
 type layerTree struct {
 	layers []layer          // parents come before their children
 	tops   map[string]int32 // by image ID
-	diffs  int              // number of different diff IDs
+	sizeOf []int64          // unpacked size of each diff
 }
 
 // layer is one layer on top of its parent.
@@ -65,7 +65,6 @@ func newLayerTree(contents map[string]model.Content, sizes map[string]int64, isC
 		t.tops[id] = top
 		chains = append(chains, c)
 	}
-	t.diffs = len(diffs)
 	slices.SortStableFunc(chains, func(a, b chain) int { return cmp.Compare(len(a.layers), len(b.layers)) })
 	for i := range 2 * len(chains) { // the second time, all conflicts are known
 		c := chains[i%len(chains)]
@@ -78,6 +77,10 @@ func newLayerTree(contents map[string]model.Content, sizes map[string]int64, isC
 		if total, known := sizes[c.id]; known {
 			t.assignRest(c.layers, total, isCached)
 		}
+	}
+	t.sizeOf = make([]int64, len(diffs))
+	for _, l := range t.layers {
+		t.sizeOf[l.diff] = max(t.sizeOf[l.diff], l.size)
 	}
 	return t
 }

@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"math"
 	"slices"
 
 	"docker_buildup_exporter/collector/model"
@@ -11,9 +12,15 @@ import (
 func (h *host) reclaim(until until) map[Command]Reclaimable {
 	reclaimable := make(map[Command]Reclaimable)
 	for _, spec := range specs(h.engine.APIVersion) {
-		if removal := h.removalBy(spec, until); h.isKnown(spec, removal) {
-			reclaimable[spec.command] = h.graph.freed(removal)
+		removal := h.removalBy(spec, until)
+		if !h.isKnown(spec, removal) {
+			continue
 		}
+		freed := h.graph.freed(removal)
+		if h.isStale && (spec.images != removeNone && freed.Estimate > 0 || spec.cache != removeNone) {
+			freed = Reclaimable{Estimate: freed.Estimate}
+		}
+		reclaimable[spec.command] = freed
 	}
 	return reclaimable
 }
@@ -22,53 +29,28 @@ func (h *host) reclaim(until until) map[Command]Reclaimable {
 // layers of images, and containers those of the build cache. Objects that are not measured
 // have no estimate, unless the request for their size failed: then they are left out.
 func (h *host) isKnown(spec pruneSpec, r removal) bool {
-	var sizes []bool
-	for i, container := range h.containers {
-		if r.likely[h.containerHolder(i)] && (container.Size.IsKnown() || !container.Failed) {
-			sizes = append(sizes, container.Size.IsKnown())
-		}
-	}
-	isMeasured := len(sizes) == 0 || slices.Contains(sizes, true)
-	sizes = nil
-	for i, volume := range h.volumes {
-		if r.likely[h.volumeHolder(i)] {
-			sizes = append(sizes, volume.Size.IsKnown())
-		}
-	}
-	isMeasured = isMeasured && (len(sizes) == 0 || slices.Contains(sizes, true))
-	return isMeasured && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
-		(spec.images == removeNone || h.imagesKnown && h.cacheKnown) && (spec.cache == removeNone || h.cacheKnown)
+	return !r.isUnknown && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
+		(spec.images == removeNone || h.imagesKnown && (h.cacheKnown || !slices.Contains(r.likely[:len(h.images)], true))) &&
+		(spec.cache == removeNone || h.cacheKnown)
 }
 
-// limit is what the disks say about figures.
-type limit struct {
-	isProven bool                  // the engine's sizes are bytes on the disk
-	used     model.Optional[int64] // bytes in use on all file systems that hold data of the engine
-}
-
-func newLimit(s model.Snapshot, engine model.Engine) limit {
-	l := limit{isProven: provesSizes(s, engine)}
-	if len(s.Filesystems) == 0 || len(s.Unmeasured) > 0 {
-		return l
-	}
-	var used int64
+// limitOf returns a function that limits a figure to what the disk has in use: sparse files
+// are larger than what they take. Nothing is certain of such sizes, nor where the engine's
+// sizes are not bytes on the disk.
+func limitOf(s model.Snapshot, engine model.Engine) func(Reclaimable) Reclaimable {
+	isProven, used := provesSizes(s, engine), int64(0)
 	for _, fs := range s.Filesystems {
 		used = saturate(used, max(0, fs.Size-fs.Avail))
 	}
-	l.used = model.Known(used)
-	return l
-}
-
-// apply limits a figure to what the disk has in use: sparse files are larger than what they
-// take. Nothing is certain of such sizes, nor where sizes are not bytes on the disk.
-func (l limit) apply(r Reclaimable) Reclaimable {
-	if used, known := l.used.Get(); known && r.Estimate > used {
-		return Reclaimable{Estimate: used}
+	if len(s.Filesystems) == 0 || len(s.Unmeasured) > 0 {
+		used = math.MaxInt64
 	}
-	if !l.isProven && r.Estimate > 0 {
-		return Reclaimable{Estimate: r.Estimate}
+	return func(r Reclaimable) Reclaimable {
+		if r.Estimate > used || !isProven && r.Estimate > 0 {
+			return Reclaimable{Estimate: min(r.Estimate, used)}
+		}
+		return r
 	}
-	return r
 }
 
 // provesSizes reports whether the sizes of files are what removing them frees. That is not so

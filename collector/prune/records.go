@@ -13,7 +13,7 @@ import (
 // isNoLayer reports whether a record is not a layer of an image, but a source of builds, such
 // as a build context, or a cache mount (BuildKit: client.UsageRecordType).
 func isNoLayer(r model.CacheRecord) bool {
-	return strings.HasPrefix(r.Type, "source.") || r.Type == "exec.cachemount"
+	return r.Rewritten || strings.HasPrefix(r.Type, "source.") || r.Type == "exec.cachemount"
 }
 
 // archiveOverhead is how much larger than its unpacked layer a blob may be, in bytes. A blob

@@ -52,12 +52,7 @@ func (h *host) largestRepositories(n int) model.Optional[[]Repository] {
 
 // unusedOf returns the removal of the unused ones of some images.
 func (h *host) unusedOf(images []int32) removal {
-	used := make([]bool, len(h.images))
-	for _, image := range h.imageOf {
-		if image != none {
-			used[image] = true
-		}
-	}
+	used := h.usedImages(make([]bool, len(h.containers)))
 	removed := make([]bool, len(h.images))
 	for _, image := range images {
 		removed[image] = !used[image]

@@ -23,7 +23,7 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 		r.likely[holder], r.certain[holder] = true, !isUnsure
 		r.isUnsure = r.isUnsure || isUnsure
 	}
-	goes := make([]bool, len(h.containers))
+	goes, sizes := make([]bool, len(h.containers)), make(map[bool]int) // sizes by whether they are known
 	for i, container := range h.containers {
 		var isUnsure bool
 		if spec.containers != removeNone {
@@ -31,9 +31,14 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 		}
 		if goes[i] {
 			put(h.containerHolder(i), isUnsure)
+			if container.Size.IsKnown() || !container.Failed {
+				sizes[container.Size.IsKnown()]++
+			}
 		}
 		r.isUnsure = r.isUnsure || isUnsure
 	}
+	r.isUnknown = sizes[false] > 0 && sizes[true] == 0
+	clear(sizes)
 	used := make(map[string]bool)
 	for i, container := range h.containers {
 		for _, name := range container.Volumes {
@@ -43,8 +48,10 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 	for i, volume := range h.volumes {
 		if spec.volumes != removeNone && !used[volume.Name] && isPrunedVolume(volume, spec.volumes) {
 			put(h.volumeHolder(i), false)
+			sizes[volume.Size.IsKnown()]++
 		}
 	}
+	r.isUnknown = r.isUnknown || sizes[false] > 0 && sizes[true] == 0
 	if spec.images != removeNone && h.imagesKnown {
 		likely, certain, isUnsure := h.removedImages(spec, goes, until)
 		r.isUnsure = r.isUnsure || isUnsure
@@ -84,16 +91,12 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 // removedImages returns which images a command removes: most likely, and certainly; and whether
 // it may remove others. goes are the containers that it removes before.
 func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, certain []bool, isUnsure bool) {
-	used := make([]bool, len(h.images))
-	for i, image := range h.imageOf {
-		if image != none && !goes[i] {
-			used[image] = true
-		}
-	}
-	isFresh := make([]bool, len(h.images))
+	used := h.usedImages(goes)
+	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
 		created, known := image.Created.Get()
 		isFresh[i] = !until.IsZero() && (!known || created.After(until))
+		mayBeUndated[i] = !until.IsZero() && known && created.Unix() == 0
 	}
 	switch {
 	case h.isContainerd() && spec.images == removeAll:
@@ -102,10 +105,26 @@ func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, 
 		likely = h.danglingRecords(used)
 	case spec.images == removeAll:
 		likely = h.unusedTrees(used, isFresh)
+		certain = slices.Clone(likely)
+		for i := range certain { // the filter keeps images without a date, whose date in the API is 0
+			certain[i] = certain[i] && !mayBeUndated[i]
+		}
+		return likely, certain, false
 	default:
 		likely = h.untaggedHeads(used)
 	}
 	return likely, likely, false
+}
+
+// usedImages returns which images containers were made from, without those that go.
+func (h *host) usedImages(goes []bool) []bool {
+	used := make([]bool, len(h.images))
+	for i, image := range h.imageOf {
+		if image != none && !goes[i] {
+			used[image] = true
+		}
+	}
+	return used
 }
 
 // hasNoReference reports whether neither a tag nor a digest reference points to an image,
@@ -225,42 +244,31 @@ func (h *host) withUntaggedParents(heads, used []bool) (removed []bool) {
 }
 
 // selectRecords selects the records that a builder prune removes after the images. A record
-// is not shared any more if no remaining image has its layer.
+// is most likely not shared any more if no remaining image has its layer. For the minimum, it
+// remains.
 func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
-	shared := make([]bool, len(h.cache))
-	for i := range h.cache {
-		shared[i] = h.cache[i].Shared
+	kept := make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		if !r.likely[i] {
+			h.graph.reach(kept, h.graph.holders[i].pieces)
+		}
 	}
-	likely := shared
-	if spec.images != removeNone && spec.cache == removeDefault {
-		likely = h.sharedAfter(r.likely, func(i int, isKept func(int32) bool) bool { return isKept(h.matches.likely[i]) })
-		shared = h.sharedAfter(r.certain, func(i int, isKept func(int32) bool) bool {
-			return h.hasFailed || h.isContainerd() || slices.ContainsFunc(h.matches.found[i], isKept)
-		})
+	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
+	for i, record := range h.cache {
+		at := h.matches.likely[i]
+		shared[i] = record.Shared
+		holder := &h.graph.holders[h.recordHolder(i)]
+		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
+		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
+		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
-	copy(r.likely[first:], h.removedRecords(likely, spec.cache, until))
+	copy(r.likely[first:], h.removedRecords(stillShared, spec.cache, until))
 	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until))
 	for i := first; i < len(r.likely); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
 	}
-}
-
-// sharedAfter returns which records images still share after others are removed. has reports
-// whether a remaining image has the layer of a record.
-func (h *host) sharedAfter(removed []bool, has func(i int, isKept func(layer int32) bool) bool) []bool {
-	kept := make([]bool, len(h.graph.pieces))
-	for i := range h.images {
-		if !removed[i] {
-			h.graph.reach(kept, h.graph.holders[i].pieces)
-		}
-	}
-	shared := make([]bool, len(h.cache))
-	for i, record := range h.cache {
-		shared[i] = record.Shared && (h.matches.likely[i] == none || has(i, func(at int32) bool { return kept[at] }))
-	}
-	return shared
 }
 
 // removedRecords returns the records that a builder prune removes (BuildKit:

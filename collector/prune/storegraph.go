@@ -1,109 +1,217 @@
 package prune
 
-import "docker_buildup_exporter/collector/model"
+import (
+	"slices"
+
+	"docker_buildup_exporter/collector/model"
+)
 
 // newStoreGraph returns the graph of the containerd store. Beside the unpacked layers it keeps
 // the blobs that they were unpacked from: a compressed copy of each diff, and the manifest and
 // configuration of each image. A record of the build cache has an unpacked layer of its own,
 // unless it was taken from an image, and may have a blob.
 func newStoreGraph(h *host, list []model.Image) *graph {
-	g := newObjectGraph(h)
-	records := recordBlobs(h)
-	known := make(map[int32]int64)
-	for i, blob := range records {
-		if blob > 0 {
-			known[h.tree.layers[h.matches.likely[i]].diff] = blob
+	s := &storeGraph{host: h, graph: newObjectGraph(h), sizes: make([]int64, len(h.tree.sizeOf)), layerUsers: make([]int, len(h.tree.layers)),
+		diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
+	for i := range h.cache {
+		if at, blob := s.blobOf(i); blob > 0 {
+			s.sizes[h.tree.layers[at].diff] = blob
 		}
 	}
-	b := newBlobs(h.tree, list, known)
-	diffs := int32(len(g.pieces)) // piece of the first diff's blob
-	for diff := range h.tree.diffs {
-		g.add(piece{parent: none, likely: b.sizes[diff], isShared: true, isOpen: b.classOf[diff] == none})
+	s.firstBlob = int32(len(s.graph.pieces))
+	for range len(h.tree.sizeOf) {
+		s.graph.add(piece{parent: none, kind: imageLayer})
 	}
-	classes := int32(len(g.pieces)) // what is certain of the blobs that the same images have
-	for _, class := range b.classes {
-		g.add(piece{parent: none, certain: class.certain, isShared: true})
-	}
-	hold := func(holder *holder, diff int32) {
-		holder.pieces = append(holder.pieces, diffs+diff)
-		if class := b.classOf[diff]; class != none {
-			holder.pieces = append(holder.pieces, classes+class)
-		}
-	}
+	own := s.sizeBlobs(hasSameIDs(h.images, list))
 	for i := range h.images {
-		holder := &g.holders[i]
+		holder := &s.graph.holders[i]
+		holder.pieces = append(holder.pieces, own[i])
 		for at := h.tops[i]; at != none; at = h.tree.layers[at].parent {
-			hold(holder, h.tree.layers[at].diff)
-		}
-		holder.pieces = append(holder.pieces, g.add(b.metadata(h.images[i])))
-		if class, listed := b.own[h.images[i].ID]; listed {
-			holder.pieces = append(holder.pieces, classes+class)
+			s.holdBlob(holder, at)
 		}
 	}
-	for i, record := range h.cache {
-		holder := &g.holders[h.recordHolder(i)]
-		h.addStoreRecord(g, holder, i, records[i])
-		if records[i] > 0 {
-			hold(holder, h.tree.layers[h.matches.likely[i]].diff)
-		}
-		if len(record.Parents) > 1 {
-			holder.mayAny = true
+	for i := range h.cache {
+		holder := &s.graph.holders[h.recordHolder(i)]
+		s.addRecord(holder, i)
+		if at, blob := s.blobOf(i); blob > 0 {
+			s.holdBlob(holder, at)
 		}
 	}
-	return g
+	return s.graph
 }
 
-// recordBlobs returns the size of the blob of each record that is most likely of a layer of an
-// image: the size of the record without its own unpacked layer.
+// storeGraph sizes blobs. The Engine API reports no sizes of blobs, but the bytes of each image
+// of a list, and how many of them other images share (SharedSize, with blobs since Engine
+// 29.5).
+type storeGraph struct {
+	*host
+	graph      *graph
+	firstBlob  int32   // piece of the first diff's blob
+	sizes      []int64 // of the blob of each diff, 0 if unknown
+	ownOf      []int32 // piece of what only one image has, of each diff that only one image has, or none
+	layerUsers []int   // number of images of the list that have each layer
+	diffUsers  []int   // the same for each diff
+}
+
+// blobOf returns the layer that a record is most likely of, and the size of its blob: that of
+// the record without its own unpacked layer, or 0 if it has no blob.
 //
 // Example: a record of 1400 bytes is of a layer of 1000 bytes: its blob has 400.
-func recordBlobs(h *host) []int64 {
-	blobs := make([]int64, len(h.cache))
-	for i, record := range h.cache {
-		size, _ := record.Size.Get()
-		switch at := h.matches.likely[i]; {
-		case at == none:
-		case record.ExcludesSnapshot:
-			blobs[i] = size
-		default:
-			blobs[i] = size - h.tree.layers[at].size
-		}
+func (s *storeGraph) blobOf(record int) (at int32, blob int64) {
+	at = s.matches.likely[record]
+	blob, _ = s.cache[record].Size.Get()
+	if at == none {
+		return none, 0
 	}
-	return blobs
+	if !s.cache[record].ExcludesSnapshot {
+		blob -= s.tree.layers[at].size
+	}
+	return at, blob
 }
 
-// addStoreRecord adds a record: its own unpacked layer, or that of the image that it was taken
-// from. In the minimum, its blob may be any blob of at most that size, and half of its size is
+// holdBlob makes an object hold the blob of a layer.
+func (s *storeGraph) holdBlob(holder *holder, at int32) {
+	diff := s.tree.layers[at].diff
+	holder.pieces = append(holder.pieces, s.firstBlob+diff)
+	if own := s.ownOf[diff]; own != none {
+		holder.pieces = append(holder.pieces, own)
+	}
+}
+
+// hasSameIDs reports whether the images of a list are those that there are.
+func hasSameIDs(images, list []model.Image) bool {
+	ids := make(map[string]bool, len(list))
+	for _, image := range list {
+		ids[image.ID] = true
+	}
+	return len(images) == len(ids) && !slices.ContainsFunc(images, func(image model.Image) bool { return !ids[image.ID] })
+}
+
+// sizeBlobs sizes the blobs of images, those of small images first. It returns the piece of
+// what only one image has, of each image: its size is certain as a whole. isCurrent says that
+// SharedSize is about these images.
+//
+// Example: base = layer 1000, A = layers 1000+30, B = layers 1000+40. A has 1538 bytes, of
+// which it shares 1500: its own blobs have 1538-1500-30 = 8 bytes, the blob of base 500.
+func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
+	diffs, order := make([][]int32, len(s.images)), make([]int, len(s.images)) // diffs of each image, each once
+	for i := range s.images {
+		order[i] = i
+		for at := s.tops[i]; at != none; at = s.tree.layers[at].parent {
+			s.layerUsers[at]++
+			if diff := s.tree.layers[at].diff; !slices.Contains(diffs[i], diff) {
+				diffs[i] = append(diffs[i], diff)
+				s.diffUsers[diff]++
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return len(diffs[i]) - len(diffs[j]) })
+	pieces := make([]int32, len(s.images))
+	for _, i := range order {
+		all := diffs[i]
+		own := slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] > 1 })
+		blobs, shared, isCounted := s.blobs(i, all)
+		p := piece{parent: none, kind: imageLayer, isOpen: !isCurrent || !isCounted || s.hasFailed}
+		metadata := min(blobs, 2500) // usual size of a manifest and a configuration
+		if isCurrent && isCounted {
+			s.distribute(max(0, blobs-shared-metadata), own)
+			s.distribute(shared, slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] == 1 }))
+			p.likely = blobs - shared
+		} else {
+			s.distribute(max(0, blobs-metadata), all)
+			p.likely = metadata
+			for _, diff := range own {
+				p.likely += s.sizes[diff]
+			}
+		}
+		p.likely += s.images[i].IndexSize
+		if !p.isOpen {
+			p.certain = p.likely
+		}
+		pieces[i] = s.graph.add(p)
+		for _, diff := range own {
+			s.ownOf[diff] = pieces[i]
+			s.graph.pieces[pieces[i]].likely -= s.sizes[diff]
+		}
+	}
+	for at := range s.graph.pieces {
+		s.graph.pieces[at].likely = max(0, s.graph.pieces[at].likely)
+	}
+	return pieces
+}
+
+// blobs returns the size of the blobs of an image, with its manifest and configuration, and of
+// those that other images have, too, if the engine counts them.
+func (s *storeGraph) blobs(i int, diffs []int32) (all, shared int64, isCounted bool) {
+	image, layers, sharesDiffs := &s.images[i], 0, false
+	shared, isCounted = image.SharedSize.Get()
+	for at := s.tops[i]; at != none; at = s.tree.layers[at].parent {
+		l := &s.tree.layers[at]
+		layers++
+		isCounted = isCounted && l.isExact
+		sharesDiffs = sharesDiffs || s.diffUsers[l.diff] > 1
+		if s.layerUsers[at] > 1 {
+			shared -= l.size
+		}
+	}
+	all = max(0, sizeOr(image.Size, 0)-sizeOr(image.Unpacked, s.tree.chain(s.tops[i])))
+	isCounted = isCounted && image.Size.IsKnown() && image.Unpacked.IsKnown() && !image.SeveralPlatforms &&
+		layers == len(diffs) && // Size counts a repeated blob twice
+		shared >= 0 && shared <= all && (shared > 0 || !sharesDiffs)
+	return all, shared, isCounted
+}
+
+// distribute divides bytes among blobs, as far as their sizes are not known, in proportion to
+// the unpacked layers.
+//
+// Example: blobs of 60 bytes together, of layers of 100 and 200 bytes: 20 and 40.
+func (s *storeGraph) distribute(bytes int64, diffs []int32) {
+	var weight float64
+	for _, diff := range diffs {
+		bytes -= s.sizes[diff]
+		if s.sizes[diff] == 0 {
+			weight += float64(max(1, s.tree.sizeOf[diff]))
+		}
+	}
+	for _, diff := range diffs {
+		if s.sizes[diff] == 0 {
+			s.sizes[diff] = int64(float64(max(0, bytes)) * float64(max(1, s.tree.sizeOf[diff])) / weight)
+		}
+		s.graph.pieces[s.firstBlob+diff].likely = s.sizes[diff]
+	}
+}
+
+// addRecord adds a record: its own unpacked layer, or that of the image that it was taken
+// from. For the minimum, its blob may be any blob of at most that size, and half of its size is
 // its unpacked layer.
 //
 // Example: a record of 3048 bytes has at most 2548 bytes of blob, so at least 500 bytes are its
 // unpacked layer.
-func (h *host) addStoreRecord(g *graph, holder *holder, i int, blob int64) {
-	record, found := h.cache[i], h.matches.found[i]
-	size, known := record.Size.Get()
+func (s *storeGraph) addRecord(holder *holder, i int) {
+	record := &s.cache[i]
+	size := sizeOr(record.Size, maxUnknown)
+	at, blob := s.blobOf(i)
+	other := piece{parent: none, isOpen: true}
 	switch {
-	case isNoLayer(record):
-		holder.pieces = []int32{g.addOwn(record.Size)}
-	case record.ExcludesSnapshot:
-		isSure := len(found) == 1 && !h.hasFailed && record.Shared
-		holder.isUnsure, holder.may, holder.mayAny = !isSure, found, len(found) == 0 || !record.Shared
-		holder.unknown = sizeOr(record.Size, maxUnknown)
-		other := piece{parent: none, isOpen: true} // if it is of no layer that is known
-		if at := h.matches.likely[i]; at != none {
-			holder.pieces = append(holder.pieces, at)
-		} else {
-			other.likely = size
+	case isNoLayer(*record):
+		holder.pieces = []int32{s.graph.addOwn(record.Size)}
+		return
+	case !record.ExcludesSnapshot:
+		holder.unknown = size/2 + archiveOverhead/2
+		other.likely, other.certain = size-blob, max(0, size-archiveOverhead)/2
+		if !record.Size.IsKnown() {
+			other.likely, other.certain = 0, 0
 		}
-		if !isSure {
-			holder.pieces = append(holder.pieces, g.add(other))
+	case at != none:
+		holder.isUnsure, holder.may, holder.unknown = true, s.matches.found[i], size
+		if len(record.Parents) > 1 || !record.Shared {
+			holder.mayAny = imageLayer
 		}
+		holder.pieces = []int32{at}
 	default:
-		holder.unknown = (size + archiveOverhead) / 2
-		if !known {
-			holder.unknown = maxUnknown
-		}
-		holder.pieces = []int32{g.add(piece{parent: none, likely: size - blob, certain: max(0, size-archiveOverhead) / 2, isOpen: true})}
+		holder.isUnsure, holder.mayAny, other.likely = true, imageLayer, size
 	}
+	holder.pieces = append(holder.pieces, s.graph.add(other))
 }
 
 // maxUnknown is more than any disk has.

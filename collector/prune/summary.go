@@ -31,7 +31,7 @@ type Summarizer struct {
 
 // figures are what is expensive to compute, as if sizes were bytes on the disk.
 type figures struct {
-	from         inputs
+	from         model.Snapshot
 	start, end   time.Time // valid from start until before end, or always if end is zero
 	layers       model.Optional[int]
 	usage        map[model.Resource]int64
@@ -39,21 +39,13 @@ type figures struct {
 	repositories model.Optional[[]Repository]
 }
 
-// inputs is what figures depend on, besides the time. Of layers and of the list it has the
+// inputs returns what figures depend on, besides the time. Of layers and of the list it has the
 // version only.
-type inputs struct {
-	engine          model.Optional[model.Engine]
-	images          model.Optional[[]model.Image]
-	containers      model.Optional[[]model.Container]
-	volumes         model.Optional[[]model.Volume]
-	cache           model.Optional[[]model.CacheRecord]
-	failed          map[string]bool
-	isStale         bool
-	contentsVersion int
-}
-
-func inputsOf(s model.Snapshot) inputs {
-	return inputs{s.Engine, s.Images, s.Containers, s.Volumes, s.BuildCache, s.FailedImages, s.BuildCacheStale, s.ContentsVersion}
+func inputs(s model.Snapshot) model.Snapshot {
+	return model.Snapshot{
+		Engine: s.Engine, Images: s.Images, Containers: s.Containers, Volumes: s.Volumes, BuildCache: s.BuildCache,
+		FailedImages: s.FailedImages, BuildCacheStale: s.BuildCacheStale, ContentsVersion: s.ContentsVersion,
+	}
 }
 
 // Summarize returns the summary of a snapshot. The age of objects is that at the time of the
@@ -62,7 +54,7 @@ func (z *Summarizer) Summarize(s model.Snapshot) Summary {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	isValid := s.ContentsVersion != 0 && !s.At.Before(z.last.start) && (z.last.end.IsZero() || s.At.Before(z.last.end))
-	if from := inputsOf(s); !isValid || !reflect.DeepEqual(from, z.last.from) {
+	if !isValid || !reflect.DeepEqual(inputs(s), z.last.from) {
 		z.last = compute(s, z.Repositories)
 	}
 	return summarize(s, z.last)
@@ -78,14 +70,14 @@ func summarize(s model.Snapshot, f figures) Summary {
 	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
 	sum.Counts.Images.Layers = f.layers
 	engine, _ := s.Engine.Get()
-	limit := newLimit(s, engine)
+	limit := limitOf(s, engine)
 	for command, r := range f.reclaimable {
-		sum.Reclaimable[command] = limit.apply(r)
+		sum.Reclaimable[command] = limit(r)
 	}
 	if repositories, known := f.repositories.Get(); known {
 		repositories = slices.Clone(repositories)
 		for i := range repositories {
-			repositories[i].Reclaimable = limit.apply(repositories[i].Reclaimable)
+			repositories[i].Reclaimable = limit(repositories[i].Reclaimable)
 		}
 		sum.Repositories = model.Known(repositories)
 	}
@@ -94,7 +86,7 @@ func summarize(s model.Snapshot, f figures) Summary {
 
 // compute returns the figures of a snapshot.
 func compute(s model.Snapshot, repositories int) figures {
-	f := figures{from: inputsOf(s), start: s.At, end: nextAged(s)}
+	f := figures{from: inputs(s), start: s.At, end: nextAged(s)}
 	engine, known := s.Engine.Get()
 	h := newHost(s, engine)
 	if s.Contents != nil && s.Images.IsKnown() {

@@ -1,0 +1,233 @@
+package prune
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// The estimate is that of the most likely layers, and the minimum is certain.
+func TestEstimateOfCache(t *testing.T) {
+	size := model.Known[int64]
+	for _, test := range []struct {
+		name    string
+		images  []string // layers of each
+		records []model.CacheRecord
+		command Command
+		want    Reclaimable
+	}{
+		{
+			"a build context that was rewritten has the size that the engine reports", nil,
+			[]model.CacheRecord{{ID: "context", Type: "source.local", Rewritten: true, Size: size(4000)}},
+			BuilderPrune, Reclaimable{4000, 0, false},
+		},
+		{
+			"a build without the cache repeats steps", nil,
+			[]model.CacheRecord{{ID: "a", Size: size(10)}, {ID: "b", Parents: tag("a"), Size: size(20)}, {ID: "c", Size: size(10)}, {ID: "d", Parents: tag("c"), Size: size(20)}},
+			BuilderPrune, Reclaimable{30, 30, false},
+		},
+		{
+			"contents of one size made from one record differ", nil,
+			[]model.CacheRecord{{ID: "a", Size: size(10)}, {ID: "b", Parents: tag("a"), Size: size(20)}, {ID: "c", Parents: tag("a"), Size: size(20)}},
+			BuilderPrune, Reclaimable{50, 30, false},
+		},
+		{
+			"a record of one size remains", nil,
+			[]model.CacheRecord{{ID: "a", Size: size(20)}, {ID: "b", Size: size(20), InUse: true}, {ID: "c", Size: size(3)}},
+			BuilderPrune, Reclaimable{3, 3, false},
+		},
+		{
+			"an image has the layers of the cache", []string{"10 20", "10 30"},
+			[]model.CacheRecord{{ID: "a", Shared: true, Size: size(10)}, {ID: "b", Shared: true, Parents: tag("a"), Size: size(20)}},
+			ImagePrune, Reclaimable{30, 30, true},
+		},
+		{
+			"two records of one size are of two layers", []string{"10 20a", "10 20b", "10 20c"},
+			[]model.CacheRecord{
+				{ID: "a", Shared: true, Size: size(10)}, {ID: "b", Shared: true, Parents: tag("a"), Size: size(20)},
+				{ID: "c", Shared: true, Parents: tag("a"), Size: size(20)},
+			},
+			ImagePrune, Reclaimable{20, 0, false},
+		},
+		{
+			"a record with a shared child is of the layer that has one", []string{"10a 20", "10b 30"},
+			[]model.CacheRecord{{ID: "a", Shared: true, Size: size(10)}, {ID: "b", Shared: true, Parents: tag("a"), Size: size(20)}},
+			ImagePrune, Reclaimable{40, 40, true},
+		},
+		{
+			"of two layers the one with as many layers on it", []string{"10a 5x", "10b 5y", "10b 5z"},
+			[]model.CacheRecord{
+				{ID: "a", Shared: true, Size: size(10)},
+				{ID: "b", Shared: true, Parents: tag("a"), Size: size(5)}, {ID: "c", Shared: true, Parents: tag("a"), Size: size(5)},
+			},
+			ImagePrune, Reclaimable{15, 0, false},
+		},
+		{
+			"a merge may be of any layer of its size", []string{"10 20", "20b"},
+			[]model.CacheRecord{{ID: "merged", Shared: true, Parents: tag("x", "y"), Size: size(20)}},
+			ImagePrune, Reclaimable{20, 0, false},
+		},
+	} {
+		f := newFixture(model.GraphDriver, "1.51")
+		for _, layers := range test.images {
+			f.image(layers, "", nil, strings.Fields(layers)...)
+		}
+		for _, record := range test.records {
+			f.record(record)
+		}
+		if got := f.reclaim()[test.command]; got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+// setSizes sets the sizes of images of the containerd store: those of their blobs by diff, with
+// 100 bytes of manifest and configuration.
+func (f *fixture) setSizes(blobs map[string]int64) []model.Image {
+	images, _ := f.snapshot.Images.Get()
+	users := make(map[string]int)
+	for _, image := range images {
+		for _, diff := range f.contents[image.ID].DiffIDs {
+			users[diff]++
+		}
+	}
+	for i := range images {
+		var unpacked, all, shared int64
+		for _, diff := range f.contents[images[i].ID].DiffIDs {
+			var bytes int64
+			fmt.Sscan(diff, &bytes)
+			unpacked, all = unpacked+bytes, all+bytes+blobs[diff]
+			if users[diff] > 1 {
+				shared += bytes + blobs[diff]
+			}
+		}
+		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(all+100), model.Known(shared), model.Known(unpacked)
+	}
+	return images
+}
+
+// The sizes of blobs follow from what each image has and shares, and from records of the build
+// cache.
+func TestEstimateOfBlobs(t *testing.T) {
+	blobs := map[string]int64{"1000": 500, "200": 60, "30": 7000, "40": 8000}
+	fixtureOf := func(taggedBase bool) *fixture {
+		f := newFixture(model.Containerd, "1.51")
+		f.image("base", "", nil, "1000")
+		f.image("a", "", nil, "1000", "200", "30")
+		f.image("b", "", tag("b:1"), "1000", "200", "40")
+		if taggedBase {
+			images, _ := f.snapshot.Images.Get()
+			images[0].Tags = tag("base:1")
+		}
+		return f
+	}
+	f := fixtureOf(true)
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)
+	for command, want := range map[Command]Reclaimable{
+		ImagePrune:    {30 + 7000 + 100, 30 + 7000 + 100, true},
+		ImagePruneAll: {1270 + 15560 + 300, 1270 + 15000 + 300, false},
+	} {
+		if got := reclaimable(f.snapshot)[command]; got != want {
+			t.Errorf("%s: %+v, want %+v", command, got, want)
+		}
+	}
+	if got := Summarize(f.snapshot, 0).DiskUsage[model.Images]; got != 1270+15560+300 {
+		t.Errorf("images use %d bytes, want %d", got, 1270+15560+300)
+	}
+	// A record keeps its blob and, for the minimum, as many bytes of any other.
+	f.record(model.CacheRecord{ID: "base", Shared: true, ExcludesSnapshot: true, Size: model.Known[int64](500)})
+	if got := reclaimable(f.snapshot)[ImagePruneAll]; got != (Reclaimable{270 + 15060 + 300, 270 + 15000 + 300 - 500, false}) {
+		t.Errorf("with a record of the base: %+v", got)
+	}
+	// The list is older than one of the images: blobs are in proportion to layers.
+	f = fixtureOf(true)
+	blobs = map[string]int64{"1000": 500_000, "200": 100_000, "30": 15_000, "40": 20_000}
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)[:2]
+	if got := reclaimable(f.snapshot)[ImagePrune]; got.Exact || got.Minimum != 30 || got.Estimate < 15_000 || got.Estimate > 19_000 {
+		t.Errorf("after the list: %+v", got)
+	}
+}
+
+// A container protects the name that it was created from. With the containerd store, the until
+// filter goes by when that was, which is unknown.
+func TestUntil(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	ago := func(age time.Duration) model.Optional[time.Time] { return model.Known(now.Add(-age)) }
+	const week = 7 * 24 * time.Hour
+	for store, imagePrune := range map[model.ImageStore]Reclaimable{
+		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {120, 0, false}, // the date 0 may be none
+	} {
+		f := newFixture(store, "1.51")
+		f.snapshot.At = now
+		f.image("old", "", tag("old:1"), "100")
+		f.image("just", "", nil, "20")
+		f.image("young", "", tag("young:1"), "3000")
+		images, _ := f.snapshot.Images.Get()
+		images[0].Created, images[1].Created, images[2].Created = model.Known(time.Unix(0, 0)), ago(week), ago(week-1)
+		for i, age := range []time.Duration{week, week - 1} {
+			f.container("gone", model.Exited, int64(5+2*i))
+			containers, _ := f.snapshot.Containers.Get()
+			containers[i].Created, containers[i].StoppedAt = ago(age), ago(0)
+		}
+		f.contents["gone"] = model.Content{}
+		f.record(model.CacheRecord{ID: "old", Type: "source.local", Size: model.Known[int64](1), LastUsedAt: ago(week)})
+		f.record(model.CacheRecord{ID: "young", Type: "source.local", Size: model.Known[int64](10), LastUsedAt: ago(week - 1)})
+		f.record(model.CacheRecord{ID: "never used", Type: "source.local", Size: model.Known[int64](100)})
+		f.expectExact(t, ContainerPruneUntil, 5)
+		f.expectExact(t, BuilderPruneUntil, 101)
+		if store == model.Containerd {
+			for i := range images {
+				images[i].Unpacked = images[i].Size
+			}
+		}
+		if got := f.reclaim()[ImagePruneAllUntil]; got != imagePrune {
+			t.Errorf("%s: %+v, want %+v", store, got, imagePrune)
+		}
+	}
+}
+
+// What a summarizer keeps is not used after an object has become older than the filter of a
+// command, nor after anything has changed.
+func TestSummarizer(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	f := newFixture(model.GraphDriver, "1.51")
+	f.snapshot.At, f.snapshot.ContentsVersion = now, 1
+	f.contents["gone"] = model.Content{}
+	f.container("gone", model.Exited, 5)
+	containers, _ := f.snapshot.Containers.Get()
+	containers[0].Created = model.Known(now.Add(time.Minute - minAge))
+	f.snapshot.Contents = f.contents
+	var z Summarizer
+	expect := func(what string, at time.Time, want int64) {
+		t.Helper()
+		s := f.snapshot
+		s.At = at
+		if got := z.Summarize(s).Reclaimable[ContainerPruneUntil]; got != (Reclaimable{want, want, true}) {
+			t.Errorf("%s: %+v, want %d", what, got, want)
+		}
+	}
+	expect("at first", now, 0)
+	first := z.last.start
+	expect("a moment before", now.Add(time.Minute-1), 0)
+	if z.last.start != first {
+		t.Error("the figures were computed again although nothing has changed")
+	}
+	expect("a week after its creation", now.Add(time.Minute), 5)
+	expect("with a clock that was set back", now, 0)
+	f.snapshot.Containers = model.Known(slices.Clone(containers))
+	containers, _ = f.snapshot.Containers.Get()
+	containers[0].Created = model.Known(now.Add(-minAge))
+	expect("after a change", now, 5)
+	f.snapshot.ContentsVersion = 0
+	expect("when changes are not known", now, 5)
+
+	// Free space changes all the time.
+	f.snapshot.Filesystems = []model.Filesystem{{Type: "extfs", Size: 10, Avail: 7}}
+	if got := z.Summarize(f.snapshot).Reclaimable[ContainerPruneUntil]; got != (Reclaimable{Estimate: 3}) {
+		t.Errorf("3 bytes are in use: %+v", got)
+	}
+}
