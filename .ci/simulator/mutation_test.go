@@ -21,6 +21,7 @@ var equivalent = []struct{ rule, change, reason string }{
 	{"", `^(">" for ">="|"max_over_time" for "min_over_time") in .*ratio.*>=`, "a ratio of 0 is not worth a test: the comparison requires history"},
 	{"", `^"max" for "sum" in .*(running|stopped_for|collector)`, "there is one series, or only whether the sum is 0 counts"},
 	{"bytes:", `^"min" for "max" in .*by \(job, instance`, "there is one series"},
+	{"docker_engine_info:max", `^"min(_over_time)?" for "max`, "the value is always 1"},
 	{"files_free:ratio", `^"1" for "0"`, "no file system has one inode"},
 	{"DockerExporterDown", `docker_up\[1h\]|max1h`, "promtool evaluates the hourly record every minute, which then has the same value"},
 	{"DockerCleanupUseless", `0\.0\d+5" for|<2\.5>|<>=>|^"<=" for "<" in (  <<> on|time)|: 40m|: 1h20m|: 1d8h`, "increase() extrapolates, differently in Prometheus 2 and 3; the test evaluates every hour"},

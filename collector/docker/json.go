@@ -205,7 +205,7 @@ func (d *decoder) items(begin, end byte, what string, item func()) {
 	}
 	for isFirst := true; d.err == nil; isFirst = false {
 		if d.peek() == end {
-			d.in.Discard(1)
+			d.advance()
 			break
 		}
 		if !isFirst {
@@ -247,18 +247,21 @@ func (d *decoder) peek() byte {
 		case bytes.IndexByte([]byte(" \t\r\n"), next[0]) < 0:
 			return next[0]
 		default:
-			d.in.Discard(1)
+			d.advance()
 		}
 	}
 	return 0
 }
+
+// advance reads the byte that was peeked.
+func (d *decoder) advance() { _, _ = d.in.Discard(1) }
 
 // expect reads the next byte, which must be the given one.
 func (d *decoder) expect(wanted byte, what string) {
 	switch next := d.peek(); {
 	case d.err != nil:
 	case next == wanted:
-		d.in.Discard(1)
+		d.advance()
 	case next == 0:
 		d.stop(io.ErrUnexpectedEOF)
 	default:
@@ -308,7 +311,7 @@ func (d *decoder) literal() []byte {
 			break
 		}
 		d.raw = append(d.raw, next[0])
-		d.in.Discard(1)
+		d.advance()
 	}
 	if d.err == nil && !json.Valid(d.raw) {
 		d.fail("not JSON")

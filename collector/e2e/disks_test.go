@@ -197,19 +197,7 @@ func TestDisksInContainer(t *testing.T) {
 		}
 		engine.Start()
 		importProgram(t, engine)
-		socket := strings.TrimPrefix(engine.Host(), "unix://")
-		info, err := os.Stat(socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run := func() (int, string) {
-			command := exec.Command("docker", "run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL",
-				"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "-v", socket+":/var/run/docker.sock",
-				"exporter", "status", "--timeout=5s")
-			command.Env = append(os.Environ(), "DOCKER_HOST="+engine.Host(), "DOCKER_CONFIG="+engine.Dir)
-			output, _ := command.CombinedOutput()
-			return command.ProcessState.ExitCode(), string(output)
-		}
+		run := func() (int, string) { return runStatus(t, engine) }
 		if code, output := run(); code != 0 || strings.Count(output, engine.Dir+"/") != 4 {
 			t.Errorf("exit code %d, want 0 and two disks:\n%s", code, output)
 		}
@@ -221,6 +209,43 @@ func TestDisksInContainer(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestBtrfsInContainer checks that a Btrfs file system is measured once, of which a container has
+// a subvolume as its root file system.
+func TestBtrfsInContainer(t *testing.T) {
+	engine := dockertest.Prepare(t, dockertest.Docker20)
+	if os.Getuid() != 0 {
+		t.Skip("requires root to mount file systems")
+	}
+	data, image := filepath.Join(engine.Dir, "data"), filepath.Join(engine.Dir, "image")
+	mkfs := exec.Command("sh", "-euc", `mkdir "$1"; truncate -s 600M "$0"; mkfs.btrfs -q "$0"; mount -o loop "$0" "$1"`, image, data)
+	dockertest.Need(t, "mkfs.btrfs")
+	if output, err := mkfs.CombinedOutput(); err != nil {
+		t.Skipf("this machine mounts no Btrfs: %v\n%s", err, output)
+	}
+	engine.Flags = []string{"--storage-driver=btrfs"}
+	engine.Start()
+	importProgram(t, engine)
+	if code, output := runStatus(t, engine); code != 0 || strings.Count(output, engine.Dir+"/") != 2 || !strings.Contains(output, "OK - "+data+" has ") {
+		t.Errorf("exit code %d, want 0 and one disk:\n%s", code, output)
+	}
+}
+
+// runStatus runs the command status in a container, with the options of the README.
+func runStatus(t *testing.T, engine *dockertest.Real) (code int, output string) {
+	t.Helper()
+	socket := strings.TrimPrefix(engine.Host(), "unix://")
+	info, err := os.Stat(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("docker", "run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL",
+		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "-v", socket+":/var/run/docker.sock",
+		"exporter", "status", "--timeout=5s")
+	command.Env = append(os.Environ(), "DOCKER_HOST="+engine.Host(), "DOCKER_CONFIG="+engine.Dir)
+	combined, _ := command.CombinedOutput()
+	return command.ProcessState.ExitCode(), string(combined)
 }
 
 // importProgram makes the image "exporter" of the program, with the user of the Dockerfile.

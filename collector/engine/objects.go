@@ -41,7 +41,8 @@ func (o *objects[T]) mergeList(list []T, version int) {
 	merged, isComplete := make(map[string]object[T], len(list)), true
 	for start, end := 0, 0; start < len(list); start = end {
 		id := o.id(list[start])
-		for end = start + 1; end < len(list) && o.id(list[end]) == id; end++ {
+		for end = start; end < len(list) && o.id(list[end]) == id; {
+			end++
 		}
 		if o.removed[id] <= version {
 			merged[id] = object[T]{list[start:end:end], version}

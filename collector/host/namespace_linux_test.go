@@ -55,6 +55,9 @@ func TestMountNamespaces(t *testing.T) {
 		t.Skip("requires root to mount file systems")
 	}
 	dockertest.Need(t, "mount")
+	if err := exec.Command("unshare", "--mount", "true").Run(); err != nil {
+		t.Skip("this root cannot make mount namespaces: ", err)
+	}
 	const size = 16 << 20
 	tests := []struct {
 		name   string
