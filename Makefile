@@ -16,7 +16,7 @@ lint: ## check the source
 	.ci/lint
 
 faults: ## make what an engine, a proxy, a disk or a client can do wrong, and print a table with the results
-	go test -count=1 ./collector/e2e/faults -run TestFaults -show
+	go test -C collector/e2e/faults -count=1 -run TestFaults -show
 	go test -count=1 -v ./collector/e2e -run 'TestClientFaults|TestInvalidCommandLines|TestIdle|TestSilent|TestClientsThat|TestStderr|TestHealthyWhile|TestEngineLifecycle|TestUpgrade'
 
 soak: ## run the program for an hour with random faults and engine restarts; time=10m for less

@@ -99,3 +99,26 @@ func TestClientFaults(t *testing.T) {
 		t.Errorf("the program grew from %v to %v bytes", before["process_resident_memory_bytes"], now)
 	}
 }
+
+// TestAnswerWithoutRequest checks that the log has one line about an engine that sends more than
+// it says: net/http has a log of its own.
+func TestAnswerWithoutRequest(t *testing.T) {
+	t.Parallel()
+	p, engine := fake(t, "empty-host")
+	engine.Answer("/volumes", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{\"Volumes\":[]}")
+			time.Sleep(time.Second)
+			conn.Close()
+		}
+	})
+	for range 3 {
+		p.scrape()
+		time.Sleep(1500 * time.Millisecond)
+	}
+	log := p.log.String()
+	if strings.Contains(log, "Unsolicited") || strings.Count(log, "cannot list volumes") != 1 {
+		t.Errorf("the log:\n%s", log)
+	}
+}

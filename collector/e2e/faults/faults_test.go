@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"slices"
 	"strconv"
@@ -44,6 +46,7 @@ type fault struct {
 var show = flag.Bool("show", false, "print the table of faults with the results")
 
 func TestFaults(t *testing.T) {
+	log.SetOutput(io.Discard)                   // net/http writes there, as in main
 	fresh := make(map[string]map[string]string) // pages of an exporter that starts now, by folder
 	for _, folder := range []string{usual, "29-containerd", "20.10-overlay2", "api-1.51-containerd", "engine-too-old"} {
 		run(t, folder, nil, func(r *rig) { fresh[folder] = r.warmUp() })

@@ -159,6 +159,14 @@ func (r *rig) refuse(err error) {
 	r.hangUp()
 }
 
+// release ends the answers that hang.
+func (r *rig) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stop()
+	r.ctx, r.stop = context.WithCancel(context.Background())
+}
+
 func (r *rig) setClock(clock func() time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,6 +215,7 @@ func (r *rig) answer(w http.ResponseWriter, request *http.Request) {
 			wrong = b.answer
 		}
 	}
+	broken := r.ctx
 	r.mu.Unlock()
 	if wrong == nil {
 		right(w, request)
@@ -214,7 +223,7 @@ func (r *rig) answer(w http.ResponseWriter, request *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(request.Context())
 	defer cancel()
-	defer context.AfterFunc(r.ctx, cancel)()
+	defer context.AfterFunc(broken, cancel)()
 	wrong(w, request.WithContext(ctx), right)
 }
 
