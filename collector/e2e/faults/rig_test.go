@@ -411,7 +411,9 @@ func (l *eventLog) stream(w http.ResponseWriter, r *http.Request) {
 	if since := r.URL.Query().Get("since"); since != "" {
 		var first int64
 		fmt.Sscan(strings.Replace(since, ".", "", 1), &first)
-		for next = 0; next < len(l.kept) && l.kept[next].nano < first; next++ {
+		next = 0
+		for next < len(l.kept) && l.kept[next].nano < first {
+			next++
 		}
 	}
 	l.mu.Unlock()

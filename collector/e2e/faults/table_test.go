@@ -301,7 +301,7 @@ var objects = []fault{
 	{at: "/containers/{any}/json", what: "each hangs", do: hangs, fails: "containers", isCold: true, log: "inspect containers: " + inTime},
 	{at: "/containers/{any}/json", what: "each fails", do: refuses(500, "driver failed"), fails: "containers", isCold: true, log: "inspect containers: driver failed"},
 	{at: "/containers/{id}/json?size=1", what: "no such container, for ever", do: refuses(404, "No such container: x"), fails: "container_sizes", isCold: true, late: 1, log: "measure containers: No such container"},
-	{at: "/containers/{any}/json?size=1", what: "each hangs", do: hangs, fails: "container_sizes", isCold: true, log: "measure containers: " + inTime, within: 12},
+	{at: "/containers/{any}/json?size=1", what: "each hangs", do: hangs, fails: "container_sizes", isCold: true, log: "?measure containers: " + inTime, within: 12},
 	{at: "/containers/{any}/json?size=1", what: "each fails", do: refuses(500, "driver failed"), fails: "container_sizes", isCold: true, log: "measure containers: driver failed"},
 	{at: "/containers/{any}/json?size=1", what: "each fails from now on", do: refuses(500, "driver failed"), fails: "container_sizes", log: "measure containers: driver failed"},
 	{at: "/containers/{any}/json?size=1", what: "each takes 3 s", do: late(3 * time.Second), isCold: true, within: 12},
