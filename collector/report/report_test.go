@@ -51,6 +51,7 @@ func full() prune.Summary {
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
 				{Resource: model.Containers},
+				{Resource: model.Volumes, Count: 1, Bytes: 640 * mb, Last: ago(3 * time.Hour)},
 			},
 		},
 		Counts: model.ObjectCounts{
