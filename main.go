@@ -438,7 +438,13 @@ func positiveDuration(text string) (time.Duration, error) {
 	return d, err
 }
 
-func number(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
+func number(text string) (float64, error) {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, errors.New("not a number (for 20 %, use 0.20)")
+	}
+	return n, nil
+}
 
 func busyRatio(text string) (float64, error) {
 	ratio, err := number(text)

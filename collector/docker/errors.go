@@ -125,7 +125,7 @@ func (c *Client) reasonOf(err error) string {
 	}
 	reason := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 	if page := htmlPage.FindStringSubmatch(reason); page != nil {
-		return strings.TrimSpace("the answer is a page for browsers: " + page[1])
+		return strings.TrimRight("the answer is a page for browsers: "+page[1], ": \n")
 	}
 	return reason
 }

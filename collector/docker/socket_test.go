@@ -174,6 +174,7 @@ func TestAnswersOfAnyText(t *testing.T) {
 		"Get https://me:secret@registry: no": {"failed", "Get https://registry: no"},
 		"open /x: too many open files":       {"open files of the engine", "open /x: too many open files"},
 		"\n<html>\n<TITLE>No\nway</TITLE>":   {"failed", "the answer is a page for browsers: No way"},
+		"<html><body><h1>No</h1>":            {"failed", "the answer is a page for browsers"},
 	} {
 		body.Store(text)
 		_, err := api.Info(t.Context())

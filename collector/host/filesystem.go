@@ -178,7 +178,7 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 			return true
 		case first.hasID && second.hasID || first.id.blocks != second.id.blocks:
 			return false
-		case first.Filesystem == second.Filesystem && first.free == second.free:
+		case first.numbers() == second.numbers():
 			return true
 		}
 		var firstErr, secondErr error
@@ -277,6 +277,12 @@ type statfsResult struct {
 	free  uint64 // blocks, also those for root only
 	hasID bool   // the ID identifies the file system
 	isZFS bool
+}
+
+// numbers returns the result without what an overlay on the file system has of its own.
+func (r statfsResult) numbers() statfsResult {
+	r.Type, r.id.fsid, r.hasID, r.isZFS = "", [2]int32{}, false, false
+	return r
 }
 
 // filesystemID identifies a file system.

@@ -65,9 +65,9 @@ func TestMeasure(t *testing.T) {
 func TestMeasureLocated(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	disk := func(fsid int32, blocks, free uint64) statfsResult {
-		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, hasID: true, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
+		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, hasID: true, free: free, Filesystem: model.Filesystem{Type: "extfs", Size: int64(blocks), Avail: int64(free)}}
 	}
-	through := func(r statfsResult) statfsResult { r.hasID = false; return r }
+	through := func(r statfsResult) statfsResult { r.hasID, r.Type = false, ""; return r } // as an overlay
 	zfs := disk(3, 10, 5)
 	zfs.isZFS = true
 	tests := []struct {

@@ -54,7 +54,7 @@ func TestPageInBrowser(t *testing.T) {
 		t.Errorf("the log of the browser lacks the violation: %s", log)
 	}
 	dom, log := b.run(server.URL+"/full", "--dump-dom")
-	if n := strings.Count(dom, "<button"); n != 10 || strings.Contains(log, violation) {
+	if n := strings.Count(dom, "<button"); n != 13 || strings.Contains(log, violation) {
 		t.Errorf("%d buttons, log of the browser: %s", n, log)
 	}
 

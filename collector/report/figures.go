@@ -67,7 +67,11 @@ func (r Report) Columns() [][]Block {
 	}
 	var prunes []figure
 	for _, p := range r.Prunes {
-		text := fmt.Sprintf("%s, %d times, last %s", label(p.Resource), p.Count, formatAge(p.Last, r.TakenAt))
+		times := "once"
+		if p.Count > 1 {
+			times = fmt.Sprintf("%d times, last", p.Count)
+		}
+		text := fmt.Sprintf("%s, %s %s", label(p.Resource), times, formatAge(p.Last, r.TakenAt))
 		prunes = append(prunes, figure{text, formatBytes(p.Bytes)})
 	}
 	if len(prunes) > 0 {

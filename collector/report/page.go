@@ -75,12 +75,13 @@ func parse() *template.Template {
 		"latency": formatLatency,
 		"label":   func(name any) string { return label(fmt.Sprint(name)) },
 		"nowrap":  nowrap,
+		"words":   func(command any) []string { return strings.Fields(fmt.Sprint(command)) },
 	}).Parse(pageHTML))
 }
 
-// nowrap keeps a number and its unit on one line.
+// nowrap keeps a text on one line, except that what is in parentheses may be on the next.
 func nowrap(s string) string {
-	return strings.NewReplacer("at least ", "at\u00a0least ", " ", "\u00a0").Replace(s)
+	return strings.NewReplacer(" (", " (", " ", "\u00a0").Replace(s)
 }
 
 // view is the data of the page's template.

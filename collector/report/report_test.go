@@ -51,6 +51,7 @@ func full() prune.Summary {
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
 				{Resource: model.Containers},
+				{Resource: model.Volumes, Count: 1, Bytes: 640 * mb, Last: ago(3 * time.Hour)},
 			},
 		},
 		Counts: model.ObjectCounts{
@@ -79,12 +80,12 @@ func full() prune.Summary {
 			prune.VolumePrune:           {Estimate: 318_204, Minimum: 318_204, Exact: true},
 			prune.VolumePruneAll:        {Estimate: 7_320 * mb, Minimum: 7_320 * mb, Exact: true},
 			prune.BuilderPrune:          {Estimate: 14_003 * mb, Minimum: 14_003 * mb / 2},
-			prune.BuilderPruneAll:       {Estimate: 17_950 * mb, Minimum: 17_950 * mb, Exact: true},
+			prune.BuilderPruneAll:       {Estimate: 17_950 * mb, Minimum: 12_340 * mb},
 			prune.SystemPrune:           {Estimate: 28_400 * mb, Minimum: 28_400 * mb / 2},
 			prune.SystemPruneAll:        {Estimate: 49_120 * mb, Minimum: 49_120 * mb, Exact: true},
-			prune.SystemPruneAllVolumes: {Estimate: 49_121 * mb, Minimum: 49_121 * mb, Exact: true},
+			prune.SystemPruneAllVolumes: {Estimate: 49_121 * mb, Minimum: 31_416 * mb},
 			prune.ContainerPruneUntil:   {Estimate: 940 * mb},
-			prune.ImagePruneAllUntil:    {Estimate: 18_302 * mb, Minimum: 18_302 * mb, Exact: true},
+			prune.ImagePruneAllUntil:    {Estimate: 18_302 * mb, Minimum: 11_130 * mb},
 			prune.BuilderPruneUntil:     {Estimate: 9_120 * mb, Minimum: 8_990 * mb},
 		},
 	}

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,7 +48,7 @@ func (t Thresholds) Validate() error {
 		}
 	}
 	if t.Crit > t.Warn {
-		return errors.New("--crit is more than --warn")
+		return fmt.Errorf("--crit is more than --warn: %v, %v", t.Crit, t.Warn)
 	}
 	return nil
 }
