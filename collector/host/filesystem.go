@@ -178,7 +178,7 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 			return true
 		case first.hasID && second.hasID || first.id.blocks != second.id.blocks:
 			return false
-		case first.Filesystem == second.Filesystem && first.free == second.free:
+		case first.Size == second.Size && first.free == second.free && first.FilesFree == second.FilesFree: // an overlay is of another type
 			return true
 		}
 		var firstErr, secondErr error

@@ -68,7 +68,8 @@ func TestMeasureLocated(t *testing.T) {
 		return statfsResult{id: filesystemID{[2]int32{fsid}, blocks}, hasID: true, free: free, Filesystem: model.Filesystem{Size: int64(blocks), Avail: int64(free)}}
 	}
 	through := func(r statfsResult) statfsResult { r.hasID = false; return r }
-	zfs := disk(3, 10, 5)
+	zfs, ext4 := disk(3, 10, 5), disk(1, 10, 5)
+	ext4.Type = "extfs"
 	zfs.isZFS = true
 	tests := []struct {
 		name          string
@@ -79,6 +80,7 @@ func TestMeasureLocated(t *testing.T) {
 		{"two disks", disk(1, 10, 5), disk(2, 10, 5), false, "[/a /b]", "[]"},
 		{"one disk", disk(1, 10, 5), disk(1, 10, 4), false, "[/a]", "[]"},
 		{"one disk through an overlay", disk(1, 10, 5), through(disk(2, 10, 5)), false, "[/a]", "[]"},
+		{"one disk through an overlay, whose type is another one", ext4, through(disk(1, 10, 5)), false, "[/a]", "[]"},
 		{"two disks of one size, one through an overlay", disk(1, 10, 5), through(disk(2, 10, 4)), false, "[/a /b]", "[]"},
 		{"two disks without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 4)), false, "[/a /b]", "[]"},
 		{"one disk without an ID", through(disk(0, 10, 5)), through(disk(0, 10, 5)), false, "[/a]", "[]"},
