@@ -263,6 +263,7 @@ func readLogConfig(d *decoder) bool {
 // readMounts reads the names of the volumes and images that a container mounts.
 func readMounts(d *decoder) (volumes, images []string) {
 	d.arrayOrNull(func() {
+		d.keep(headerBytes)
 		var kind, name string
 		d.object("Type?", &kind, "Name?", &name)
 		switch {

@@ -227,6 +227,27 @@ func TestEmptyObjects(t *testing.T) {
 	}
 }
 
+// Strings of a list take memory although most of them are equal.
+func TestEqualStrings(t *testing.T) {
+	const n = 100
+	for name, test := range map[string]struct {
+		body string
+		read func(*decoder)
+	}{
+		"tags":   {`{"Id":"a","RepoDigests":null,"Size":1,"RepoTags":["a"` + strings.Repeat(`,"a"`, n) + `]}`, func(d *decoder) { _, _ = new(imageReader).image(d) }},
+		"mounts": {`[{}` + strings.Repeat(`,{"Type":"volume","Name":"a"}`, n) + `]`, func(d *decoder) { _, _ = readMounts(d) }},
+	} {
+		_, err := decode(strings.NewReader(test.body), func(d *decoder) bool {
+			d.keep(maxKept - n*headerBytes)
+			test.read(d)
+			return true
+		})
+		if err == nil || !strings.Contains(err.Error(), "to keep") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func BenchmarkLongAnswers(b *testing.B) {
 	for name, test := range longAnswers() {
 		var body bytes.Buffer
