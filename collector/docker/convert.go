@@ -279,11 +279,18 @@ func readMounts(d *decoder) (volumes, images []string) {
 func volumeName(v model.Volume) string { return v.Name }
 
 // readVolumes reads /volumes, which has no sizes. Engine 20.10 returns null if there are none.
+// Of one name, the first volume counts: those of a Swarm cluster come after those of the engine
+// (moby: volumeRouter.getVolumesList).
 func readVolumes(d *decoder) (volumes []model.Volume) {
+	seen := make(map[string]bool)
 	d.object("Volumes", func() {
-		if !d.null() {
-			volumes = distinct(d, volumeName, readVolume)
-		}
+		d.arrayOrNull(func() {
+			d.keep(objectBytes)
+			v := readVolume(d)
+			if d.checkID(v.Name); !seen[v.Name] {
+				seen[v.Name], volumes = true, append(volumes, v)
+			}
+		})
 	})
 	return volumes
 }

@@ -248,6 +248,15 @@ func TestEqualStrings(t *testing.T) {
 	}
 }
 
+// A volume of a Swarm cluster may have the name of one of the engine.
+func TestVolumesOfOneName(t *testing.T) {
+	const body = `{"Volumes":[{"Name":"a","Driver":"local","Labels":null,"Options":null},{"Name":"a","Driver":"csi","Labels":null,"Options":null,"ClusterVolume":{"ID":"x"}}]}`
+	volumes, err := decode(strings.NewReader(body), readVolumes)
+	if err != nil || len(volumes) != 1 || !volumes[0].Local {
+		t.Errorf("got %v, %v", volumes, err)
+	}
+}
+
 func BenchmarkLongAnswers(b *testing.B) {
 	for name, test := range longAnswers() {
 		var body bytes.Buffer
