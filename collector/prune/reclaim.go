@@ -56,13 +56,19 @@ func limitOf(s model.Snapshot, engine model.Engine) func(Reclaimable) Reclaimabl
 // provesSizes reports whether the sizes of files are what removing them frees. That is not so
 // with drivers that copy layers or keep them in a volume of their own, and on file systems
 // that compress or share the blocks of files: an overlay shares a file of a lower layer with
-// its changed copy where the file system can, as XFS (Linux: ovl_copy_up_file).
+// its changed copy where the file system can, as XFS (Linux: ovl_copy_up_file). A graph driver
+// reports the file system that it is on, but none that is mounted below the root directory.
 func provesSizes(s model.Snapshot, engine model.Engine) bool {
-	if engine.ImageStore != model.Containerd {
+	isOther := func(fs model.Filesystem) bool { return !isPlainFilesystem(fs.Type) }
+	isMount := func(path string) bool { return path != engine.RootDir }
+	switch {
+	case slices.ContainsFunc(s.Filesystems, isOther) || slices.ContainsFunc(s.Unmeasured, isMount):
+		return false
+	case engine.ImageStore == model.Containerd:
+		return engine.StorageDriver == "overlayfs" && len(s.Filesystems) > 0 && len(s.Unmeasured) == 0
+	default:
 		return engine.StorageDriver == "overlay2" && isPlainFilesystem(engine.BackingFilesystem)
 	}
-	isOther := func(fs model.Filesystem) bool { return !isPlainFilesystem(fs.Type) }
-	return engine.StorageDriver == "overlayfs" && len(s.Filesystems) > 0 && len(s.Unmeasured) == 0 && !slices.ContainsFunc(s.Filesystems, isOther)
 }
 
 // isPlainFilesystem reports whether a file system neither compresses files nor shares blocks
