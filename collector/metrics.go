@@ -188,7 +188,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_reclaimable_exact",
-			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object.",
+			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, and with overlay2 the unused end of the last block of each file.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {
