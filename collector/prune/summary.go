@@ -89,8 +89,8 @@ func compute(s model.Snapshot, repositories int) figures {
 	f := figures{from: inputs(s), start: s.At, end: nextAged(s)}
 	engine, known := s.Engine.Get()
 	h := newHost(s, engine)
-	if s.Contents != nil && s.Images.IsKnown() {
-		f.layers = h.tree.count(h.images, s.FailedImages)
+	if h.isInspected {
+		f.layers = model.Known(h.listedLayers)
 	}
 	f.usage = h.diskUsage(s)
 	if !known {
