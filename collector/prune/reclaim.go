@@ -3,13 +3,14 @@ package prune
 import (
 	"math"
 	"slices"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
 
 // reclaim returns what each command frees if it is run alone and now. Commands overlap. A
 // command without an estimate is absent.
-func (h *host) reclaim(until until) map[Command]Reclaimable {
+func (h *host) reclaim(until time.Time) map[Command]Reclaimable {
 	reclaimable := make(map[Command]Reclaimable)
 	for _, spec := range specs(h.engine.APIVersion) {
 		removal := h.removalBy(spec, until)
