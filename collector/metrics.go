@@ -209,12 +209,14 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_repository_reclaimable_bytes",
-			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free: the best estimate. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
+			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free: the best estimate. Absent while the build cache is unknown. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
 			Labels: []string{"repository"},
 			values: func(s prune.Summary, emit emit) {
 				repositories, _ := s.Repositories.Get()
 				for _, r := range repositories {
-					emit(float64(r.Reclaimable.Estimate), r.Name)
+					if bytes, known := r.Reclaimable.Get(); known {
+						emit(float64(bytes), r.Name)
+					}
 				}
 			},
 		},

@@ -77,7 +77,9 @@ func summarize(s model.Snapshot, f figures) Summary {
 	if repositories, known := f.repositories.Get(); known {
 		repositories = slices.Clone(repositories)
 		for i := range repositories {
-			repositories[i].Reclaimable = limit(repositories[i].Reclaimable)
+			if bytes, known := repositories[i].Reclaimable.Get(); known {
+				repositories[i].Reclaimable = model.Known(limit(Reclaimable{Estimate: bytes}).Estimate)
+			}
 		}
 		sum.Repositories = model.Known(repositories)
 	}
