@@ -197,7 +197,7 @@ func failure(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(unansweredError)) {
 		reason = "no answer in time: the file system hangs"
 	}
-	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk"
+	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT for each disk of the engine, because no other is measured then"
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "run the exporter as root or with CAP_DAC_READ_SEARCH, or " + hint
 	}
