@@ -45,7 +45,6 @@ func CountObjects(s Snapshot) ObjectCounts {
 		}
 	}
 	if containersKnown {
-		containers = firstOfEach(containers)
 		c.Containers = ContainerCounts{
 			State:      countBy(containers, States(), func(c Container) State { return c.State }),
 			StoppedFor: countStopped(containers, s.At),
@@ -136,15 +135,6 @@ func countIf[T any](objects []T, matches func(T) bool) (n int) {
 		}
 	}
 	return n
-}
-
-func firstOfEach(containers []Container) []Container {
-	seen := make(map[string]bool, len(containers))
-	return slices.DeleteFunc(slices.Clone(containers), func(c Container) bool {
-		isRepeated := seen[c.ID]
-		seen[c.ID] = true
-		return isRepeated
-	})
 }
 
 // countStopped counts stopped containers by the time since they stopped. It leaves out

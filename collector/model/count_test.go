@@ -49,7 +49,7 @@ func TestCountObjects(t *testing.T) {
 
 func TestCountStates(t *testing.T) {
 	got := CountObjects(Snapshot{Containers: Known([]Container{
-		{ID: "1", State: Running}, {ID: "2", State: Running}, {ID: "3", State: "hibernating"}, {ID: "2", State: Running}, {ID: "4", State: "asleep"},
+		{ID: "1", State: Running}, {ID: "2", State: Running}, {ID: "3", State: "hibernating"}, {ID: "4", State: "asleep"},
 	})}).Containers.State
 	want := Counts{
 		{"created", 0}, {"running", 2}, {"paused", 0}, {"restarting", 0}, {"removing", 0}, {"exited", 0}, {"dead", 0},
