@@ -188,7 +188,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_reclaimable_exact",
-			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, and with overlay2 the unused end of the last block of each file.",
+			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, and count the lengths of files in volumes and with overlay2, rather than their blocks.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {
