@@ -15,6 +15,13 @@ integration: ## run the tests on private engines
 lint: ## check the source
 	.ci/lint
 
+faults: ## make what an engine, a proxy, a disk or a client can do wrong, and print a table with the results
+	go test -C collector/e2e/faults -count=1 -run TestFaults -show
+	go test -count=1 -v ./collector/e2e -run 'TestClientFaults|TestInvalidCommandLines|TestIdle|TestSilent|TestClientsThat|TestStderr|TestHealthyWhile|TestEngineLifecycle|TestUpgrade'
+
+soak: ## run the program for an hour with random faults and engine restarts; time=10m for less
+	go test -count=1 -v ./collector/e2e/faults -run TestSoak -timeout 0 -soak $(or $(time),1h)
+
 demo: ## start an engine with buildup, the exporter, Prometheus and an Alertmanager, until Ctrl-C
 	.ci/demo
 
@@ -38,4 +45,4 @@ update: ## what is generated: alert rules, dashboards, golden pages, the README'
 	go -C dashboards/generate run . ..
 	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
-.PHONY: build test unit integration lint demo bench accuracy simulate bench-rules image update
+.PHONY: build test unit integration lint faults soak demo bench accuracy simulate bench-rules image update

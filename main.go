@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -101,6 +102,7 @@ func (e commandError) Error() string { return e.what + ": " + e.err.Error() }
 
 // run runs the program and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
+	log.SetOutput(io.Discard) // net/http writes there what an engine sends without a request, each time
 	p := &program{stdout: stdout, log: promslog.Config{Writer: stderr}}
 	app := p.newApp().UsageWriter(stdout).ErrorWriter(stderr)
 	app.Terminate(func(int) { p.hasPrinted = true })

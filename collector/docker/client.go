@@ -4,10 +4,12 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -50,9 +52,9 @@ const (
 	NewestAPI = "1.51"
 )
 
-// maxAnswer bounds an event stream in bytes, because the Docker client holds each event as a
-// whole. A stream that reaches it is opened again.
-const maxAnswer = 32 << 20
+// maxEvent bounds one event in bytes, because the Docker client holds it as a whole. It has the
+// labels of its object.
+const maxEvent = 4 << 20
 
 // Client reaches one engine. It does not change, except that it stays with the first of several
 // sockets that it has reached.
@@ -237,7 +239,25 @@ func (e dialError) Error() string {
 
 func (e dialError) Unwrap() error { return e.err }
 
-// readOnly refuses requests other than GET and HEAD, and bounds event streams.
+// eventReader bounds the events of a stream, each of which is a line.
+type eventReader struct {
+	io.ReadCloser
+	read int // of the event
+}
+
+func (r *eventReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.read += n
+	if end := bytes.LastIndexByte(p[:n], '\n'); end >= 0 {
+		r.read = n - end - 1
+	}
+	if r.read > maxEvent {
+		return n, fmt.Errorf("%w: an event of more than %d MiB", errMalformed, maxEvent>>20)
+	}
+	return n, err
+}
+
+// readOnly refuses requests other than GET and HEAD, and bounds events.
 type readOnly struct{ http.RoundTripper }
 
 func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -250,7 +270,7 @@ func (t readOnly) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if head, wanted := request.Context().Value(headKey{}).(*responseHead); wanted {
 		*head = responseHead{response.StatusCode, response.Header}
-		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+		response.Body = &eventReader{ReadCloser: response.Body}
 	}
 	return response, nil
 }

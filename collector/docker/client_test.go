@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -219,5 +220,17 @@ func write(t *testing.T, path, content string) {
 	}
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEventReader checks that a stream may be endless, but not one event.
+func TestEventReader(t *testing.T) {
+	t.Parallel()
+	line := strings.Repeat("a", maxEvent/4-1) + "\n"
+	for stream, want := range map[string]bool{strings.Repeat(line, 8): true, strings.Repeat("a", maxEvent) + "\n": true, strings.Repeat("a", maxEvent+1): false} {
+		_, err := io.ReadAll(&eventReader{ReadCloser: io.NopCloser(strings.NewReader(stream))})
+		if (err == nil) != want || err != nil && !errors.Is(err, errMalformed) {
+			t.Errorf("%d bytes: %v", len(stream), err)
+		}
 	}
 }

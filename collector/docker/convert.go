@@ -204,14 +204,14 @@ func readListedContainer(d *decoder) (c model.Container) {
 	return c
 }
 
-// readContainer reads an inspected container, whose state is converted. FinishedAt of one that
-// never ran is in the year 1.
-func readContainer(d *decoder, convert func(model.State) model.State) (c model.Container) {
+// readContainer reads an inspected container, whose state is converted, with its size in a field.
+// FinishedAt of one that never ran is in the year 1.
+func readContainer(d *decoder, size string, convert func(model.State) model.State) (c model.Container) {
 	var name, state string
 	var finished model.Optional[time.Time]
 	var rootFS model.Optional[int64]
 	hasConfig, keepsLog := false, true
-	d.object("Id", &c.ID, "Image", &c.ImageID, "Created?", &c.Created, "SizeRw?", &c.Size, "SizeRootFs?", &rootFS,
+	d.object("Id", &c.ID, "Image", &c.ImageID, "Created?", &c.Created, size, &c.Size, "SizeRootFs?", &rootFS,
 		"State", func() { d.object("Status", &state, "FinishedAt?", &finished) },
 		"HostConfig?", func() {
 			d.objectOrNull("LogConfig?", func() { keepsLog = readLogConfig(d) })

@@ -169,7 +169,7 @@ func readOne[T any](t *testing.T, answer string, read func(*decoder) T) T {
 	return value
 }
 
-func readInspected(d *decoder) model.Container { return readContainer(d, new(API).state) }
+func readInspected(d *decoder) model.Container { return readContainer(d, "SizeRw?", new(API).state) }
 
 // The log driver decides whether the log of a stopped container is in files of the engine.
 func TestKeepsLog(t *testing.T) {

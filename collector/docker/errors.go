@@ -71,7 +71,7 @@ func IsGone(err error) bool {
 // happen at any time. Whether the engine is gone is the ping's to report.
 func IsStreamEnd(err error) bool {
 	var network net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(*http.MaxBytesError)) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		!errors.Is(err, context.DeadlineExceeded) && (errors.As(err, &network) || errors.As(err, new(transportError)))
 }
 
@@ -195,7 +195,6 @@ func (c *Client) socketPath(err error) string {
 func (c *Client) answerProblem(endpoint string, err error, reason string) problem {
 	var syntax *json.SyntaxError
 	var wrongType *json.UnmarshalTypeError
-	var tooLarge *http.MaxBytesError
 	whatAnswers := "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
 	switch {
 	case errors.Is(err, errNoLayers):
@@ -208,8 +207,6 @@ func (c *Client) answerProblem(endpoint string, err error, reason string) proble
 		return problem{"version", reason, "if this persists, update this exporter: it supports Engine API " + OldestAPI + " to " + NewestAPI}
 	case strings.Contains(reason, "too many open files"):
 		return problem{"open files of the engine", reason, "raise the limit of open files of the engine (LimitNOFILE= in docker.service)"}
-	case errors.As(err, &tooLarge):
-		return problem{"too large", fmt.Sprintf("the answer is larger than %d MiB", maxAnswer>>20), whatAnswers}
 	case errors.As(err, &syntax), errors.As(err, &wrongType), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
 		return problem{"malformed", "the answer cannot be decoded: " + reason, whatAnswers}
 	default:

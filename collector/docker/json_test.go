@@ -25,8 +25,10 @@ func answers() map[string]func(io.Reader) (kept int, err error) {
 		}),
 		"history":         read(readHistory),
 		"containers.json": read(readContainerList),
-		"container":       read(func(d *decoder) []model.Container { return []model.Container{readContainer(d, new(API).state)} }),
-		"volumes.json":    read(readVolumes),
+		"container": read(func(d *decoder) []model.Container {
+			return []model.Container{readContainer(d, "SizeRw?", new(API).state)}
+		}),
+		"volumes.json": read(readVolumes),
 		"system/df.json": read(func(d *decoder) []model.CacheRecord {
 			usage := readDiskUsage(d, "Volumes", "BuildCache")
 			return usage.BuildCache

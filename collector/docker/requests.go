@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,9 @@ func get[T any](ctx context.Context, a *API, endpoint, id string, query url.Valu
 	body, err := a.open(ctx, strings.Replace(endpoint, "{id}", id, 1), query)
 	if err == nil {
 		defer body.Close()
-		value, err = decode(body, read)
+		if value, err = decode(body, read); err != nil && ctx.Err() != nil {
+			err = ctx.Err() // which has closed the connection
+		}
 	}
 	return value, a.client.explain(endpoint, err)
 }
@@ -195,12 +198,13 @@ func (a *API) Content(ctx context.Context, id string) (model.Content, error) {
 	if err != nil {
 		return model.Content{}, err
 	}
-	if image.ID != id || root.kind == "" || len(root.layers) > mostLayers { // the content of no platform is present
+	if image.ID != id || root.kind == "" || len(root.layers) > mostLayers || slices.Contains(root.layers, "") { // the content of no platform is present
 		return model.Content{}, a.client.explain(inspectImage, fmt.Errorf("%w: %s", errNoLayers, id))
 	}
 	const history = "/images/{id}/history"
 	steps, err := get(ctx, a, history, id, nil, readHistory)
-	if err == nil && len(steps) > mostSteps {
+	isLayer := func(step model.Step) bool { return step.Size > 0 }
+	if err == nil && (len(steps) > mostSteps || len(root.layers) == 0 && slices.ContainsFunc(steps, isLayer)) {
 		err = a.client.explain(history, fmt.Errorf("%w: %s", errNoLayers, id))
 	}
 	return model.Content{DiffIDs: root.layers, History: steps}, err
@@ -228,7 +232,11 @@ func (a *API) Container(ctx context.Context, id string) (model.Container, error)
 
 func (a *API) container(ctx context.Context, id string, query url.Values) (model.Container, error) {
 	return get(ctx, a, inspectContainer, id, query, func(d *decoder) model.Container {
-		c := readContainer(d, a.state)
+		size := "SizeRw"
+		if len(query) == 0 {
+			size += "?"
+		}
+		c := readContainer(d, size, a.state)
 		if c.ID != id {
 			d.fail("the container %q instead of %q", c.ID, id)
 		}

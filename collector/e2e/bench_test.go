@@ -335,3 +335,60 @@ func populateFake(t *testing.T, dir string, images, containers int) {
 		write(t, filepath.Join(dir, file), string(text))
 	}
 }
+
+// TestBenchLongLists measures how much memory the program needs at most for answers that are
+// longer than its memory.
+func TestBenchLongLists(t *testing.T) {
+	benchWindow(t)
+	repeated := func(n int, element func(i int) string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := range n {
+				fmt.Fprint(w, map[bool]string{true: "[", false: ","}[i == 0], element(i))
+			}
+			fmt.Fprint(w, "]")
+		}
+	}
+	image := func(i int, labels string) string {
+		return fmt.Sprintf(`{"Id":"sha256:%064x","ParentId":"","RepoTags":["registry.example/team/app-%d:v%d"],"RepoDigests":null,"Created":%d,"Size":1000000,"SharedSize":-1,"Labels":{"a":%q},"Containers":-1}`,
+			i, i/10, i, 1700000000+i, labels)
+	}
+	record := func(i int) string {
+		return fmt.Sprintf(`{"ID":"%025d","Type":"regular","InUse":false,"Shared":false,"Size":1000,"CreatedAt":"2026-01-02T03:04:05Z","LastUsedAt":null,"UsageCount":1,"Description":%q}`, i, strings.Repeat("RUN make ", 800))
+	}
+	long := strings.Repeat("0123456789", 6000)
+	for _, test := range []struct {
+		name, endpoint string
+		answer         http.HandlerFunc
+		present        string
+	}{
+		{"100,000 images", "/images/json", repeated(100000, func(i int) string { return image(i, "") }), "docker_images_tagged 100000"},
+		{"600 images with labels of 60 kB", "/images/json", repeated(600, func(i int) string { return image(i, long) }), "docker_images_tagged 600"},
+		{"10,000 records of the build cache of 7 kB", "/system/df", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, `{"Volumes":[],"BuildCache":`)
+			repeated(10000, record)(w, r)
+			fmt.Fprint(w, "}")
+		}, `docker_build_cache_records{in_use="false"} 10000`},
+	} {
+		address, engine := serveFake(t, filepath.Join(engines, "api-1.51-graphdriver"))
+		engine.Answer(test.endpoint, test.answer)
+		p := start(t, "--docker.host="+address)
+		p.scrapeUntil(test.present)
+		for range 3 {
+			p.scrape()
+		}
+		printRow(test.name, "at most %.1f MiB resident (goal: 64 MiB)", peakMemory(t, p.process.Process.Pid)/(1<<10))
+		p.kill()
+	}
+}
+
+// peakMemory returns the largest resident size of a process in KiB.
+func peakMemory(t *testing.T, pid int) (kib float64) {
+	t.Helper()
+	for line := range strings.Lines(readFile(t, fmt.Sprintf("/proc/%d/status", pid))) {
+		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil {
+			return kib
+		}
+	}
+	t.Fatal("no VmHWM")
+	return 0
+}

@@ -170,7 +170,7 @@ func usedBytes(t *testing.T, dir string) int64 {
 		t.Fatal(err)
 	}
 	commands := [][]string{{"sync", "-f", dir}}
-	if stat.Type == btrfs { // deletes subvolumes in the background
+	if int64(stat.Type) == btrfs { // deletes subvolumes in the background
 		commands = append(commands, []string{"btrfs", "subvolume", "sync", dir}, commands[0])
 	}
 	for _, command := range commands {
@@ -181,5 +181,5 @@ func usedBytes(t *testing.T, dir string) int64 {
 	if err := syscall.Statfs(dir, &stat); err != nil {
 		t.Fatal(err)
 	}
-	return int64(stat.Blocks-stat.Bfree) * stat.Bsize
+	return int64(stat.Blocks-stat.Bfree) * int64(stat.Bsize)
 }

@@ -93,21 +93,6 @@ func (p *program) served() map[string]float64 {
 	return series
 }
 
-// TestHalfRequests checks that clients that do not finish their requests cost only themselves.
-// TestSlowClients of the package collector checks for how long.
-func TestHalfRequests(t *testing.T) {
-	t.Parallel()
-	p, _ := fake(t, "empty-host")
-	for _, half := range []string{"", "GET", "GET /metrics HTTP/1.1\r\n", "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"} {
-		for range 40 {
-			fmt.Fprint(p.connect(), half)
-		}
-	}
-	for range 3 {
-		p.served()
-	}
-}
-
 // TestClientsThatDoNotRead checks that clients that do not read their answers cost only
 // themselves, even if there are more than --web.max-requests.
 func TestClientsThatDoNotRead(t *testing.T) {

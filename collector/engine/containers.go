@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -85,11 +86,8 @@ func (s *state) mergeContainers(r result, now time.Time) {
 			d.stoppedAt = model.Optional[time.Time]{}
 		}
 	}
-	for id := range s.details {
-		if !isListed[id] {
-			delete(s.details, id)
-		}
-	}
+	maps.DeleteFunc(s.details, func(id string, _ *detail) bool { return !isListed[id] })
+	maps.DeleteFunc(s.denied, func(id string, _ int) bool { return !isListed[id] })
 	s.recordContainers(inspectContainers)
 	s.recordContainers(measureContainers)
 }
@@ -188,9 +186,22 @@ func (s *state) mergeDetails(r result, now time.Time) {
 	}
 }
 
+// isGone reports whether an error says that a container was removed since the list. If a later
+// list has it, and the engine denies it again, that is a failure.
+func (s *state) isGone(id string, err error) bool {
+	if !docker.IsGone(err) {
+		return false
+	}
+	listed, isDenied := s.denied[id]
+	if !isDenied {
+		s.denied[id] = s.containers.listed
+	}
+	return !isDenied || listed == s.containers.listed
+}
+
 // mergeContainer takes one inspection that was requested at a version.
 func (s *state) mergeContainer(inspected inspectedContainer, version int, now time.Time) {
-	if docker.IsGone(inspected.err) {
+	if s.isGone(inspected.id, inspected.err) {
 		s.containers.remove(inspected.id, version)
 		delete(s.details, inspected.id)
 		return
@@ -303,7 +314,7 @@ type sizedContainer struct {
 func (s *state) mergeContainerSizes(r result, now time.Time) {
 	if r.part {
 		sized := r.value.(sizedContainer)
-		if d := s.detailOf(sized.container.ID); docker.IsGone(sized.err) {
+		if d := s.detailOf(sized.container.ID); s.isGone(sized.container.ID, sized.err) {
 			d.size, d.sizing = model.Optional[measuredSize]{}, attempts{}
 		} else {
 			d.takeSize(sized, r.task.version, now)

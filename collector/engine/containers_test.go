@@ -133,6 +133,34 @@ func TestContainerIsRemovedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestContainerIsDenied checks that a container that one list after the other has, and that the
+// engine denies each time, counts, and is named in the log.
+func TestContainerIsDenied(t *testing.T) {
+	for _, query := range []string{"", "size=1"} {
+		run(t, "api-1.51-graphdriver", everything(), func(f *fixture) {
+			f.reply("/containers/json", `[{"Id":"c","State":"exited"}]`)
+			f.Answer("/containers/c/json", func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery == query {
+					status(404, `{"message":"No such container: c"}`)(w, r)
+					return
+				}
+				fmt.Fprintf(w, `{"Id":"c","State":{"Status":"exited","FinishedAt":%q},"SizeRw":3}`, dockertest.FinishedAt)
+			})
+			f.scrape()
+			for range 3 {
+				s := f.scrapeAfter(time.Minute)
+				if c := containerOf(s, "c"); c.ID == "" || !c.Failed {
+					t.Errorf("?%s: %+v", query, c)
+				}
+			}
+			f.logged(1, "\n", "container c: ", "No such container: c")
+			f.reply("/containers/json", `[]`)
+			f.scrapeAfter(time.Minute)
+			f.logged(1, "msg=recovered")
+		})
+	}
+}
+
 // A container whose requests fail or hang is named in the log and left out. The others are
 // inspected and measured, and it is tried again after a back-off.
 func TestOneContainerFails(t *testing.T) {

@@ -131,8 +131,8 @@ func (s *state) wantsStream(now time.Time) bool {
 	return s.config.Events && !s.schedules[events].inFlight && !now.Before(s.stream.retryAt)
 }
 
-// isInfoDue reports whether to get the engine's info: first of all, and then from time to
-// time. Unless events are watched, once is enough.
+// isInfoDue reports whether to get the engine's info: first of all, then from time to time, and
+// for each snapshot while there is no event stream. Unless events are wanted, once is enough.
 func (s *state) isInfoDue(now time.Time) bool {
 	sched := s.schedules[info]
 	switch {
@@ -141,7 +141,13 @@ func (s *state) isInfoDue(now time.Time) bool {
 	case sched.failures > 0:
 		return now.Sub(sched.ended) >= backoff(sched.failures)
 	}
-	return s.config.Events && now.Sub(sched.started) >= resyncInterval || s.wantsStream(now) && !s.isFresh(info)
+	switch {
+	case !s.config.Events:
+		return false
+	case !s.stream.connected && s.isWanted(info, now): // another engine may have taken its place
+		return true
+	}
+	return now.Sub(sched.started) >= resyncInterval || s.wantsStream(now) && s.isFresh(ping) && !s.isFresh(info)
 }
 
 // isEnabled reports whether a kind is requested at all.

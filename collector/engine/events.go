@@ -18,6 +18,7 @@ type stream struct {
 	openedAt  time.Time // the last time
 	hasGap    bool      // there may have been events since the last stream, or since the start
 	heard     bool      // an event since then
+	isBroken  bool      // the last one was accepted, but sent something else than events
 	backoff   time.Duration
 	retryAt   time.Time
 
@@ -53,7 +54,7 @@ func (s *state) mergeEvents(r result, now time.Time) {
 // openStream takes that the engine sends its events from now on. After a gap anything may
 // have changed; the engine remembers only its last events, and none from before it started.
 func (s *state) openStream(now time.Time) {
-	if s.stream.backoff < maxStreamBackoff {
+	if s.stream.backoff < maxStreamBackoff && !s.stream.isBroken {
 		s.health.record("", watchEvents, nil)
 	}
 	s.prunes.known = true
@@ -81,13 +82,18 @@ const watchEvents = "watch events"
 // soon as it begins.
 func (s *state) endStream(r result, now time.Time) {
 	s.checkStream(now)
+	wasOpen, heard := s.stream.connected, s.stream.heard
 	s.stream.connected, s.stream.heard, s.stream.hasGap = false, false, true
 	err := r.err
-	if docker.IsStreamEnd(err) {
-		err = nil
-		if s.stream.backoff == maxStreamBackoff {
-			err = endsImmediately(r.err)
+	switch {
+	case !docker.IsStreamEnd(err):
+		if s.stream.isBroken = wasOpen && !heard; wasOpen {
+			s.stream.since = 0 // not again from before the event that may have broken it
 		}
+	case s.stream.backoff == maxStreamBackoff:
+		err = endsImmediately(r.err)
+	default:
+		err = nil
 	}
 	if err != nil {
 		s.health.record("", watchEvents, err)
@@ -95,10 +101,20 @@ func (s *state) endStream(r result, now time.Time) {
 	s.delayStream(now)
 }
 
-// checkStream takes that a stream works if it had an event, or has lasted for some time.
+// works reports whether a stream had an event, or has lasted for some time: longer than what
+// is no event takes to be noticed.
+func (s *stream) works(now time.Time) bool {
+	long := shortStream
+	if s.isBroken {
+		long = resyncInterval
+	}
+	return s.connected && (s.heard || now.Sub(s.openedAt) > long)
+}
+
+// checkStream takes that a stream works.
 func (s *state) checkStream(now time.Time) {
-	if s.stream.connected && (s.stream.heard || now.Sub(s.stream.openedAt) > shortStream) {
-		s.stream.backoff = 0
+	if s.stream.works(now) {
+		s.stream.backoff, s.stream.isBroken = 0, false
 		s.health.record("", watchEvents, nil)
 	}
 }
@@ -138,11 +154,23 @@ func formatSince(nanos int64) string {
 	return fmt.Sprintf("%d.%09d", nanos/1e9, nanos%1e9)
 }
 
+// maxAhead is how far an event may be ahead of the engine's clock when that was last read.
+const maxAhead = time.Hour
+
+// isBelievable reports whether an event can have happened at a time of the engine's clock. One
+// from the far future would hide all others from the next stream.
+func (s *state) isBelievable(nanos int64, now time.Time) bool {
+	reported, _ := s.info.Get()
+	clock := firstSince(reported)
+	return clock == 0 || nanos <= clock+int64(now.Sub(s.schedules[info].answered)+maxAhead)
+}
+
 // event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
 	s.revision++
-	if e.TimeNano > s.stream.since { // else it is repeated after a reconnection
+	isBelievable := s.isBelievable(e.TimeNano, now)
+	if isBelievable && e.TimeNano > s.stream.since { // else it is repeated after a reconnection
 		s.stream.heard, s.stream.since = true, e.TimeNano
 	}
 	switch e.Type {
@@ -162,7 +190,7 @@ func (s *state) event(e docker.Event, now time.Time) {
 	}
 	if e.Action == docker.PruneAction {
 		if !s.isPodman { // it sends one for each pruned volume, and none for other prunes
-			s.prunes.add(e)
+			s.prunes.add(e, isBelievable)
 		}
 		return
 	}
@@ -199,9 +227,9 @@ func newPruneCounts() pruneCounts {
 	return pruneCounts{counts: make(map[model.Resource]model.Prune), last: make(map[model.Resource]int64)}
 }
 
-// add takes a prune event. The freed bytes are unknown without the attribute, and if they are
-// more than a disk has.
-func (p *pruneCounts) add(e docker.Event) {
+// add takes a prune event, whose time may be known. The freed bytes are unknown without the
+// attribute, and if they are more than a disk has.
+func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 	resource, known := map[string]model.Resource{
 		docker.ImageEvent:     model.Images,
 		docker.ContainerEvent: model.Containers,
@@ -218,7 +246,9 @@ func (p *pruneCounts) add(e docker.Event) {
 	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 && freed <= docker.MaxSize {
 		count.Bytes += min(freed, math.MaxInt64-count.Bytes)
 	}
-	count.Last = model.Known(time.Unix(0, e.TimeNano))
+	if isTimeKnown {
+		count.Last = model.Known(time.Unix(0, e.TimeNano))
+	}
 	p.counts[resource] = count
 }
 

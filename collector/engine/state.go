@@ -103,7 +103,8 @@ type state struct {
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
 	detailed    detailedList
-	discardedAt time.Time // when the stop times of all were
+	denied      map[string]int // containers that are listed and said not to exist, by the version of the list
+	discardedAt time.Time      // when the stop times of all were
 
 	usage   usage
 	changed changeQueue
@@ -146,6 +147,7 @@ func (s *state) reset() {
 	s.images = newObjects(func(i model.Image) string { return i.ID })
 	s.containers = newObjects(func(c model.Container) string { return c.ID })
 	s.details = make(map[string]*detail)
+	s.denied = make(map[string]int)
 	s.listedImages = nil
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}

@@ -1341,12 +1341,89 @@ func TestEndsImmediatelyAfterOutage(t *testing.T) {
 func TestStreamFailure(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
-	s.openedAndEnded(at(0), at(time.Hour), failure("not JSON"))
+	s.openedAndEnded(at(0), at(time.Hour), failure("not JSON"), docker.Event{Type: "container", Action: "die", ID: "c1", TimeNano: at(time.Hour).UnixNano()})
 	if lines := s.messages(); len(lines) != 1 || !strings.HasPrefix(lines[0], "cannot watch events err not JSON") {
 		t.Errorf("log %q", lines)
 	}
 	s.schedules[events].begin(at(2 * time.Hour))
 	s.partOf(events, 0, at(2*time.Hour), streamOpened{})
+	if lines := s.messages(); !slices.Equal(lines, []string{"recovered operation watch events"}) {
+		t.Errorf("log %q", lines)
+	}
+}
+
+// TestStreamAfterBrokenEvent checks that the stream after one that an event has broken does not
+// begin with that event again, and that the one after a refusal misses nothing.
+func TestStreamAfterBrokenEvent(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	s.stream = stream{since: 7}
+	s.answered(events, at(time.Hour), nil, failure("busy"), 0)
+	if s.stream.since != 7 {
+		t.Errorf("after a refusal: since %d, want 7", s.stream.since)
+	}
+	s.openedAndEnded(at(time.Hour), at(2*time.Hour), failure("not JSON"))
+	if s.stream.since != 0 {
+		t.Errorf("after a broken event: since %d, want that it is unknown", s.stream.since)
+	}
+}
+
+// TestEventFromTheFuture checks that an event far ahead of the engine's clock does not move the
+// begin of the next stream, and that the time of such a prune is not believed.
+func TestEventFromTheFuture(t *testing.T) {
+	t.Parallel()
+	clock := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	for ahead, want := range map[time.Duration]bool{-time.Hour: true, 0: true, 59 * time.Minute: true, 71 * time.Minute: false, 24 * time.Hour: false} {
+		s := newTestState(t)
+		reported := graphDriver
+		reported.SystemTime = clock.Format(time.RFC3339Nano)
+		s.schedules[info].begin(at(0))
+		s.answered(info, at(0), reported, nil, 0)
+		s.stream.since = 7
+		happened := clock.Add(10*time.Minute + ahead)
+		s.event(docker.Event{Type: "volume", Action: "prune", TimeNano: happened.UnixNano()}, at(10*time.Minute))
+		p := s.prunes.counts[model.Volumes]
+		if (s.stream.since == happened.UnixNano()) != want || s.stream.heard != want || p.Last.IsKnown() != want || p.Count != 1 {
+			t.Errorf("%v ahead: since %d, %+v", ahead, s.stream.since, p)
+		}
+	}
+}
+
+// TestInfoWithoutStream checks that each snapshot gets the engine's info while no stream would
+// end with the engine, and that a stream that ended waits for the ping.
+func TestInfoWithoutStream(t *testing.T) {
+	t.Parallel()
+	for _, connected := range []bool{true, false} {
+		s := newTestState(t)
+		s.config.Events, s.stream.connected, s.stream.retryAt = true, connected, at(time.Hour)
+		s.schedules[info].begin(at(0))
+		s.answered(info, at(0), graphDriver, nil, 0)
+		s.stream.connected = connected
+		s.wait(at(time.Second))
+		if tasks := kindsOf(s.due(at(time.Second))); slices.Contains(tasks, info) {
+			t.Errorf("connected %v: %v, want no info before the ping has ended", connected, tasks)
+		}
+		s.answered(ping, at(time.Second), pingAnswer{"1.51", apiOf(t, "1.51"), nil}, nil, 0)
+		s.stream.retryAt = at(time.Hour)
+		if tasks := kindsOf(s.due(at(time.Second))); slices.Contains(tasks, info) == connected {
+			t.Errorf("connected %v: %v", connected, tasks)
+		}
+	}
+}
+
+// TestBrokenStreamIsOneLine checks that streams that are accepted, and have something else than
+// events in them, are one line until one works.
+func TestBrokenStreamIsOneLine(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	for i := range 5 {
+		now := at(time.Hour + time.Duration(i)*time.Minute)
+		s.openedAndEnded(now, now.Add(20*time.Second), failure("not JSON"))
+	}
+	if lines := s.messages(); len(lines) != 1 || !strings.HasPrefix(lines[0], "cannot watch events err not JSON") {
+		t.Errorf("log %q", lines)
+	}
+	s.openedAndEnded(at(2*time.Hour), at(2*time.Hour+resyncInterval+1), streamEnd())
 	if lines := s.messages(); !slices.Equal(lines, []string{"recovered operation watch events"}) {
 		t.Errorf("log %q", lines)
 	}
@@ -1433,14 +1510,14 @@ func TestPruneCounts(t *testing.T) {
 		t.Error("there are counts before there was a stream")
 	}
 	p.known = true
-	for i, reclaimed := range []string{"5", "", "many", "-7", "9223372036854775807", "9223372036854775807", "9223372036854775808"} {
-		p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: int64(i + 1), Attributes: map[string]string{"reclaimed": reclaimed}})
+	for i, reclaimed := range []string{"5", "", "many", "-7", "1125899906842624", "1125899906842625", "9223372036854775808"} {
+		p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: int64(i + 1), Attributes: map[string]string{"reclaimed": reclaimed}}, true)
 	}
-	p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: 7, Attributes: map[string]string{"reclaimed": "5"}}) // repeated
-	p.add(docker.Event{Type: "container", Action: "prune", TimeNano: 7})
-	p.add(docker.Event{Type: "network", Action: "prune", TimeNano: 8})
+	p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: 7, Attributes: map[string]string{"reclaimed": "5"}}, true) // repeated
+	p.add(docker.Event{Type: "container", Action: "prune", TimeNano: 7}, true)
+	p.add(docker.Event{Type: "network", Action: "prune", TimeNano: 8}, true)
 	none := func(r model.Resource) model.Prune { return model.Prune{Resource: r} }
-	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: 5, Last: model.Known(time.Unix(0, 7))}
+	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: 5 + docker.MaxSize, Last: model.Known(time.Unix(0, 7))}
 	containers := model.Prune{Resource: model.Containers, Count: 1, Last: model.Known(time.Unix(0, 7))}
 	withoutImages := []model.Prune{containers, volumes, none(model.BuildCache)}
 	for store, want := range map[model.Optional[model.ImageStore]][]model.Prune{
@@ -1451,6 +1528,18 @@ func TestPruneCounts(t *testing.T) {
 		if got := p.report(store); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %+v, want %+v", store, got, want)
 		}
+	}
+}
+
+// TestPruneCountsSaturate checks that the sum of freed bytes does not become negative.
+func TestPruneCountsSaturate(t *testing.T) {
+	t.Parallel()
+	p := newPruneCounts()
+	for i := range int64(10000) {
+		p.add(docker.Event{Type: "volume", Action: "prune", TimeNano: i + 1, Attributes: map[string]string{"reclaimed": fmt.Sprint(int64(docker.MaxSize))}}, true)
+	}
+	if got := p.counts[model.Volumes].Bytes; got != math.MaxInt64 {
+		t.Errorf("%d bytes", got)
 	}
 }
 

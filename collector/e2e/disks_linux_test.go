@@ -37,7 +37,7 @@ func fill(t *testing.T, dir string, run func()) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "filler")
-	if err := os.WriteFile(file, make([]byte, int64(s.Bavail-s.Blocks*3/100)*s.Bsize), 0o600); err != nil {
+	if err := os.WriteFile(file, make([]byte, int64(s.Bavail-s.Blocks*3/100)*int64(s.Bsize)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Remove(file)
