@@ -188,7 +188,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_reclaimable_exact",
-			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object.",
+			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, and count the lengths of files in volumes and with overlay2, rather than their blocks.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {
@@ -209,12 +209,14 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_repository_reclaimable_bytes",
-			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free: the best estimate. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
+			Help:   "Bytes that removing all unused images of this repository, including their other tags, would free: the best estimate. Absent while the build cache is unknown. Only with --collector.repositories=N. Repositories share images and layers, so values must not be summed.",
 			Labels: []string{"repository"},
 			values: func(s prune.Summary, emit emit) {
 				repositories, _ := s.Repositories.Get()
 				for _, r := range repositories {
-					emit(float64(r.Reclaimable.Estimate), r.Name)
+					if bytes, known := r.Reclaimable.Get(); known {
+						emit(float64(bytes), r.Name)
+					}
 				}
 			},
 		},

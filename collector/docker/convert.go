@@ -263,6 +263,7 @@ func readLogConfig(d *decoder) bool {
 // readMounts reads the names of the volumes and images that a container mounts.
 func readMounts(d *decoder) (volumes, images []string) {
 	d.arrayOrNull(func() {
+		d.keep(headerBytes)
 		var kind, name string
 		d.object("Type?", &kind, "Name?", &name)
 		switch {
@@ -278,11 +279,18 @@ func readMounts(d *decoder) (volumes, images []string) {
 func volumeName(v model.Volume) string { return v.Name }
 
 // readVolumes reads /volumes, which has no sizes. Engine 20.10 returns null if there are none.
+// Of one name, the first volume counts: those of a Swarm cluster come after those of the engine
+// (moby: volumeRouter.getVolumesList).
 func readVolumes(d *decoder) (volumes []model.Volume) {
+	seen := make(map[string]bool)
 	d.object("Volumes", func() {
-		if !d.null() {
-			volumes = distinct(d, volumeName, readVolume)
-		}
+		d.arrayOrNull(func() {
+			d.keep(objectBytes)
+			v := readVolume(d)
+			if d.checkID(v.Name); !seen[v.Name] {
+				seen[v.Name], volumes = true, append(volumes, v)
+			}
+		})
 	})
 	return volumes
 }

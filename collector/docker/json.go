@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	// maxKept bounds what is kept of one answer in bytes: strings, and objectBytes for each
-	// object of a list. 100,000 images take 45 MB of it.
+	// maxKept bounds what is kept of one answer in bytes: strings, objectBytes for each object
+	// of a list, and headerBytes for each string of a list. 100,000 images take 50 MB of it.
 	maxKept     = 64 << 20
 	objectBytes = 200
+	headerBytes = 16
 
 	maxText  = 1 << 20 // bytes of a string; the instruction of a build step can have some 10 kB
 	maxTexts = 10000   // that are kept once
@@ -120,7 +121,10 @@ func (d *decoder) read(into any) {
 		*into = d.text()
 	case *[]string: // null is an empty list
 		*into = nil
-		d.arrayOrNull(func() { *into = append(*into, d.text()) })
+		d.arrayOrNull(func() {
+			d.keep(headerBytes)
+			*into = append(*into, d.text())
+		})
 	case *bool:
 		*into = d.bool()
 	case *int:

@@ -229,6 +229,36 @@ func TestEmptyObjects(t *testing.T) {
 	}
 }
 
+// Strings of a list take memory although most of them are equal.
+func TestEqualStrings(t *testing.T) {
+	const n = 100
+	for name, test := range map[string]struct {
+		body string
+		read func(*decoder)
+	}{
+		"tags":   {`{"Id":"a","RepoDigests":null,"Size":1,"RepoTags":["a"` + strings.Repeat(`,"a"`, n) + `]}`, func(d *decoder) { _, _ = new(imageReader).image(d) }},
+		"mounts": {`[{}` + strings.Repeat(`,{"Type":"volume","Name":"a"}`, n) + `]`, func(d *decoder) { _, _ = readMounts(d) }},
+	} {
+		_, err := decode(strings.NewReader(test.body), func(d *decoder) bool {
+			d.keep(maxKept - n*headerBytes)
+			test.read(d)
+			return true
+		})
+		if err == nil || !strings.Contains(err.Error(), "to keep") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A volume of a Swarm cluster may have the name of one of the engine.
+func TestVolumesOfOneName(t *testing.T) {
+	const body = `{"Volumes":[{"Name":"a","Driver":"local","Labels":null,"Options":null},{"Name":"a","Driver":"csi","Labels":null,"Options":null,"ClusterVolume":{"ID":"x"}}]}`
+	volumes, err := decode(strings.NewReader(body), readVolumes)
+	if err != nil || len(volumes) != 1 || !volumes[0].Local {
+		t.Errorf("got %v, %v", volumes, err)
+	}
+}
+
 func BenchmarkLongAnswers(b *testing.B) {
 	for name, test := range longAnswers() {
 		var body bytes.Buffer

@@ -178,7 +178,7 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 			return true
 		case first.hasID && second.hasID || first.id.blocks != second.id.blocks:
 			return false
-		case first.numbers() == second.numbers():
+		case first.Size == second.Size && first.free == second.free && first.FilesFree == second.FilesFree: // an overlay is of another type
 			return true
 		}
 		var firstErr, secondErr error
@@ -197,7 +197,7 @@ func failure(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(unansweredError)) {
 		reason = "no answer in time: the file system hangs"
 	}
-	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT to a directory on the engine's disk"
+	hint := "set --filesystem.path=HOSTPATH=MOUNTPOINT for each disk of the engine, because no other is measured then"
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "run the exporter as root or with CAP_DAC_READ_SEARCH, or " + hint
 	}
@@ -277,12 +277,6 @@ type statfsResult struct {
 	free  uint64 // blocks, also those for root only
 	hasID bool   // the ID identifies the file system
 	isZFS bool
-}
-
-// numbers returns the result without what an overlay on the file system has of its own.
-func (r statfsResult) numbers() statfsResult {
-	r.Type, r.id.fsid, r.hasID, r.isZFS = "", [2]int32{}, false, false
-	return r
 }
 
 // filesystemID identifies a file system.

@@ -116,6 +116,7 @@ func TestLocate(t *testing.T) {
 26 21 0:51 / /var/lib/docker/containers/` + id + `/mounts/shm rw - tmpfs shm rw
 27 22 0:52 / /var/lib/docker/volumes/nfs/_data rw - nfs4 far:/ rw
 28 21 0:4 net:[1] /var/lib/docker/netns rw - nsfs nsfs rw
+29 21 0:53 / /var/lib/docker/tmp/buildkit-mount123 ro - overlay overlay rw
 `, "", nil, "/var/lib/docker=/var/lib/docker,/var/lib/docker/overlay2 /var/lib/docker/volumes=/var/lib/docker/volumes /var/lib/docker/image/overlay2=/var/lib/docker/image/overlay2"},
 		{"a mount that a later one hides", overlay2Engine(),
 			hostMounts + `21 20 8:2 / /var/lib/docker rw - xfs /dev/sda2 rw

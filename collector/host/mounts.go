@@ -103,12 +103,14 @@ func (t mountTable) views(device, path string) []string {
 
 // dataMounts returns root and the mount points below it that hold an engine's data. A mount of a
 // container or a volume is deeper than two levels: overlay2/ID/merged, rootfs/overlayfs/ID,
-// containers/ID/mounts/shm, volumes/NAME/_data.
+// containers/ID/mounts/shm, volumes/NAME/_data. Builds and unpacking mount layers for a moment
+// (BuildKit: snapshot.LocalMounter in the engine's TMPDIR; containerd: SetTempMountLocation).
 func (t mountTable) dataMounts(root string) []string {
 	paths := []string{root}
 	for _, m := range t {
 		below, found := strings.CutPrefix(m.MountPoint, root+"/")
-		isData := found && strings.Count(below, "/") < 2 && m.FSType != "nsfs" && !strings.HasPrefix(below, "tmpmounts/")
+		isPassing := strings.HasPrefix(below, "tmp/") || strings.HasPrefix(below, "tmpmounts/")
+		isData := found && strings.Count(below, "/") < 2 && m.FSType != "nsfs" && !isPassing
 		if isData && t.holder(m.MountPoint) == m {
 			paths = append(paths, m.MountPoint)
 		}

@@ -45,15 +45,22 @@ func CountObjects(s Snapshot) ObjectCounts {
 		}
 	}
 	if containersKnown {
-		containers = firstOfEach(containers)
-		c.Containers = ContainerCounts{State: countStates(containers), StoppedFor: countStopped(containers, s.At)}
+		c.Containers = ContainerCounts{
+			State:      countBy(containers, States(), func(c Container) State { return c.State }),
+			StoppedFor: countStopped(containers, s.At),
+		}
 	}
 	if imagesKnown && containersKnown {
 		c.Images.Use = countUse(images, containers)
 		c.Images.Unused = countUnused(images, containers, s.At)
 	}
 	if volumes, known := s.Volumes.Get(); known && containersKnown {
-		used := UsedVolumes(containers, func(Container) bool { return false })
+		used := make(map[string]bool)
+		for _, container := range containers {
+			for _, name := range container.Volumes {
+				used[name] = true
+			}
+		}
 		c.Volumes = countInUse(volumes, func(v Volume) bool { return used[v.Name] })
 	}
 	if cache, known := s.BuildCache.Get(); known {
@@ -130,19 +137,6 @@ func countIf[T any](objects []T, matches func(T) bool) (n int) {
 	return n
 }
 
-func firstOfEach(containers []Container) []Container {
-	seen := make(map[string]bool, len(containers))
-	return slices.DeleteFunc(slices.Clone(containers), func(c Container) bool {
-		isRepeated := seen[c.ID]
-		seen[c.ID] = true
-		return isRepeated
-	})
-}
-
-func countStates(containers []Container) Counts {
-	return countBy(containers, States(), func(c Container) State { return c.State })
-}
-
 // countStopped counts stopped containers by the time since they stopped. It leaves out
 // those of which a request failed. It is unknown while one has not been inspected yet.
 func countStopped(containers []Container, now time.Time) Counts {
@@ -187,19 +181,4 @@ func countAges(ages []time.Duration, ranges []ageRange) Counts {
 		counts[i].N++
 	}
 	return counts
-}
-
-// UsedVolumes returns the names of the volumes that containers reference. It ignores
-// containers for which isRemoved returns true.
-func UsedVolumes(containers []Container, isRemoved func(Container) bool) map[string]bool {
-	used := make(map[string]bool)
-	for _, container := range containers {
-		if isRemoved(container) {
-			continue
-		}
-		for _, name := range container.Volumes {
-			used[name] = true
-		}
-	}
-	return used
 }

@@ -49,7 +49,7 @@ func TestCountObjects(t *testing.T) {
 
 func TestCountStates(t *testing.T) {
 	got := CountObjects(Snapshot{Containers: Known([]Container{
-		{ID: "1", State: Running}, {ID: "2", State: Running}, {ID: "3", State: "hibernating"}, {ID: "2", State: Running}, {ID: "4", State: "asleep"},
+		{ID: "1", State: Running}, {ID: "2", State: Running}, {ID: "3", State: "hibernating"}, {ID: "4", State: "asleep"},
 	})}).Containers.State
 	want := Counts{
 		{"created", 0}, {"running", 2}, {"paused", 0}, {"restarting", 0}, {"removing", 0}, {"exited", 0}, {"dead", 0},
@@ -120,16 +120,14 @@ func TestCountStopped(t *testing.T) {
 	}
 }
 
-// Volumes of removed containers are not in use, unless another container uses them.
-func TestUsedVolumes(t *testing.T) {
-	containers := []Container{
-		{ID: "kept", Volumes: []string{"a", "b"}},
-		{ID: "removed", Volumes: []string{"b", "c"}},
-		{ID: "without volumes"},
-	}
-	got := UsedVolumes(containers, func(c Container) bool { return c.ID == "removed" })
-	if want := map[string]bool{"a": true, "b": true}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+// A volume is in use if any container references it, whatever its state.
+func TestVolumesInUse(t *testing.T) {
+	counts := CountObjects(Snapshot{
+		Containers: Known([]Container{{ID: "x", State: Exited, Volumes: []string{"a", "b"}}, {ID: "y", State: Running, Volumes: []string{"b"}}}),
+		Volumes:    Known([]Volume{{Name: "a"}, {Name: "b"}, {Name: "c"}}),
+	})
+	if want := (Counts{{InUse, 2}, {Unused, 1}}); !reflect.DeepEqual(counts.Volumes, want) {
+		t.Errorf("got %v, want %v", counts.Volumes, want)
 	}
 }
 

@@ -59,11 +59,11 @@ func FuzzLaws(f *testing.F) {
 			t.Errorf("virtual size %d, known: %v; all sizes known: %v", size, known, sizesKnown)
 		}
 
-		// The order of records and repeated records do not matter.
+		// The order of objects and repeated records of images do not matter.
 		random := rand.New(rand.NewPCG(uint64(len(raw)), 1))
 		shuffled := slices.Concat(images, images)
 		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		shuffledContainers := slices.Concat(containers, containers)
+		shuffledContainers := slices.Clone(containers)
 		random.Shuffle(len(shuffledContainers), func(i, j int) {
 			shuffledContainers[i], shuffledContainers[j] = shuffledContainers[j], shuffledContainers[i]
 		})

@@ -33,7 +33,7 @@ type Snapshot struct {
 	// is computed from them can be kept. 0 if that is not known.
 	ContentsVersion int
 
-	Containers Optional[[]Container]
+	Containers Optional[[]Container] // each ID once
 	Volumes    Optional[[]Volume]
 	BuildCache Optional[[]CacheRecord]
 

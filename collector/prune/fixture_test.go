@@ -32,7 +32,7 @@ func engineOf(store model.ImageStore, api string) model.Engine {
 
 // overlay2 is an engine whose sizes are bytes on the disk.
 func overlay2(api string) model.Engine {
-	return model.Engine{ImageStore: model.GraphDriver, APIVersion: api, StorageDriver: "overlay2", BackingFilesystem: "extfs"}
+	return model.Engine{ImageStore: model.GraphDriver, APIVersion: api, RootDir: "/var/lib/docker", StorageDriver: "overlay2", BackingFilesystem: "extfs"}
 }
 
 // overlayfs is an engine with the containerd store.

@@ -128,7 +128,7 @@ func checkRepositories(t *testing.T, host trueHost) {
 	before := host.bytes()
 	for _, repository := range repositories {
 		want := before - host.withoutUnused(repository.Name).bytes()
-		if got := repository.Reclaimable; got != (Reclaimable{want, want, true}) {
+		if got := repository.Reclaimable; got != model.Known(want) {
 			t.Errorf("%+v, but its unused images free %d", repository, want)
 		}
 	}

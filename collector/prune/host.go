@@ -25,6 +25,8 @@ type host struct {
 	matches    *matches
 	graph      *graph
 
+	listedLayers int // number of layers of images
+
 	containersKnown, volumesKnown, cacheKnown bool
 
 	isInspected bool // images are known, and the layers of all that have not failed
@@ -68,6 +70,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
+			h.listedLayers++
 		}
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown

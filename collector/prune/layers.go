@@ -163,24 +163,6 @@ func (t *layerTree) assignRest(layers []int32, total int64, isCached bool) {
 	t.layers[segment].size = max(0, rest)
 }
 
-// count returns the number of layers of images, each once. Images whose inspection failed are
-// left out. Unknown if another image is not inspected.
-func (t *layerTree) count(images []model.Image, failed map[string]bool) model.Optional[int] {
-	seen := make([]bool, len(t.layers))
-	n := 0
-	for _, image := range images {
-		top, inspected := t.tops[image.ID]
-		if !inspected && !failed[image.ID] {
-			return model.Optional[int]{}
-		}
-		for at := top; inspected && at != none && !seen[at]; at = t.layers[at].parent {
-			seen[at] = true
-			n++
-		}
-	}
-	return model.Known(n)
-}
-
 // chain returns the size of a layer and all layers below it.
 func (t *layerTree) chain(top int32) (bytes int64) {
 	for at := top; at != none; at = t.layers[at].parent {

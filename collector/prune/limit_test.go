@@ -27,11 +27,20 @@ func TestLimit(t *testing.T) {
 		{"overlayfs on a file system that is not seen", model.Containerd, func(s *model.Snapshot) { s.Filesystems = nil }, Reclaimable{Estimate: 50}},
 		{"overlayfs, one file system is not seen", model.Containerd, func(s *model.Snapshot) { s.Unmeasured = []string{"/x"} }, Reclaimable{Estimate: 50}},
 		{"overlayfs on an unknown file system", model.Containerd, func(s *model.Snapshot) { s.Filesystems[0].Type = "" }, Reclaimable{Estimate: 50}},
+		{"overlay2 on ext4, with volumes on a file system that is not known", model.GraphDriver, func(s *model.Snapshot) {
+			s.Filesystems = append(s.Filesystems, model.Filesystem{Path: "/var/lib/docker/volumes", Size: 1000})
+		}, Reclaimable{Estimate: 50}},
+		{"overlay2 on ext4, with volumes on a file system that is not seen", model.GraphDriver, func(s *model.Snapshot) {
+			s.Unmeasured = []string{"/var/lib/docker/volumes"}
+		}, Reclaimable{Estimate: 50}},
+		{"overlay2 on ext4 of another machine", model.GraphDriver, func(s *model.Snapshot) {
+			s.Filesystems, s.Unmeasured = nil, []string{"/var/lib/docker"}
+		}, Reclaimable{50, 50, true}},
 		{"a sparse file", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Avail = s.Filesystems[0].Size - 49 }, Reclaimable{Estimate: 49}},
 		{"a sparse file, bytes are reserved", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Used = model.Known[int64](40) }, Reclaimable{Estimate: 40}},
 		{"a full disk", model.GraphDriver, func(s *model.Snapshot) { s.Filesystems[0].Avail = s.Filesystems[0].Size - 50 }, Reclaimable{50, 50, true}},
 		{"a sparse file, another disk is not seen", model.GraphDriver, func(s *model.Snapshot) {
-			s.Filesystems[0].Avail, s.Unmeasured = s.Filesystems[0].Size, []string{"/x"}
+			s.Filesystems[0].Avail, s.Unmeasured = s.Filesystems[0].Size, []string{"/var/lib/docker"}
 		}, Reclaimable{50, 50, true}},
 	} {
 		f := newFixture(test.store, "1.51")

@@ -3,13 +3,14 @@ package prune
 import (
 	"math"
 	"slices"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
 
 // reclaim returns what each command frees if it is run alone and now. Commands overlap. A
 // command without an estimate is absent.
-func (h *host) reclaim(until until) map[Command]Reclaimable {
+func (h *host) reclaim(until time.Time) map[Command]Reclaimable {
 	reclaimable := make(map[Command]Reclaimable)
 	for _, spec := range specs(h.engine.APIVersion) {
 		removal := h.removalBy(spec, until)
@@ -56,13 +57,19 @@ func limitOf(s model.Snapshot, engine model.Engine) func(Reclaimable) Reclaimabl
 // provesSizes reports whether the sizes of files are what removing them frees. That is not so
 // with drivers that copy layers or keep them in a volume of their own, and on file systems
 // that compress or share the blocks of files: an overlay shares a file of a lower layer with
-// its changed copy where the file system can, as XFS (Linux: ovl_copy_up_file).
+// its changed copy where the file system can, as XFS (Linux: ovl_copy_up_file). A graph driver
+// reports the file system that it is on, but none that is mounted below the root directory.
 func provesSizes(s model.Snapshot, engine model.Engine) bool {
-	if engine.ImageStore != model.Containerd {
+	isOther := func(fs model.Filesystem) bool { return !isPlainFilesystem(fs.Type) }
+	isMount := func(path string) bool { return path != engine.RootDir }
+	switch {
+	case slices.ContainsFunc(s.Filesystems, isOther) || slices.ContainsFunc(s.Unmeasured, isMount):
+		return false
+	case engine.ImageStore == model.Containerd:
+		return engine.StorageDriver == "overlayfs" && len(s.Filesystems) > 0 && len(s.Unmeasured) == 0
+	default:
 		return engine.StorageDriver == "overlay2" && isPlainFilesystem(engine.BackingFilesystem)
 	}
-	isOther := func(fs model.Filesystem) bool { return !isPlainFilesystem(fs.Type) }
-	return engine.StorageDriver == "overlayfs" && len(s.Filesystems) > 0 && len(s.Unmeasured) == 0 && !slices.ContainsFunc(s.Filesystems, isOther)
 }
 
 // isPlainFilesystem reports whether a file system neither compresses files nor shares blocks

@@ -14,10 +14,11 @@ type Repository struct {
 	Name   string
 	Images int
 
-	// Reclaimable is what removing the unused images of the repository frees, with all
-	// their names and nothing else. Figures overlap, because repositories share images and
-	// layers. Without the build cache, which may hold any layer, it is 0 and not exact.
-	Reclaimable Reclaimable
+	// Reclaimable is an estimate of the bytes that removing the unused images of the
+	// repository frees, with all their names and nothing else. Figures overlap, because
+	// repositories share images and layers. It is unknown while images would be removed and
+	// the build cache, which may hold any layer, is unknown.
+	Reclaimable model.Optional[int64]
 }
 
 // largestRepositories returns the n repositories with the most bytes of layers, each layer
@@ -42,8 +43,8 @@ func (h *host) largestRepositories(n int) model.Optional[[]Repository] {
 	var largest []Repository
 	for _, name := range names[:min(n, len(names))] {
 		repository := Repository{Name: name, Images: len(members[name])}
-		if h.cacheKnown {
-			repository.Reclaimable = h.graph.freed(h.unusedOf(members[name]))
+		if unused := h.unusedOf(members[name]); h.cacheKnown || !slices.Contains(unused.likely, true) {
+			repository.Reclaimable = model.Known(h.graph.freed(unused).Estimate)
 		}
 		largest = append(largest, repository)
 	}

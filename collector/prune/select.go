@@ -8,13 +8,11 @@ import (
 )
 
 // The functions in this file select the objects that a command removes. Each mirrors a
-// function of moby or BuildKit.
-
-// until is the time before which the commands with --filter until remove objects.
-type until = time.Time
+// function of moby or BuildKit. until is the time before which the commands with --filter until
+// remove objects.
 
 // removalBy returns what a command removes.
-func (h *host) removalBy(spec pruneSpec, until until) removal {
+func (h *host) removalBy(spec pruneSpec, until time.Time) removal {
 	r := removal{likely: make([]bool, len(h.graph.holders)), certain: make([]bool, len(h.graph.holders))}
 	if !spec.hasUntil {
 		until = time.Time{}
@@ -70,7 +68,7 @@ func (h *host) removalBy(spec pruneSpec, until until) removal {
 
 // isPrunedContainer reports whether a container prune removes a container, and whether that is
 // unsure (moby: daemon.Daemon.ContainerPrune). The filter goes by when it was created.
-func isPrunedContainer(container model.Container, until until) (is, isUnsure bool) {
+func isPrunedContainer(container model.Container, until time.Time) (is, isUnsure bool) {
 	created, known := container.Created.Get()
 	switch {
 	case !container.State.Stopped():
@@ -90,7 +88,7 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 
 // removedImages returns which images a command removes: most likely, and certainly; and whether
 // it may remove others. goes are the containers that it removes before.
-func (h *host) removedImages(spec pruneSpec, goes []bool, until until) (likely, certain []bool, isUnsure bool) {
+func (h *host) removedImages(spec pruneSpec, goes []bool, until time.Time) (likely, certain []bool, isUnsure bool) {
 	used := h.usedImages(goes)
 	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
@@ -246,7 +244,7 @@ func (h *host) withUntaggedParents(heads, used []bool) (removed []bool) {
 // selectRecords selects the records that a builder prune removes after the images. A record
 // is most likely not shared any more if no remaining image has its layer. For the minimum, it
 // remains.
-func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
+func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 	kept := make([]bool, len(h.graph.pieces))
 	for i := range h.images {
 		if !r.likely[i] {
@@ -280,7 +278,7 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until until) {
 // frontend). The until filter goes by when a record was last used; one that never was is
 // removed. With the filter, Engine 29 was seen to keep the records that the removed ones were
 // made from, although nothing else had used them: only the first generation counts.
-func (h *host) removedRecords(isShared []bool, records amount, until until) (removed []bool, isUnsure bool) {
+func (h *host) removedRecords(isShared []bool, records amount, until time.Time) (removed []bool, isUnsure bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))

@@ -77,7 +77,9 @@ func summarize(s model.Snapshot, f figures) Summary {
 	if repositories, known := f.repositories.Get(); known {
 		repositories = slices.Clone(repositories)
 		for i := range repositories {
-			repositories[i].Reclaimable = limit(repositories[i].Reclaimable)
+			if bytes, known := repositories[i].Reclaimable.Get(); known {
+				repositories[i].Reclaimable = model.Known(limit(Reclaimable{Estimate: bytes}).Estimate)
+			}
 		}
 		sum.Repositories = model.Known(repositories)
 	}
@@ -89,8 +91,8 @@ func compute(s model.Snapshot, repositories int) figures {
 	f := figures{from: inputs(s), start: s.At, end: nextAged(s)}
 	engine, known := s.Engine.Get()
 	h := newHost(s, engine)
-	if s.Contents != nil && s.Images.IsKnown() {
-		f.layers = h.tree.count(h.images, s.FailedImages)
+	if h.isInspected {
+		f.layers = model.Known(h.listedLayers)
 	}
 	f.usage = h.diskUsage(s)
 	if !known {
