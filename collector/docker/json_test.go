@@ -309,7 +309,7 @@ func fuzzAnswer(f *testing.F, answer string) {
 		if errors.Is(err, errBoth) {
 			t.Error(err)
 		}
-		if used := after.TotalAlloc - before.TotalAlloc; used > 64<<10+uint64(100*len(body)) {
+		if used := after.TotalAlloc - before.TotalAlloc; used > 256<<10+uint64(100*len(body)) {
 			t.Errorf("%d bytes allocated for %d", used, len(body))
 		}
 	})

@@ -391,7 +391,13 @@ func (h *pruneHost) steadyPage() map[string]float64 {
 
 // systemDF returns RECLAIMABLE of "docker system df" for the objects that a command removes.
 func (h *pruneHost) systemDF(command string) (bytes int64) {
-	for row := range strings.Lines(h.Docker("system", "df", "--format", "{{.Type}}\t{{.Reclaimable}}")) {
+	var table string
+	eventually(h.t, "docker system df", func() (done bool) { // refused while the engine answers the exporter's own request
+		var err error
+		table, err = h.Try("system", "df", "--format", "{{.Type}}\t{{.Reclaimable}}")
+		return err == nil
+	})
+	for row := range strings.Lines(table) {
 		name, text, _ := strings.Cut(strings.TrimSpace(row), "\t")
 		text, _, _ = strings.Cut(text, " ")
 		if n, err := units.FromHumanSize(text); err == nil && slices.Contains(systemDFTypes(command), name) {

@@ -332,7 +332,7 @@ func (h *everydayHost) prune(command string) outcome {
 	if failure := o.failure(slackPerObject*(o.objects+4), overheadPerObject*o.objects); failure != "" {
 		h.t.Errorf("%s: %s", failure, o.explain())
 	}
-	if o.freed >= relevant && o.errorOf(o.estimate) > 25 {
+	if o.freed >= relevant && o.errorOf(o.estimate) > 50 { // one command of one host: the table shows what is usual
 		h.t.Errorf("got an estimate that differs by %.0f %%: %s", o.errorOf(o.estimate), o.explain())
 	}
 	return o

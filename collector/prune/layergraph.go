@@ -96,15 +96,15 @@ func (l *layerGraph) sure(i, below int32) int32 {
 // Several records may be of one layer: a build without the cache repeats a step, or another
 // build makes it on an image. BuildKit counts the layer for each record. A record of the size
 // of another one, on the same layer, is most likely of the same layer; not if both were made
-// from one record of a build, because then BuildKit would have used the cache. For the
-// minimum, all records of one size are of one layer, which remains if one of them remains.
+// from one record, because then BuildKit would have used the cache. For the minimum, all
+// records of one size are of one layer, which remains if one of them remains.
 //
 // Example: records a = 10, b = 20 on a, c = 10, d = 20 on c: 10+20, not 60. A third record of
 // 20 on a has other content: 10+20+20. The minimum is 10+20.
 func (l *layerGraph) addLayer(i, below int32) int32 {
 	size, _ := l.cache[i].Size.Get()
 	key := layerKey{below: below, size: size}
-	if parents := l.matches.parents[i]; len(parents) == 1 && !l.cache[parents[0]].ExcludesSnapshot {
+	if parents := l.matches.parents[i]; len(parents) == 1 {
 		sibling := [2]int64{int64(parents[0]), size}
 		key.number = l.siblings[sibling]
 		l.siblings[sibling]++

@@ -36,6 +36,11 @@ func TestEstimateOfCache(t *testing.T) {
 			BuilderPrune, Reclaimable{50, 30, false},
 		},
 		{
+			"also made from the base image, by a stage of each build", nil,
+			[]model.CacheRecord{{ID: "from", Size: size(0), ExcludesSnapshot: true}, {ID: "b", Parents: tag("from"), Size: size(20)}, {ID: "c", Parents: tag("from"), Size: size(20)}},
+			BuilderPrune, Reclaimable{40, 20, false},
+		},
+		{
 			"a record of one size remains", nil,
 			[]model.CacheRecord{{ID: "a", Size: size(20)}, {ID: "b", Size: size(20), InUse: true}, {ID: "c", Size: size(3)}},
 			BuilderPrune, Reclaimable{3, 3, false},
@@ -179,10 +184,10 @@ func TestUntil(t *testing.T) {
 		f.record(model.CacheRecord{ID: "never used", Type: "source.local", Size: model.Known[int64](100)})
 		f.expectExact(t, ContainerPruneUntil, 5)
 		f.expectExact(t, BuilderPruneUntil, 101)
-		// The record that a removed one was made from may remain.
+		// The record that a removed one was made from goes, too, or it remains.
 		f.record(model.CacheRecord{ID: "parent", Type: "source.git.checkout", Size: model.Known[int64](1000), LastUsedAt: ago(week)})
 		f.record(model.CacheRecord{ID: "child", Parents: tag("parent"), Type: "source.git.checkout", Size: model.Known[int64](5000), LastUsedAt: ago(week)})
-		f.expectBetween(t, BuilderPruneUntil, 5101, 5101)
+		f.expectBetween(t, BuilderPruneUntil, 5101, 6101)
 		if store == model.Containerd {
 			for i := range images {
 				images[i].Unpacked = images[i].Size

@@ -261,8 +261,8 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
-	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until)
-	certain, _ := h.removedRecords(shared, spec.cache, until)
+	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until, false)
+	certain, _ := h.removedRecords(shared, spec.cache, until, true)
 	copy(r.likely[first:], likely)
 	copy(r.certain[first:], certain)
 	r.isUnsure = r.isUnsure || isUnsure
@@ -276,9 +276,9 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
-// removed. With the filter, Engine 29 was seen to keep the records that the removed ones were
-// made from, although nothing else had used them: only the first generation counts.
-func (h *host) removedRecords(isShared []bool, records amount, until time.Time) (removed []bool, isUnsure bool) {
+// removed. With the filter, engines were seen to keep the records that removed ones were made
+// from, although nothing else had used them: only the first generation is certain.
+func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isCertain bool) (removed []bool, isUnsure bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))
@@ -299,8 +299,8 @@ func (h *host) removedRecords(isShared []bool, records amount, until time.Time) 
 		}
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
-			if !until.IsZero() {
-				isUnsure = true
+			isUnsure = isUnsure || !until.IsZero()
+			if isCertain && !until.IsZero() {
 				continue
 			}
 			children[parent]--
