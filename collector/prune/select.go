@@ -276,8 +276,8 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
-// removed. With the filter, engines were seen to keep the records that removed ones were made
-// from, although nothing else had used them: only the first generation is certain.
+// removed. With the filter, Engine 20.10 was seen to remove also the records that removed ones
+// were made from, and Engine 29 to keep them: only the first generation is certain.
 func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isCertain bool) (removed []bool, isUnsure bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
@@ -300,7 +300,7 @@ func (h *host) removedRecords(isShared []bool, records amount, until time.Time, 
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
 			isUnsure = isUnsure || !until.IsZero()
-			if isCertain && !until.IsZero() {
+			if !until.IsZero() && (isCertain || apiMinor(h.engine.APIVersion) >= 42) {
 				continue
 			}
 			children[parent]--
