@@ -243,3 +243,20 @@ func TestSummarizer(t *testing.T) {
 		t.Errorf("3 bytes are in use: %+v", got)
 	}
 }
+
+// With the containerd store nothing is certain of images where classic builds left their steps.
+func TestClassicBuildsInContainerd(t *testing.T) {
+	for parent, want := range map[string]Reclaimable{"": {20, 20, false}, "step": {20, 0, false}} {
+		f := newFixture(model.Containerd, "1.51")
+		f.image("step", "", tag("step:1"), "1000")
+		f.image("dangling", "", nil, "1000", "20")
+		f.image("top", parent, tag("top:1"), "1000", "3")
+		images, _ := f.snapshot.Images.Get()
+		for i := range images {
+			images[i].Unpacked = images[i].Size
+		}
+		if got := f.reclaim()[ImagePrune]; got != want {
+			t.Errorf("parent %q: %+v, want %+v", parent, got, want)
+		}
+	}
+}

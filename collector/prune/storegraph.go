@@ -38,7 +38,20 @@ func newStoreGraph(h *host, list []model.Image) *graph {
 			s.holdBlob(holder, at)
 		}
 	}
+	if slices.ContainsFunc(h.parents, func(parent int32) bool { return parent != none }) {
+		s.doubtImages()
+	}
 	return s.graph
+}
+
+// doubtImages makes nothing of images certain. The containerd store was seen to keep layers of
+// images that classic builds made, although no image of the list had them any more.
+func (s *storeGraph) doubtImages() {
+	for at := range s.graph.pieces {
+		if p := &s.graph.pieces[at]; p.kind&imageLayer != 0 && p.likely > 0 {
+			p.certain, p.isOpen = 0, true
+		}
+	}
 }
 
 // storeGraph sizes blobs. The Engine API reports no sizes of blobs, but the bytes of each image
