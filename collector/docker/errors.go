@@ -47,8 +47,8 @@ func (e notDockerError) Error() string {
 	return fmt.Sprintf("not a Docker engine: the Api-Version header of the answer is %q", e.version)
 }
 
-// errMalformed is a record without an ID, which no engine returns.
-var errMalformed = errors.New("a record has no ID or no state")
+// errMalformed is an answer that no engine gives.
+var errMalformed = errors.New("no engine answers like this")
 
 // errNoLayers is an inspected image whose layers are missing or impossible.
 var errNoLayers = errors.New("the engine does not return the layers of an image")
