@@ -78,6 +78,15 @@ type webOptions struct {
 	metricsPath string
 	maxRequests int
 	withoutOwn  bool
+	names       bool
+}
+
+// holders returns how many objects the page names.
+func (o webOptions) holders() int {
+	if o.names {
+		return report.MaxHolders
+	}
+	return 0
 }
 
 type statusOptions struct {
@@ -200,6 +209,7 @@ func (p *program) addWebFlags(app *kingpin.Application) {
 	p.web.FlagConfig = kingpinflag.AddFlags(app, ":10058")
 	add(app, "web.telemetry-path", "Path under which to expose metrics.", "/metrics", &p.web.metricsPath, pagePath)
 	add(app, "web.max-requests", "Maximum number of scrapes served at the same time; further ones are answered with 503. 0 disables the limit.", "40", &p.web.maxRequests, upTo(65535))
+	app.Flag("web.names", "Show the names of volumes, containers and repositories on the page. They are never in the metrics.").Default("true").BoolVar(&p.web.names)
 	app.Flag("web.disable-exporter-metrics", "Exclude the metrics of the exporter itself (go_*, process_*, promhttp_*).").BoolVar(&p.web.withoutOwn)
 }
 
@@ -285,7 +295,7 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 	})
 	if p.web.metricsPath != "/" {
 		links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
-		var summarizer prune.Summarizer
+		summarizer := prune.Summarizer{Holders: p.web.holders()}
 		summary := func(r *http.Request) prune.Summary {
 			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
 			defer cancel()

@@ -17,7 +17,6 @@ import (
 type Info struct {
 	model.Engine
 	KernelVersion     string
-	Hostname          string
 	ContainerdAddress string // empty: unknown
 	SystemTime        string // of the engine's clock, RFC 3339
 	Images            int
@@ -191,6 +190,7 @@ func containerID(c model.Container) string { return c.ID }
 func readListedContainer(d *decoder) (c model.Container) {
 	var name, state string
 	d.object("Id", &c.ID, "Image", &name, "ImageID", &c.ImageID, "State", &state, "Created", &c.Created,
+		"Names?", func() { c.Name = readContainerName(d) }, "Labels?", func() { c.Project = readProject(d) },
 		"Mounts", func() { c.Volumes, c.MountedImages = readMounts(d) })
 	if c.State = model.State(state); state == "" {
 		d.fail("the state is empty")
@@ -211,7 +211,7 @@ func readContainer(d *decoder, size string, convert func(model.State) model.Stat
 	var finished model.Optional[time.Time]
 	var rootFS model.Optional[int64]
 	hasConfig, keepsLog := false, true
-	d.object("Id", &c.ID, "Image", &c.ImageID, "Created?", &c.Created, size, &c.Size, "SizeRootFs?", &rootFS,
+	d.object("Id", &c.ID, "Name?", &c.Name, "Image", &c.ImageID, "Created?", &c.Created, size, &c.Size, "SizeRootFs?", &rootFS,
 		"State", func() { d.object("Status", &state, "FinishedAt?", &finished) },
 		"HostConfig?", func() {
 			d.objectOrNull("LogConfig?", func() { keepsLog = readLogConfig(d) })
@@ -219,8 +219,9 @@ func readContainer(d *decoder, size string, convert func(model.State) model.Stat
 		"Mounts?", func() { c.Volumes, c.MountedImages = readMounts(d) },
 		"Config?", func() {
 			hasConfig = true
-			d.objectOrNull("Image?", &name)
+			d.objectOrNull("Image?", &name, "Labels?", func() { c.Project = readProject(d) })
 		})
+	c.Name = strings.TrimPrefix(c.Name, "/")
 	if c.State = convert(model.State(state)); state == "" {
 		d.fail("the state is empty")
 	}
@@ -243,6 +244,24 @@ func readContainer(d *decoder, size string, convert func(model.State) model.Stat
 		c.ImageSize = model.Known(all - writable)
 	}
 	return c
+}
+
+// readContainerName reads the names of a container, of which those with two slashes are links.
+func readContainerName(d *decoder) (name string) {
+	var names []string
+	d.read(&names)
+	for _, n := range names {
+		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
+			return n
+		}
+	}
+	return ""
+}
+
+// readProject reads the labels of a container, and returns its project of Docker Compose.
+func readProject(d *decoder) (project string) {
+	d.objectOrNull("com.docker.compose.project?", &project)
+	return project
 }
 
 // readLogConfig reports whether the log of a container is in files of the engine. Since Engine

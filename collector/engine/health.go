@@ -23,6 +23,7 @@ type health struct {
 type failing struct {
 	collector string
 	logged    []cause
+	problem   model.Problem
 }
 
 // cause is what makes two failures the same problem. Reasons differ where the answer of the
@@ -65,7 +66,7 @@ func (h *health) record(collector, operation string, err error) {
 		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
 		h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
 	}
-	h.failing[operation] = failing{collector, before.logged}
+	h.failing[operation] = failing{collector, before.logged, model.Problem{Operation: operation, Reason: model.Line(failure.Reason), Hint: model.Line(failure.Hint)}}
 }
 
 // note queues a line of information.
@@ -109,6 +110,14 @@ func (h *health) report() []model.Collector {
 		collectors = append(collectors, c)
 	}
 	return collectors
+}
+
+// problems returns the operations that fail.
+func (h *health) problems() (problems []model.Problem) {
+	for _, operation := range slices.Sorted(maps.Keys(h.failing)) {
+		problems = append(problems, h.failing[operation].problem)
+	}
+	return problems
 }
 
 func (h *health) isFailing(collector string) bool {

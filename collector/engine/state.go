@@ -112,6 +112,7 @@ type state struct {
 	prunes  pruneCounts
 
 	filesystems host.Usage
+	freeSpace   freeSpace
 }
 
 func newState(config Config) *state {
@@ -299,6 +300,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	usage, _ := r.value.(host.Usage)
 	before := s.filesystems.Failures
 	s.filesystems = usage
+	s.freeSpace.add(usage.Filesystems, now)
 	var failure error
 	for path := range before {
 		if usage.Failures[path] == nil {
@@ -323,6 +325,8 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		Collectors:  s.health.report(),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
+		FreeSpace:   s.freeSpace.all(),
+		Problems:    s.health.problems(),
 	}
 	if !s.isPodman {
 		snapshot.Prunes = s.prunes.report(s.lastStore)

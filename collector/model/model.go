@@ -44,6 +44,25 @@ type Snapshot struct {
 	Prunes      []Prune
 	Filesystems []Filesystem
 	Unmeasured  []string // paths of file systems that hold engine data and could not be measured
+
+	// FreeSpace is how many bytes of each file system, by path, were available since the program
+	// started, oldest first: a sample every few minutes of the last day.
+	FreeSpace map[string][]Sample
+
+	Problems []Problem // operations that fail now
+}
+
+// Sample is a number of bytes at a moment.
+type Sample struct {
+	At    time.Time
+	Bytes int64
+}
+
+// Problem is an operation that has not succeeded since it failed, as the log reports it.
+type Problem struct {
+	Operation string // like "list images"
+	Reason    string // what happened
+	Hint      string // what to do about it; may be empty
 }
 
 // Engine is the identity of an engine (Engine API: /info).
@@ -53,6 +72,7 @@ type Engine struct {
 	ImageStore    ImageStore `json:"image_store"`
 	StorageDriver string     `json:"storage_driver"`
 	RootDir       string     `json:"root_dir"` // where the engine keeps its data, on its host
+	Hostname      string     `json:"hostname"`
 
 	// Podman says that the engine is Podman. What cleanup commands free is unknown then: the
 	// API does not show the containers of builds, which hold images.
@@ -123,6 +143,8 @@ type Image struct {
 // Container is one container, in any state.
 type Container struct {
 	ID      string
+	Name    string
+	Project string // of Docker Compose; empty: none
 	ImageID string // may name an image that was removed by force
 	State   State
 

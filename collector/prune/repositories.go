@@ -35,7 +35,7 @@ func (h *host) largestRepositories(n int) model.Optional[[]Repository] {
 	}
 	bytes := make(map[string]int64, len(members))
 	for name, images := range members {
-		bytes[name] = h.layersBytes(images)
+		bytes[name] = h.held(images)
 	}
 	names := slices.SortedFunc(maps.Keys(members), func(a, b string) int {
 		return cmp.Or(cmp.Compare(bytes[b], bytes[a]), cmp.Compare(a, b))
@@ -67,13 +67,15 @@ func (h *host) unusedOf(images []int32) removal {
 	return removal{likely: removed, certain: removed}
 }
 
-// layersBytes returns the sum of the sizes of the layers of images, each once.
-func (h *host) layersBytes(images []int32) (bytes int64) {
+// held returns the bytes that images hold, each layer and blob once.
+func (h *host) held(images []int32) (bytes int64) {
 	seen := make(map[int32]bool)
 	for _, image := range images {
-		for at := h.tops[image]; at != none && !seen[at]; at = h.tree.layers[at].parent {
-			seen[at] = true
-			bytes += h.tree.layers[at].size
+		for _, at := range h.graph.holders[image].pieces {
+			for ; at != none && !seen[at]; at = h.graph.pieces[at].parent {
+				seen[at] = true
+				bytes = saturate(bytes, h.graph.pieces[at].likely)
+			}
 		}
 	}
 	return bytes

@@ -18,12 +18,14 @@ type Summary struct {
 	DiskUsage    map[model.Resource]int64     // bytes; without unknown ones
 	Reclaimable  map[Command]Reclaimable      // without unknown ones
 	Repositories model.Optional[[]Repository] // the largest ones
+	Holders      []Holder                     // of known size, the largest first
 }
 
 // Summarizer makes summaries. It keeps the figures of the last one until what they depend on
 // changes, or an object becomes older than minAge.
 type Summarizer struct {
 	Repositories int // how many of the largest ones to include
+	Holders      int // the same
 
 	mu   sync.Mutex
 	last figures
@@ -37,6 +39,7 @@ type figures struct {
 	usage        map[model.Resource]int64
 	reclaimable  map[Command]Reclaimable
 	repositories model.Optional[[]Repository]
+	holders      []Holder
 }
 
 // inputs returns what figures depend on, besides the time. Of layers and of the list it has the
@@ -55,14 +58,14 @@ func (z *Summarizer) Summarize(s model.Snapshot) Summary {
 	defer z.mu.Unlock()
 	isValid := s.ContentsVersion != 0 && !s.At.Before(z.last.start) && (z.last.end.IsZero() || s.At.Before(z.last.end))
 	if !isValid || !reflect.DeepEqual(inputs(s), z.last.from) {
-		z.last = compute(s, z.Repositories)
+		z.last = compute(s, z.Repositories, z.Holders)
 	}
 	return summarize(s, z.last)
 }
 
 // Summarize returns the summary of a snapshot, with up to the given number of repositories.
 func Summarize(s model.Snapshot, repositories int) Summary {
-	return summarize(s, compute(s, repositories))
+	return (&Summarizer{Repositories: repositories}).Summarize(s)
 }
 
 // summarize adds figures to a snapshot, as far as sizes are bytes on its disks.
@@ -83,11 +86,15 @@ func summarize(s model.Snapshot, f figures) Summary {
 		}
 		sum.Repositories = model.Known(repositories)
 	}
+	for _, holder := range f.holders {
+		holder.Bytes, holder.Frees = limit(Reclaimable{Estimate: holder.Bytes}).Estimate, limit(Reclaimable{Estimate: holder.Frees}).Estimate
+		sum.Holders = append(sum.Holders, holder)
+	}
 	return sum
 }
 
 // compute returns the figures of a snapshot.
-func compute(s model.Snapshot, repositories int) figures {
+func compute(s model.Snapshot, repositories, holders int) figures {
 	f := figures{from: inputs(s), start: s.At, end: nextAged(s)}
 	engine, known := s.Engine.Get()
 	h := newHost(s, engine)
@@ -104,6 +111,7 @@ func compute(s model.Snapshot, repositories int) figures {
 	}
 	f.reclaimable = h.reclaim(s.At.Add(-minAge))
 	f.repositories = h.largestRepositories(repositories)
+	f.holders = h.largestHolders(holders)
 	return f
 }
 

@@ -31,14 +31,14 @@ type Link struct {
 }
 
 // Page returns a handler that serves the report as a page. The page works without its
-// script, which adds buttons that copy commands.
+// script, which adds buttons that copy commands, shows the local time and refreshes the page.
 //
 // snapshot returns the summary for a request. It must return one that is at most five
 // seconds old, and should return an existing one of that age, so that any number of
 // readers costs the engine no more than one scraper.
 func Page(snapshot func(*http.Request) prune.Summary, version string, links []Link) http.Handler {
 	page, thresholds := parse(), DefaultThresholds()
-	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		hash(pageCSS), hash(pageJS))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
@@ -73,6 +73,8 @@ func parse() *template.Template {
 		"size":    formatSize,
 		"share":   formatShare,
 		"latency": formatLatency,
+		"class":   holderClass,
+		"frees":   freesText,
 		"label":   func(name any) string { return label(fmt.Sprint(name)) },
 		"nowrap":  nowrap,
 		"words":   func(command any) []string { return strings.Fields(fmt.Sprint(command)) },
@@ -96,6 +98,9 @@ type view struct {
 // Age returns how old the report is.
 func (v view) Age() string { return formatDuration(v.now.Sub(v.TakenAt)) }
 
+// AgeSeconds returns the same in seconds.
+func (v view) AgeSeconds() int { return int(max(0, v.now.Sub(v.TakenAt)).Seconds()) }
+
 // Since returns how long ago something happened.
 func (v view) Since(at model.Optional[time.Time]) string { return formatAge(at, v.now) }
 
@@ -112,6 +117,104 @@ func (v view) Shortage(fs Filesystem) string {
 		what = "bytes"
 	}
 	return fmt.Sprintf("Less than %s of its %s are free.", nowrap(formatShare(model.Known(threshold))), what)
+}
+
+// Hostname returns the name of the engine's host, or "".
+func (v view) Hostname() string {
+	engine, _ := v.Engine.Get()
+	return engine.Hostname
+}
+
+// IsSeveral reports whether there are several file systems.
+func (v view) IsSeveral() bool { return len(v.Filesystems) > 1 }
+
+// Left returns when a file system is full, or "" if that is unknown.
+func (v view) Left(fs Filesystem) string {
+	if left, known := fs.SecondsToFull.Get(); known {
+		return formatDuration(left)
+	}
+	return ""
+}
+
+// Rest returns how many bytes of the disk no resource holds, or "" if that is unknown.
+func (v view) Rest() string {
+	for _, part := range v.Parts() {
+		if part.Class == "rest" && part.Label == "other" {
+			return part.Size
+		}
+	}
+	return ""
+}
+
+// Look returns the command that shows what else is on the disk.
+func (v view) Look() string {
+	return "du -xh -d2 " + v.Filesystems[0].Path + " / | sort -h | tail"
+}
+
+// State describes the state of a holder.
+func (v view) State(h prune.Holder) string { return holderState(h, v.now) }
+
+func holderState(h prune.Holder, now time.Time) string {
+	since := func(prefix string) string {
+		at, known := h.Since.Get()
+		if !known {
+			return ""
+		}
+		return prefix + formatDuration(now.Sub(at)) + " ago"
+	}
+	switch {
+	case h.Builder != "":
+		return "cache of a builder: docker buildx prune --builder " + h.Builder
+	case h.Kind == prune.ContainerHolder:
+		return h.State + since(" ")
+	case h.Kind == prune.RepositoryHolder:
+		return fmt.Sprintf("%d of %d unused", h.Unused, h.Count)
+	case h.Kind == prune.CacheHolder:
+		return fmt.Sprintf("%d unused%s", h.Count, since(", last used "))
+	}
+	return h.State
+}
+
+// holderClass returns the class of the color of a kind of holder.
+func holderClass(kind prune.HolderKind) string {
+	return map[prune.HolderKind]string{prune.VolumeHolder: "volumes", prune.ContainerHolder: "containers", prune.RepositoryHolder: "images", prune.CacheHolder: "build_cache"}[kind]
+}
+
+// freesText returns what removing the unused objects of a holder frees.
+func freesText(h prune.Holder) string {
+	if h.Unused == 0 {
+		return "in use"
+	}
+	return formatBytes(h.Frees)
+}
+
+// sparkline is the free space of a file system over time. Points are coordinates of a polyline in
+// a box of 1000 by 100.
+type sparkline struct {
+	Points, First, Last, Period string
+}
+
+// Line returns the free space of a file system as a line, or nil before there are two samples.
+func (v view) Line(fs Filesystem) *sparkline {
+	n := len(fs.samples)
+	if n < 2 || fs.Size <= 0 {
+		return nil
+	}
+	start := fs.samples[0].At
+	span := max(time.Second, v.TakenAt.Sub(start))
+	highest := fs.Avail
+	for _, s := range fs.samples {
+		highest = max(highest, s.Bytes)
+	}
+	var points strings.Builder
+	put := func(at time.Time, bytes int64) {
+		fmt.Fprintf(&points, "%.1f,%.1f ", 1000*at.Sub(start).Seconds()/span.Seconds(), 97-94*float64(bytes)/float64(max(1, highest)))
+	}
+	for _, s := range fs.samples {
+		put(s.At, s.Bytes)
+	}
+	put(v.TakenAt, fs.Avail)
+	return &sparkline{strings.TrimSpace(points.String()), formatBytes(fs.samples[0].Bytes), formatBytes(fs.Avail), formatDuration(span)}
 }
 
 // part is a row of the table of the disk: a resource, anything else, or free space.

@@ -9,20 +9,24 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
+// MaxHolders is how many holders of bytes a report names.
+const MaxHolders = 12
+
 // Poll takes a snapshot every second until everything has been collected or ctx is about
 // to end, and returns the summary of the last one.
 func Poll(ctx context.Context, snapshot func(context.Context) model.Snapshot) prune.Summary {
 	const interval = time.Second
+	summarizer := prune.Summarizer{Holders: MaxHolders}
 	for {
 		s := snapshot(ctx)
 		// A snapshot whose context ends early would have less than this one.
 		deadline, hasDeadline := ctx.Deadline()
 		if !isIncomplete(s) || hasDeadline && time.Until(deadline) < 2*interval {
-			return prune.Summarize(s, 0)
+			return summarizer.Summarize(s)
 		}
 		select {
 		case <-ctx.Done():
-			return prune.Summarize(s, 0)
+			return summarizer.Summarize(s)
 		case <-time.After(interval):
 		}
 	}

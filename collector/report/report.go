@@ -5,6 +5,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
@@ -23,10 +24,12 @@ type Report struct {
 	Unmeasured  []string                     `json:"unmeasured"` // paths of file systems that could not be measured
 	Resources   []Resource                   `json:"resources"`
 	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown, empty for Podman
+	Holders     []prune.Holder               `json:"holders"`  // objects by name, those that hold most first
 	model.ObjectCounts
 	Prunes         []model.Prune     `json:"prunes"` // of resources of which a prune was observed
 	Collectors     []model.Collector `json:"collectors"`
 	UnknownReasons []string          `json:"-"` // why figures are unknown or incomplete
+	Problems       []model.Problem   `json:"-"` // what fails, each cause once
 }
 
 // Filesystem is a file system that holds engine data, with its status.
@@ -35,6 +38,14 @@ type Filesystem struct {
 	FreeShare  model.Optional[float64] `json:"free_share"`       // of the bytes
 	FilesShare model.Optional[float64] `json:"files_free_share"` // of the inodes
 	Status     Status                  `json:"status"`
+
+	// SecondsToFull is when nothing is left if it goes on like in the last hours.
+	SecondsToFull model.Optional[time.Duration] `json:"seconds_to_full"`
+
+	// Advice is what to run if there are too few bytes, or null.
+	Advice *Advice `json:"advice"`
+
+	samples []model.Sample
 }
 
 // Resource is the disk usage of one resource, and how much of it the most thorough of its
@@ -52,6 +63,9 @@ type Command struct {
 	Removes     string        `json:"removes"`
 	Reclaimable Reclaimable   `json:"reclaimable"`
 }
+
+// DeletesData reports whether the command removes volumes.
+func (c Command) DeletesData() bool { return strings.Contains(string(c.Command), "volume") }
 
 // Reclaimable is prune.Reclaimable, or unknown.
 type Reclaimable struct {
@@ -72,9 +86,20 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 		Prunes:         []model.Prune{},
 		Collectors:     append([]model.Collector{}, s.Collectors...),
 		UnknownReasons: unknownReasons(s),
+		Problems:       distinctProblems(s.Problems),
+		Holders:        append([]prune.Holder{}, s.Holders...),
 	}
+	cleaned := cleanedDisk(s)
 	for _, fs := range s.Filesystems {
-		r.Filesystems = append(r.Filesystems, newFilesystem(fs, thresholds))
+		f := newFilesystem(fs, thresholds)
+		f.samples = s.FreeSpace[fs.Path]
+		f.SecondsToFull = timeToFull(f.samples, s.At)
+		threshold, below := thresholds.below(f.FreeShare)
+		if below && fs.Path == cleaned && len(s.Reclaimable) > 0 {
+			advice := advise(f, threshold, s.Reclaimable)
+			f.Advice = &advice
+		}
+		r.Filesystems = append(r.Filesystems, f)
 	}
 	reclaimable := func(command prune.Command) Reclaimable {
 		if r, known := s.Reclaimable[command]; known {
@@ -107,6 +132,19 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	}
 	r.Status, r.Summary = evaluate(r, thresholds)
 	return r
+}
+
+// distinctProblems returns the problems with each cause once: when the engine is down, every
+// request fails.
+func distinctProblems(all []model.Problem) (distinct []model.Problem) {
+	for _, p := range all {
+		if !slices.ContainsFunc(distinct, func(other model.Problem) bool {
+			return other.Reason == p.Reason || p.Hint != "" && other.Hint == p.Hint
+		}) {
+			distinct = append(distinct, p)
+		}
+	}
+	return distinct
 }
 
 func newFilesystem(fs model.Filesystem, thresholds Thresholds) Filesystem {

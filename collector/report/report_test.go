@@ -35,7 +35,7 @@ func full() prune.Summary {
 	return prune.Summary{
 		Snapshot: model.Snapshot{
 			At: at, Up: true,
-			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
+			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker", Hostname: "ci-runner-17"}),
 			Collectors: []model.Collector{
 				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
@@ -48,11 +48,23 @@ func full() prune.Summary {
 				Path: "/var/lib/docker", Size: 105 * gb, Avail: 14 * gb,
 				Files: model.Known[int64](6_500_000), FilesFree: model.Known[int64](5_900_000),
 			}},
+			FreeSpace: map[string][]model.Sample{"/var/lib/docker": {
+				{At: at.Add(-10 * time.Hour), Bytes: 31 * gb}, {At: at.Add(-6 * time.Hour), Bytes: 28 * gb}, {At: at.Add(-4 * time.Hour), Bytes: 22 * gb},
+				{At: at.Add(-2 * time.Hour), Bytes: 18 * gb}, {At: at.Add(-5 * time.Minute), Bytes: 14_100 * mb},
+			}},
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
 				{Resource: model.Containers},
 				{Resource: model.Volumes, Count: 1, Bytes: 640 * mb, Last: ago(3 * time.Hour)},
 			},
+		},
+		Holders: []prune.Holder{
+			{Kind: prune.RepositoryHolder, Name: "shop/search-indexer", Count: 11, Unused: 10, Bytes: 14_210 * mb, Frees: 12_800 * mb},
+			{Kind: prune.CacheHolder, Name: "exec.cachemount", State: "unused", Since: ago(70 * time.Hour), Count: 9, Unused: 9, Bytes: 9_300 * mb, Frees: 9_300 * mb},
+			{Kind: prune.VolumeHolder, Name: "shop_pgdata_6", State: "unused", Count: 1, Unused: 1, Bytes: 7_310 * mb, Frees: 7_310 * mb},
+			{Kind: prune.VolumeHolder, Name: "buildx_buildkit_ci0_state", State: "in use", Builder: "ci", Count: 1, Bytes: 4_120 * mb, Frees: 4_120 * mb},
+			{Kind: prune.ContainerHolder, Name: "ci-job-7", State: "exited", Since: ago(50 * time.Hour), Count: 1, Unused: 1, Bytes: 1_269 * mb, Frees: 1_269 * mb},
+			{Kind: prune.ContainerHolder, Name: "shop-checkout-1", State: "running", Project: "shop", Count: 1, Bytes: 252 * mb, Frees: 252 * mb},
 		},
 		Counts: model.ObjectCounts{
 			Images: model.ImageCounts{
@@ -144,7 +156,21 @@ func down() prune.Summary {
 	return prune.Summarize(model.Snapshot{
 		At: at, Filesystems: before.Filesystems,
 		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[3].LastSuccess}},
+		Problems: []model.Problem{
+			{Operation: "list images", Reason: "connection refused", Hint: "start the engine that listens on /var/run/docker.sock, or set --docker.host to another address"},
+			{Operation: "ping", Reason: "connection refused", Hint: "start the engine that listens on /var/run/docker.sock, or set --docker.host to another address"},
+		},
 	}, 0)
+}
+
+// almostFull returns a host whose disk is almost full, mostly with what is not of the engine.
+func almostFull() prune.Summary {
+	a := full()
+	a.Filesystems[0].Avail = 3_100 * mb
+	a.DiskUsage = map[model.Resource]int64{model.Images: 12_740 * mb, model.Containers: 1_930 * mb, model.Volumes: 7_600 * mb, model.BuildCache: 9_950 * mb}
+	a.Reclaimable[prune.BuilderPruneUntil] = prune.Reclaimable{Estimate: 2 * gb}
+	a.Reclaimable[prune.BuilderPrune] = prune.Reclaimable{Estimate: 6_400 * mb}
+	return a
 }
 
 // early returns a host of which the first image list is not complete yet.
@@ -163,7 +189,7 @@ func podman() prune.Summary {
 }
 
 func hosts() map[string]prune.Summary {
-	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "podman": podman(), "nothing": {}}
+	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "almost-full": almostFull(), "podman": podman(), "nothing": {}}
 }
 
 func render(t *testing.T, r Report) string {

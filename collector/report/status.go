@@ -72,6 +72,17 @@ func (t Thresholds) evaluate(shares ...model.Optional[float64]) Status {
 	return status
 }
 
+// below returns the threshold that a share is below.
+func (t Thresholds) below(share model.Optional[float64]) (threshold float64, is bool) {
+	switch t.evaluate(share) {
+	case Critical:
+		return t.Crit, true
+	case Warning:
+		return t.Warn, true
+	}
+	return 0, false
+}
+
 // evaluate returns the status of a report and its reasons in one line. A file system with
 // too little space is worse than anything unknown.
 func evaluate(r Report, thresholds Thresholds) (Status, string) {
@@ -87,6 +98,12 @@ func evaluate(r Report, thresholds Thresholds) (Status, string) {
 		reason := fmt.Sprintf("%s has %s free (%s of %s)", fs.Path, formatShare(fs.FreeShare), formatBytes(fs.Avail), formatBytes(fs.Size))
 		if inodes := thresholds.evaluate(fs.FilesShare); inodes == Warning || inodes == Critical {
 			reason += fmt.Sprintf(" and %s of its inodes", formatShare(fs.FilesShare))
+		}
+		if left, known := fs.SecondsToFull.Get(); known && fs.Status != OK {
+			reason += ", full in about " + formatDuration(left)
+		}
+		if fs.Advice != nil {
+			reason += ". " + fs.Advice.String()
 		}
 		add(fs.Status, reason)
 	}

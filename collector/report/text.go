@@ -29,7 +29,7 @@ func (r Report) text() string {
 	if engine := r.EngineText(); engine != "" {
 		fmt.Fprintf(&text, "\n%s\n", sanitize(engine))
 	}
-	var disks, resources, commands, objects, reasons [][]string
+	var disks, resources, holders, commands, objects, reasons [][]string
 	for _, fs := range r.Filesystems {
 		disks = append(disks, []string{fs.Path, formatBytes(fs.Size), formatBytes(fs.Avail), formatShare(fs.FreeShare), formatShare(fs.FilesShare)})
 	}
@@ -38,6 +38,9 @@ func (r Report) text() string {
 	}
 	for _, resource := range r.Resources {
 		resources = append(resources, []string{label(resource.Name), formatSize(resource.Usage)})
+	}
+	for _, h := range r.Holders {
+		holders = append(holders, []string{fmt.Sprintf("%s %s", h.Kind, h.Name), holderState(h, r.TakenAt), formatBytes(h.Bytes), freesText(h)})
 	}
 	for _, command := range r.Commands {
 		commands = append(commands, []string{string(command.Command), command.Reclaimable.String()})
@@ -57,6 +60,7 @@ func (r Report) text() string {
 	}
 	writeTable(&text, []string{"DISK", "SIZE", "FREE", "", "INODES FREE"}, disks)
 	writeTable(&text, []string{"RESOURCE", "ON DISK"}, resources)
+	writeTable(&text, []string{"WHO HOLDS IT", "STATE", "HOLDS", "REMOVING FREES"}, holders)
 	writeTable(&text, []string{"COMMAND", "FREES IF RUN ALONE"}, commands)
 	writeTable(&text, []string{"OBJECTS", "COUNT"}, objects)
 	writeTable(&text, []string{"WHY FIGURES ARE UNKNOWN"}, reasons)

@@ -1,0 +1,150 @@
+package report
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
+)
+
+// Advice is what to run on a file system that has too little space.
+type Advice struct {
+	Commands  []prune.Command         `json:"commands"` // in this order; empty: no command helps
+	Frees     int64                   `json:"frees_bytes"`
+	IsExact   bool                    `json:"exact"`
+	FreeShare model.Optional[float64] `json:"free_share"` // afterwards
+	IsEnough  bool                    `json:"is_enough"`  // the file system is not below its threshold afterwards
+}
+
+// String returns the advice as a sentence without a full stop.
+func (a Advice) String() string {
+	if len(a.Commands) == 0 {
+		return "No cleanup command frees anything"
+	}
+	return "Run " + a.CommandText() + ": " + a.Outcome()
+}
+
+// Outcome returns what the commands free.
+func (a Advice) Outcome() string {
+	text := "frees " + formatBytes(a.Frees)
+	if !a.IsExact {
+		text = "frees about " + formatBytes(a.Frees)
+	}
+	text += ", then " + formatShare(a.FreeShare) + " is free"
+	if !a.IsEnough {
+		text += ", which is not enough"
+	}
+	return text
+}
+
+// CommandText returns the commands as typed in a shell.
+func (a Advice) CommandText() string {
+	var names []string
+	for _, command := range a.Commands {
+		names = append(names, string(command))
+	}
+	return strings.Join(names, " && ")
+}
+
+// adviceSteps returns the commands that advice may consist of, the safest first: what builds can
+// make again, then what may be lost with containers, then what has to be pulled or built again.
+// No step deletes volumes. The commands of one step free different bytes, so their estimates add up.
+func adviceSteps() [][]prune.Command {
+	return [][]prune.Command{
+		{prune.BuilderPruneUntil},
+		{prune.BuilderPrune},
+		{prune.ImagePrune},
+		{prune.ContainerPruneUntil},
+		{prune.ContainerPruneUntil, prune.BuilderPrune},
+		{prune.ContainerPrune},
+		{prune.ContainerPrune, prune.BuilderPrune},
+		{prune.ImagePruneAllUntil},
+		{prune.SystemPrune},
+		{prune.ImagePruneAll},
+		{prune.SystemPruneAll},
+	}
+}
+
+// advise returns the safest commands that bring a file system back over a threshold. If none do,
+// it returns those that free most. It is unknown if the commands free bytes elsewhere, too.
+func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prune.Reclaimable) (best Advice) {
+	for _, step := range adviceSteps() {
+		frees, isExact := int64(0), true
+		for _, command := range step {
+			r, known := reclaimable[command]
+			if !known || r.Estimate == 0 { // the step is no better than one without the command
+				frees = 0
+				break
+			}
+			frees, isExact = frees+r.Estimate, isExact && r.Exact
+		}
+		if frees <= best.Frees {
+			continue
+		}
+		after := share(min(fs.Avail+frees, fs.Size), fs.Size)
+		value, _ := after.Get()
+		best = Advice{Commands: step, Frees: frees, IsExact: isExact, FreeShare: after, IsEnough: value >= threshold}
+		if best.IsEnough {
+			break
+		}
+	}
+	return best
+}
+
+// cleanedDisk returns the path of the file system on which commands free bytes of containers,
+// images and the build cache, or "" if that is unknown.
+func cleanedDisk(s prune.Summary) string {
+	engine, known := s.Engine.Get()
+	if !known || len(s.Unmeasured) > 0 {
+		return ""
+	}
+	best := ""
+	for _, fs := range s.Filesystems {
+		isDockers := fs.Path == engine.RootDir || strings.HasPrefix(fs.Path, engine.RootDir+"/")
+		switch {
+		case len(s.Filesystems) == 1:
+			return fs.Path
+		case engine.ImageStore == model.Containerd && !isDockers, engine.ImageStore == model.GraphDriver && fs.Path == engine.RootDir+"/"+engine.StorageDriver:
+			return fs.Path
+		case fs.Path == engine.RootDir:
+			best = fs.Path
+		}
+	}
+	return best
+}
+
+// Bounds of a trend.
+const (
+	trendPeriod   = 6 * time.Hour
+	minTrendSpan  = 30 * time.Minute
+	maxTimeToFull = 30 * 24 * time.Hour
+)
+
+// timeToFull returns when nothing is left of a file system if it goes on like in the last hours
+// (least squares). It is unknown if free space does not decrease steadily: if the line explains
+// less than half of the variance.
+func timeToFull(samples []model.Sample, now time.Time) model.Optional[time.Duration] {
+	first := slices.IndexFunc(samples, func(s model.Sample) bool { return now.Sub(s.At) <= trendPeriod })
+	if first < 0 || now.Sub(samples[first].At) < minTrendSpan {
+		return model.Optional[time.Duration]{}
+	}
+	samples = samples[first:]
+	last := samples[len(samples)-1].Bytes
+	var n, x, y, xx, xy, yy float64
+	for _, s := range samples {
+		t, v := s.At.Sub(now).Seconds(), float64(s.Bytes-last)
+		n, x, y, xx, xy, yy = n+1, x+t, y+v, xx+t*t, xy+t*v, yy+v*v
+	}
+	cov, varX, varY := n*xy-x*y, n*xx-x*x, n*yy-y*y
+	if cov >= 0 || varX <= 0 || varY <= 0 || cov*cov < varX*varY/2 {
+		return model.Optional[time.Duration]{}
+	}
+	seconds := -float64(last) * varX / cov
+	if math.IsNaN(seconds) || seconds > maxTimeToFull.Seconds() {
+		return model.Optional[time.Duration]{}
+	}
+	return model.Known(time.Duration(seconds * float64(time.Second)))
+}
