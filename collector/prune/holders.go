@@ -40,12 +40,12 @@ const (
 	CacheHolder      HolderKind = "build cache"
 )
 
-// untagged is the name of images without a tag.
+// untagged is the name of dangling images, as "docker images" prints it.
 const untagged = "<none>"
 
 // builderVolume matches the volume in which a builder of buildx keeps its cache (buildx:
 // driver/docker-container, confutil: name of the builder and number of the node).
-var builderVolume = regexp.MustCompile(`^buildx_buildkit_(.+?)\d+_state$`)
+var builderVolume = regexp.MustCompile(`^buildx_buildkit_(.+)\d_state$`)
 
 // largestHolders returns the n holders with the most bytes.
 func (h *host) largestHolders(n int) []Holder {
@@ -117,12 +117,12 @@ func (h *host) largestContainers(n int) []Holder {
 	return containers[:min(n, len(containers))]
 }
 
-// imagesByRepository returns the repositories whose images hold most, and the images without a tag.
+// imagesByRepository returns the repositories whose images hold most, and the dangling images.
 func (h *host) imagesByRepository(n int) (repositories []Holder) {
 	if !h.imagesKnown {
 		return nil
 	}
-	members, used := make(map[string][]int32), h.usedImages(make([]bool, len(h.containers)))
+	members, used, isParent := make(map[string][]int32), h.usedImages(make([]bool, len(h.containers))), h.isParent()
 	for i, image := range h.images {
 		names := image.Repositories
 		for _, tag := range image.Tags {
@@ -130,7 +130,7 @@ func (h *host) imagesByRepository(n int) (repositories []Holder) {
 				names = append(slices.Clip(names), repository)
 			}
 		}
-		if len(image.Tags) == 0 && image.HasDigest != model.Known(true) {
+		if hasNoReference(image) && !isParent[i] {
 			names = []string{untagged}
 		}
 		for _, name := range names {
