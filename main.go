@@ -153,6 +153,7 @@ func (p *program) newApp() *kingpin.Application {
 	p.addEngineFlags(app)
 	p.addWebFlags(app)
 	promslogflag.AddFlags(app, &p.log)
+	app.UsageTemplate(usageTemplate())
 	app.Version(version.Print(name))
 	app.HelpFlag.Short('h').NoEnvar()
 	app.VersionFlag.NoEnvar()
@@ -176,11 +177,19 @@ func (p *program) newApp() *kingpin.Application {
 
 	status := app.Command("status", "Print the state of the engine once. Exit code of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.").
 		Action(p.command("Cannot write", p.printStatus))
-	status.Flag("output", "Output format: text or json.").Default("text").EnumVar(&p.status.output, "text", "json")
+	status.Flag("output", "Output format: text, json, or the metrics of prometheus, for the textfile collector of node_exporter; exit code 0 then.").
+		Default("text").EnumVar(&p.status.output, "text", "json", "prometheus")
 	add(status, "timeout", "Maximum time to wait for slow engine requests.", "30s", &p.status.timeout, positiveDuration)
-	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", "0.20", &p.status.levels.Warn, number)
-	add(status, "crit", "Critical if less than this ratio is free.", "0.10", &p.status.levels.Crit, number)
+	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", "20%", &p.status.levels.Warn, ratio)
+	add(status, "crit", "Critical if less than this ratio is free.", "10%", &p.status.levels.Crit, ratio)
 	return app
+}
+
+// usageTemplate returns the default template of kingpin, in which the flags of a command come
+// before those of the program.
+func usageTemplate() string {
+	const flags = "{{if .Context.Flags -}}"
+	return strings.Replace(kingpin.DefaultUsageTemplate, flags, "{{with .Context.SelectedCommand}}{{if .Flags -}}\nFlags of {{.FullCommand}}:\n{{.Flags|FlagsToTwoColumns|FormatTwoColumns}}\n{{end}}{{end -}}\n"+flags, 1)
 }
 
 func (p *program) addEngineFlags(app *kingpin.Application) {
@@ -337,7 +346,12 @@ func (p *program) printStatus() error {
 	}()
 	ctx, cancel := context.WithTimeout(running, p.status.timeout)
 	defer cancel()
-	r := report.New(report.Poll(ctx, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) }), p.status.levels)
+	summarizer := prune.Summarizer{Repositories: p.repositories, Holders: report.MaxHolders}
+	summary := report.Poll(ctx, &summarizer, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) })
+	if p.status.output == "prometheus" {
+		return collector.Write(p.stdout, summary)
+	}
+	r := report.New(summary, p.status.levels)
 	p.exitCode = r.Status.ExitCode()
 	return r.Write(p.stdout, p.status.output)
 }
@@ -448,20 +462,25 @@ func positiveDuration(text string) (time.Duration, error) {
 	return d, err
 }
 
-func number(text string) (float64, error) {
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return 0, errors.New("not a number (for 20 %, use 0.20)")
+// ratio parses 0.20, 20%, and the same as a range of monitoring plugins: 20%: is 20 % and more.
+func ratio(text string) (float64, error) {
+	percent, isPercent := strings.CutSuffix(strings.TrimSuffix(text, ":"), "%")
+	n, err := strconv.ParseFloat(percent, 64)
+	if isPercent {
+		n /= 100
+	}
+	if err != nil || !(n >= 0 && n <= 1) {
+		return 0, errors.New("not a ratio from 0 to 1 (examples: 0.20, 20%, 20%:)")
 	}
 	return n, nil
 }
 
 func busyRatio(text string) (float64, error) {
-	ratio, err := number(text)
-	if err == nil && !(ratio > 0 && ratio <= 1) {
-		err = errors.New("must be more than 0 and at most 1")
+	n, err := ratio(text)
+	if err == nil && n == 0 {
+		err = errors.New("must be more than 0")
 	}
-	return ratio, err
+	return n, err
 }
 
 // upTo returns a parser of numbers from 0 to a maximum.

@@ -3,6 +3,7 @@ package collector
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 )
 
 // Snapshotter returns a snapshot whose parts were requested no longer than maxAge ago, as far
@@ -43,10 +45,28 @@ func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gathe
 	if maxRequests > 0 {
 		h.slots = make(chan struct{}, maxRequests)
 	}
-	for _, m := range Metrics() {
-		h.rows = append(h.rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
-	}
+	h.rows = newRows()
 	return h
+}
+
+func newRows() (rows []row) {
+	for _, m := range Metrics() {
+		rows = append(rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
+	}
+	return rows
+}
+
+// Write writes the metrics of a summary in the text format of Prometheus.
+func Write(w io.Writer, s prune.Summary) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{newRows(), func() prune.Summary { return s }})
+	families, err := registry.Gather()
+	for _, family := range families {
+		if _, writeErr := expfmt.MetricFamilyToText(w, family); writeErr != nil {
+			return writeErr
+		}
+	}
+	return err
 }
 
 // ServeHTTP implements http.Handler. Each request has a registry of its own, because a
@@ -62,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), ScrapeTimeout(r.Header))
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&collector{ctx, h})
+	registry.MustRegister(&collector{h.rows, func() prune.Summary { return h.summarizer.Summarize(h.snapshot(ctx, 0)) }})
 	families, err := prometheus.Gatherers{h.process, registry}.Gather()
 	cancel()
 	if h.slots != nil {
@@ -74,8 +94,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // collector is the prometheus.Collector of one request.
 type collector struct {
-	ctx context.Context
-	*Handler
+	rows    []row
+	summary func() prune.Summary
 }
 
 // Describe implements prometheus.Collector.
@@ -87,7 +107,7 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
-	summary := c.summarizer.Summarize(c.snapshot(c.ctx, 0))
+	summary := c.summary()
 	for _, row := range c.rows {
 		row.values(summary, func(value float64, labelValues ...string) {
 			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -101,8 +102,19 @@ func TestScrapeTimeout(t *testing.T) {
 
 // newCollector returns the collector of one request, for which there is this snapshot.
 func newCollector(s model.Snapshot, repositories int) prometheus.Collector {
+	return &collector{newRows(), func() prune.Summary { return prune.Summarize(s, repositories) }}
+}
+
+// Write writes the page that a scrape returns.
+func TestWrite(t *testing.T) {
+	s := model.Snapshot{Up: true, Filesystems: []model.Filesystem{{Path: "/d", Size: 10, Avail: 3}}}
 	snapshot := func(context.Context, time.Duration) model.Snapshot { return s }
-	return &collector{context.Background(), NewHandler(snapshot, repositories, nil, 0, promhttp.HandlerOpts{})}
+	page := httptest.NewRecorder()
+	NewHandler(snapshot, 0, prometheus.NewRegistry(), 0, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	var text strings.Builder
+	if err := Write(&text, prune.Summarize(s, 0)); err != nil || text.String() != page.Body.String() || !strings.Contains(text.String(), `docker_filesystem_avail_bytes{path="/d"} 3`) {
+		t.Errorf("got %v\n%s\nwant\n%s", err, text.String(), page.Body.String())
+	}
 }
 
 // Each request waits for itself only: the hurried one gets its page, the patient one its own.

@@ -105,7 +105,9 @@ func TestTimeToFull(t *testing.T) {
 
 // A cause is reported once, however many requests fail for it.
 func TestDistinctProblems(t *testing.T) {
-	got := distinctProblems([]model.Problem{{"a", "x", "h"}, {"b", "x 2", "h"}, {"c", "y", ""}, {"d", "z", ""}, {"e", "y", ""}})
+	got := distinctProblems([]model.Problem{
+		{Operation: "a", Reason: "x", Hint: "h"}, {Operation: "b", Reason: "x 2", Hint: "h"}, {Operation: "c", Reason: "y"}, {Operation: "d", Reason: "z"}, {Operation: "e", Reason: "y"},
+	})
 	if len(got) != 3 || got[0].Operation != "a" || got[1].Operation != "c" || got[2].Operation != "d" {
 		t.Errorf("got %v", got)
 	}

@@ -42,7 +42,7 @@ func Page(snapshot func(*http.Request) prune.Summary, version string, links []Li
 		hash(pageCSS), hash(pageJS))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
-		v := view{New(snapshot(r), thresholds), thresholds, version, links, time.Now()}
+		v := view{New(snapshot(r), thresholds), version, links, time.Now()}
 		if err := page.Execute(&body, v); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -89,10 +89,9 @@ func nowrap(s string) string {
 // view is the data of the page's template.
 type view struct {
 	Report
-	thresholds Thresholds
-	Version    string
-	Links      []Link
-	now        time.Time
+	Version string
+	Links   []Link
+	now     time.Time
 }
 
 // Age returns how old the report is.

@@ -14,9 +14,8 @@ const MaxHolders = 12
 
 // Poll takes a snapshot every second until everything has been collected or ctx is about
 // to end, and returns the summary of the last one.
-func Poll(ctx context.Context, snapshot func(context.Context) model.Snapshot) prune.Summary {
+func Poll(ctx context.Context, summarizer *prune.Summarizer, snapshot func(context.Context) model.Snapshot) prune.Summary {
 	const interval = time.Second
-	summarizer := prune.Summarizer{Holders: MaxHolders}
 	for {
 		s := snapshot(ctx)
 		// A snapshot whose context ends early would have less than this one.

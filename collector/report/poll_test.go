@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/model"
+	"docker_buildup_exporter/collector/prune"
 )
 
 func TestPoll(t *testing.T) {
@@ -59,7 +60,7 @@ func TestPoll(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				taken := 0
-				got := Poll(ctx, func(context.Context) model.Snapshot {
+				got := Poll(ctx, new(prune.Summarizer), func(context.Context) model.Snapshot {
 					time.Sleep(time.Millisecond) // fake time
 					taken++
 					return test.snapshots[min(taken, len(test.snapshots))-1]
@@ -79,7 +80,7 @@ func TestPoll(t *testing.T) {
 func TestPollIsCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	taken := 0
-	Poll(ctx, func(context.Context) model.Snapshot {
+	Poll(ctx, new(prune.Summarizer), func(context.Context) model.Snapshot {
 		taken++
 		cancel()
 		return model.Snapshot{Up: true, Pending: []string{"images"}}

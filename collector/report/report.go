@@ -30,6 +30,8 @@ type Report struct {
 	Collectors     []model.Collector `json:"collectors"`
 	UnknownReasons []string          `json:"-"` // why figures are unknown or incomplete
 	Problems       []model.Problem   `json:"-"` // what fails, each cause once
+
+	thresholds Thresholds
 }
 
 // Filesystem is a file system that holds engine data, with its status.
@@ -87,6 +89,7 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 		Collectors:     append([]model.Collector{}, s.Collectors...),
 		UnknownReasons: unknownReasons(s),
 		Problems:       distinctProblems(s.Problems),
+		thresholds:     thresholds,
 		Holders:        append([]prune.Holder{}, s.Holders...),
 	}
 	cleaned := cleanedDisk(s)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -196,7 +195,7 @@ func render(t *testing.T, r Report) string {
 	t.Helper()
 	var page bytes.Buffer
 	links := []Link{{"./metrics", "Metrics"}}
-	if err := parse().Execute(&page, view{r, DefaultThresholds(), "1.2.3", links, now}); err != nil {
+	if err := parse().Execute(&page, view{r, "1.2.3", links, now}); err != nil {
 		t.Fatal(err)
 	}
 	return page.String()
@@ -256,7 +255,7 @@ func TestEngineIsNotTrusted(t *testing.T) {
 	if page := render(t, r); strings.Contains(page, "<script>alert") || strings.Contains(page, "<b>odd") {
 		t.Errorf("markup of the engine:\n%s", page)
 	}
-	if text := r.text(); strings.ContainsAny(text, "\x1b|") {
+	if text := r.text(); strings.Contains(text, "\x1b") || strings.Count(text, "|") != 1 { // before the performance data
 		t.Errorf("control characters of the engine: %q", text)
 	}
 }
@@ -306,14 +305,11 @@ func TestStatus(t *testing.T) {
 
 func TestThresholds(t *testing.T) {
 	for thresholds, want := range map[Thresholds]string{
-		{0.2, 0.1}:        "",
-		{0.2, 0.2}:        "",
-		{0, 0}:            "",
-		{1, 1}:            "",
-		{20, 0.1}:         "20 is not from 0 to 1",
-		{0.2, -0.1}:       "-0.1 is not",
-		{0.1, 0.2}:        "--crit is more than --warn",
-		{math.NaN(), 0.1}: "NaN is not",
+		{0.2, 0.1}: "",
+		{0.2, 0.2}: "",
+		{0, 0}:     "",
+		{1, 1}:     "",
+		{0.1, 0.2}: "--crit is more than --warn",
 	} {
 		err := thresholds.Validate()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

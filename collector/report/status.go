@@ -40,13 +40,8 @@ type Thresholds struct {
 // DefaultThresholds returns the thresholds of the page.
 func DefaultThresholds() Thresholds { return Thresholds{Warn: 0.20, Crit: 0.10} }
 
-// Validate returns an error if the thresholds are invalid.
+// Validate returns an error if the thresholds contradict each other.
 func (t Thresholds) Validate() error {
-	for _, share := range []float64{t.Warn, t.Crit} {
-		if !(share >= 0 && share <= 1) {
-			return fmt.Errorf("%v is not from 0 to 1; for 20 %%, use 0.20", share)
-		}
-	}
 	if t.Crit > t.Warn {
 		return fmt.Errorf("--crit is more than --warn: %v, %v", t.Crit, t.Warn)
 	}
@@ -92,7 +87,7 @@ func evaluate(r Report, thresholds Thresholds) (Status, string) {
 		statuses, reasons = append(statuses, status), append(reasons, reason)
 	}
 	if !r.Up {
-		add(Unknown, "the engine does not answer")
+		add(Unknown, "the engine does not answer"+cause(r.Problems))
 	}
 	for _, fs := range r.Filesystems {
 		reason := fmt.Sprintf("%s has %s free (%s of %s)", fs.Path, formatShare(fs.FreeShare), formatBytes(fs.Avail), formatBytes(fs.Size))
@@ -120,4 +115,39 @@ func evaluate(r Report, thresholds Thresholds) (Status, string) {
 		}
 	}
 	return worst, strings.Join(reasons, "; ")
+}
+
+// cause returns the first problem of the engine, with what helps, or "".
+func cause(problems []model.Problem) string {
+	for _, p := range problems {
+		switch {
+		case strings.HasPrefix(p.Operation, "measure "): // a file system
+			continue
+		case p.Hint == "":
+			return ": " + p.Reason
+		}
+		return ": " + p.Reason + " (" + p.Hint + ")"
+	}
+	return ""
+}
+
+// performance returns the performance data of a monitoring plugin (Monitoring Plugins Development
+// Guidelines: 'label'=value[unit];[warn];[crit];[min];[max]): what is free of each file system.
+func performance(r Report, t Thresholds) string {
+	var data []string
+	add := func(label, unit string, value int64, limits string) {
+		label = strings.NewReplacer("'", "''", "=", "_").Replace(sanitize(label))
+		data = append(data, fmt.Sprintf("'%s'=%d%s;%s", label, value, unit, limits))
+	}
+	free := func(size int64) string { // alert if less is free
+		return fmt.Sprintf("%.0f:;%.0f:;0;%d", t.Warn*float64(size), t.Crit*float64(size), size)
+	}
+	for _, fs := range r.Filesystems {
+		add(fs.Path+" free", "B", fs.Avail, free(fs.Size))
+		files, filesKnown := fs.Files.Get()
+		if left, known := fs.FilesFree.Get(); known && filesKnown {
+			add(fs.Path+" inodes free", "", left, free(files))
+		}
+	}
+	return strings.Join(data, " ")
 }

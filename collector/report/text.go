@@ -25,9 +25,13 @@ func (r Report) Write(w io.Writer, output string) error {
 // monitoring plugin.
 func (r Report) text() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "DOCKER %s - %s\n", strings.ToUpper(string(r.Status)), sanitize(r.Summary))
-	if engine := r.EngineText(); engine != "" {
-		fmt.Fprintf(&text, "\n%s\n", sanitize(engine))
+	fmt.Fprintf(&text, "DOCKER %s - %s", strings.ToUpper(string(r.Status)), sanitize(r.Summary))
+	if data := performance(r, r.thresholds); data != "" {
+		text.WriteString(" | " + data)
+	}
+	text.WriteString("\n")
+	if engine, _ := r.Engine.Get(); engine.Version != "" {
+		fmt.Fprintf(&text, "\n%s\n", sanitize(strings.TrimPrefix(engine.Hostname+": "+r.EngineText(), ": ")))
 	}
 	var disks, resources, holders, commands, objects, reasons [][]string
 	for _, fs := range r.Filesystems {
@@ -59,6 +63,9 @@ func (r Report) text() string {
 		reasons = append(reasons, []string{reason})
 	}
 	writeTable(&text, []string{"DISK", "SIZE", "FREE", "", "INODES FREE"}, disks)
+	if !r.Up { // nothing else is known
+		return text.String()
+	}
 	writeTable(&text, []string{"RESOURCE", "ON DISK"}, resources)
 	writeTable(&text, []string{"WHO HOLDS IT", "STATE", "HOLDS", "REMOVING FREES"}, holders)
 	writeTable(&text, []string{"COMMAND", "FREES IF RUN ALONE"}, commands)
