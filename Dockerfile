@@ -24,9 +24,12 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH GOARM=${TARGETVARIANT#v} \
 
 FROM scratch
 ARG VERSION
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="docker_buildup_exporter" \
       org.opencontainers.image.description="Prometheus exporter for what accumulates on a Docker host, and for its free disk space." \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.documentation="README.md" \
+      org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.version="$VERSION"
 # For an engine with TLS and a certificate of a public authority.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
