@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,5 +70,55 @@ func TestReadmeLogMessages(t *testing.T) {
 		if !strings.Contains(source.String(), `"`+message[1]) {
 			t.Errorf("the README quotes %q, which the program never logs", message[0])
 		}
+	}
+}
+
+// TestLinks checks that every link between the documents leads to a file and, if it names one, to a heading.
+func TestLinks(t *testing.T) {
+	headings := make(map[string]map[string]bool) // anchors by document
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() && slices.Contains([]string{".git", "testdata", "node_modules"}, entry.Name()) {
+			return cmp.Or(err, filepath.SkipDir)
+		}
+		if filepath.Ext(path) == ".md" {
+			headings[filepath.Clean(path)] = anchors(readFile(t, path))
+		}
+		return nil
+	})
+	if err != nil || len(headings) < 5 {
+		t.Fatalf("got %d documents (%v), want at least 5", len(headings), err)
+	}
+	for document := range headings {
+		for _, match := range link.FindAllStringSubmatch(readFile(t, document), -1) {
+			file, anchor, hasAnchor := strings.Cut(match[1], "#")
+			if strings.Contains(file, "://") {
+				continue
+			}
+			target := document
+			if file != "" {
+				target = filepath.Join(filepath.Dir(document), file)
+			}
+			if _, err := os.Stat(target); err != nil || hasAnchor && !headings[target][anchor] {
+				t.Errorf("%s: the link %s leads nowhere (%v)", document, match[1], err)
+			}
+		}
+	}
+}
+
+// anchors returns the anchors of the headings of a document, as GitHub makes them.
+func anchors(document string) map[string]bool {
+	anchors := make(map[string]bool)
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(document, -1) {
+		anchor := strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")
+		anchors[regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(anchor, "")] = true
+	}
+	return anchors
+}
+
+// TestReadmeLength checks that the README is read in some minutes. What is long has a document of its own.
+func TestReadmeLength(t *testing.T) {
+	if words := len(strings.Fields(readFile(t, filepath.Join(root, "README.md")))); words > 1300 {
+		t.Errorf("the README has %d words, want at most 1300", words)
 	}
 }
