@@ -7,6 +7,7 @@ import (
 	"html"
 	"image/color"
 	"image/png"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,6 +79,65 @@ func TestPageInBrowser(t *testing.T) {
 				t.Errorf("%s, %d px: the screenshot lacks the bar of images", theme, width)
 			}
 		}
+	}
+}
+
+// The README shows the page of a host whose disk is almost full. "-update" makes the picture.
+func TestPicture(t *testing.T) {
+	const file, limit = "../../.github/page.png", 150_000
+	if *update {
+		if os.Getenv(dockertest.RealVariable) == "" {
+			t.Skip("starts a browser")
+		}
+		host := almostFull(time.Now())
+		server := httptest.NewServer(Page(func(*http.Request) prune.Summary { return host }, "1.2.3", nil))
+		defer server.Close()
+		b := &browser{t, dockertest.Need(t, "chromium")}
+		b.run(server.URL, "--screenshot="+file, "--window-size=1100,660")
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() > limit {
+		t.Errorf("the picture has more than %d bytes: %v (%v)", limit, info, err)
+	}
+}
+
+// The accessibility checks of axe-core find nothing. .ci/test-axe runs this.
+func TestAxe(t *testing.T) {
+	path := os.Getenv("DOCKER_BUILDUP_AXE")
+	if path == "" {
+		t.Skip("needs axe-core")
+	}
+	script, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{t, dockertest.Need(t, "chromium")}
+	for name, host := range hosts() {
+		host.At = time.Now() // so that the page does not refresh itself
+		page := Page(func(*http.Request) prune.Summary { return host }, "1.2.3", []Link{{"./metrics", "Metrics"}})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answer := httptest.NewRecorder()
+			page.ServeHTTP(answer, r)
+			body := strings.Replace(answer.Body.String(), "</body>", `<script>`+string(script)+`</script><script>
+const shifts = [];
+new PerformanceObserver(list => list.getEntries().forEach(e => shifts.push(e.value))).observe({ type: "layout-shift", buffered: true });
+axe.run().then(result => {
+  const found = result.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).join(" "));
+  const pre = document.createElement("pre");
+  pre.id = "results";
+  document.body.append(pre);
+  pre.textContent = "passed " + result.passes.length + ", found " + JSON.stringify(found) + ", shifts " + JSON.stringify(shifts);
+});</script></body>`, 1) // without the policy, which forbids the script
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			io.WriteString(w, body)
+		}))
+		for _, flags := range [][]string{nil, {"--force-dark-mode"}, {"--window-size=320,800"}} {
+			dom, _ := b.run(server.URL, append(flags, "--dump-dom", "--virtual-time-budget=20000")...)
+			result := regexp.MustCompile(`<pre id="results">(.*?)</pre>`).FindStringSubmatch(dom)
+			if result == nil || !regexp.MustCompile(`^passed [1-9]\d+, found \[\], shifts \[\]$`).MatchString(html.UnescapeString(result[1])) {
+				t.Errorf("%s %v: %q", name, flags, result)
+			}
+		}
+		server.Close()
 	}
 }
 

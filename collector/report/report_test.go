@@ -28,7 +28,9 @@ const (
 )
 
 // full returns a host of which every figure is known.
-func full() prune.Summary {
+func full() prune.Summary { return fullAt(at) }
+
+func fullAt(at time.Time) prune.Summary {
 	ago := func(d time.Duration) model.Optional[time.Time] { return model.Known(at.Add(-d)) }
 	took := func(d time.Duration) model.Optional[time.Duration] { return model.Known(d) }
 	return prune.Summary{
@@ -48,8 +50,8 @@ func full() prune.Summary {
 				Files: model.Known[int64](6_500_000), FilesFree: model.Known[int64](5_900_000),
 			}},
 			FreeSpace: map[string][]model.Sample{"/var/lib/docker": {
-				{At: at.Add(-10 * time.Hour), Bytes: 31 * gb}, {At: at.Add(-6 * time.Hour), Bytes: 28 * gb}, {At: at.Add(-4 * time.Hour), Bytes: 22 * gb},
-				{At: at.Add(-2 * time.Hour), Bytes: 18 * gb}, {At: at.Add(-5 * time.Minute), Bytes: 14_100 * mb},
+				{At: at.Add(-10 * time.Hour), Bytes: 24 * gb}, {At: at.Add(-8 * time.Hour), Bytes: 24 * gb}, {At: at.Add(-6 * time.Hour), Bytes: 21 * gb},
+				{At: at.Add(-4 * time.Hour), Bytes: 19 * gb}, {At: at.Add(-2 * time.Hour), Bytes: 16 * gb}, {At: at.Add(-5 * time.Minute), Bytes: 14_100 * mb},
 			}},
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
@@ -163,9 +165,12 @@ func down() prune.Summary {
 }
 
 // almostFull returns a host whose disk is almost full, mostly with what is not of the engine.
-func almostFull() prune.Summary {
-	a := full()
+func almostFull(at time.Time) prune.Summary {
+	a := fullAt(at)
 	a.Filesystems[0].Avail = 3_100 * mb
+	for i := range a.FreeSpace["/var/lib/docker"] {
+		a.FreeSpace["/var/lib/docker"][i].Bytes -= 10_900 * mb
+	}
 	a.DiskUsage = map[model.Resource]int64{model.Images: 12_740 * mb, model.Containers: 1_930 * mb, model.Volumes: 7_600 * mb, model.BuildCache: 9_950 * mb}
 	a.Reclaimable[prune.BuilderPruneUntil] = prune.Reclaimable{Estimate: 2 * gb}
 	a.Reclaimable[prune.BuilderPrune] = prune.Reclaimable{Estimate: 6_400 * mb}
@@ -188,7 +193,7 @@ func podman() prune.Summary {
 }
 
 func hosts() map[string]prune.Summary {
-	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "almost-full": almostFull(), "podman": podman(), "nothing": {}}
+	return map[string]prune.Summary{"full": full(), "empty": empty(), "partial": partial(), "down": down(), "early": early(), "almost-full": almostFull(at), "podman": podman(), "nothing": {}}
 }
 
 func render(t *testing.T, r Report) string {
