@@ -156,7 +156,7 @@ func (h *host) imagesByRepository(n int) (repositories []Holder) {
 	return repositories
 }
 
-// cacheByType returns the records of the build cache by their type. What images share is theirs.
+// cacheByType returns the records of the build cache by their type. What images share is left out.
 func (h *host) cacheByType() (types []Holder) {
 	byType := make(map[string][]int)
 	for i, record := range h.cache {

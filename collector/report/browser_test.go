@@ -82,8 +82,8 @@ func TestPageInBrowser(t *testing.T) {
 	}
 }
 
-// The README shows the page of a host whose disk is almost full. "-update" makes the picture.
-func TestPicture(t *testing.T) {
+// The README shows the page of a host whose disk is almost full. "-update" makes the image.
+func TestReadmeImage(t *testing.T) {
 	const file, limit = "../../.github/page.png", 150_000
 	if *update {
 		if os.Getenv(dockertest.RealVariable) == "" {
@@ -96,7 +96,7 @@ func TestPicture(t *testing.T) {
 		b.run(server.URL, "--screenshot="+file, "--window-size=1100,660")
 	}
 	if info, err := os.Stat(file); err != nil || info.Size() > limit {
-		t.Errorf("the picture has more than %d bytes: %v (%v)", limit, info, err)
+		t.Errorf("the image has more than %d bytes: %v (%v)", limit, info, err)
 	}
 }
 
