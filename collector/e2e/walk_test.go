@@ -3,11 +3,14 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,16 +143,32 @@ func newRandomWalk(t *testing.T, engine *dockertest.Real) *randomWalk {
 	return w
 }
 
-// newEmptyWalk returns a walk on an engine. The environment variable DOCKER_BUILDUP_SEED repeats an
-// earlier walk.
+// newEmptyWalk returns a walk on an engine.
 func newEmptyWalk(t *testing.T, engine *dockertest.Real) *randomWalk {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("DOCKER_BUILDUP_SEED"); text != "" {
-		fmt.Sscan(text, &seed)
-	}
+	seed := seedOf(t)
 	t.Logf("DOCKER_BUILDUP_SEED=%d repeats this walk", seed)
 	return &randomWalk{Real: engine, t: t, random: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// seedOf returns the seed of a walk. It depends on the name of the test only, so that each run of the
+// tests makes the same changes. DOCKER_BUILDUP_SEED sets another seed: a number, or "random".
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	switch text := os.Getenv("DOCKER_BUILDUP_SEED"); text {
+	case "":
+		hash := fnv.New64a()
+		io.WriteString(hash, t.Name())
+		return hash.Sum64()
+	case "random":
+		return rand.Uint64()
+	default:
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seed
+	}
 }
 
 // changes returns the possible changes by name. A change returns an error if the engine refuses it,
