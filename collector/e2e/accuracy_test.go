@@ -55,14 +55,17 @@ func testAccuracy(t *testing.T, hosts int, test func(t *testing.T, kind dockerte
 					mu.Lock()
 					defer mu.Unlock()
 					for _, o := range outcomes {
-						all[o.command] = append(all[o.command], o)
+						row := o.access + " | `" + o.command + "`"
+						all[row] = append(all[row], o)
 					}
 				})
 			}
 		})
-		for _, command := range pruneCommands() {
-			if len(all[command]) > 0 {
-				printRow(fmt.Sprintf("%s | `%s`", kind, command), "%s", summary(all[command]))
+		for _, access := range accesses(kind) {
+			for _, command := range pruneCommands() {
+				if row := access + " | `" + command + "`"; len(all[row]) > 0 {
+					printRow(fmt.Sprintf("%s | %s", kind, row), "%s", summary(all[row]))
+				}
 			}
 		}
 	})
@@ -79,8 +82,38 @@ func pruneCommands() []string {
 	}
 }
 
-// An outcome is the result of one prune command, in bytes.
+// The levels of access of an exporter to the engine and its data.
+const (
+	accessAPI      = "api"       // the engine's socket, as a user without any rights
+	accessDataRoot = "data root" // also the engine's root directory, as root
+)
+
+// accesses returns the levels of access that make a difference to a kind of engine. The first is the
+// least.
+func accesses(kind dockertest.Kind) []string {
+	if kind == dockertest.Docker29Containerd {
+		return []string{accessAPI}
+	}
+	return []string{accessAPI, accessDataRoot}
+}
+
+// startWithAccess starts the program with a level of access to an engine.
+func startWithAccess(t *testing.T, access string, engine *dockertest.Real, args ...string) *program {
+	t.Helper()
+	user := ownUser()
+	if access == accessAPI {
+		var socket syscall.Stat_t
+		if err := syscall.Stat(strings.TrimPrefix(engine.Host(), "unix://"), &socket); err != nil {
+			t.Fatal(err)
+		}
+		user = unprivileged(socket.Gid)
+	}
+	return startAs(t, user, append(args, "--docker.host="+engine.Host())...)
+}
+
+// An outcome is the result of one prune command, in bytes, for an exporter with a level of access.
 type outcome struct {
+	access   string
 	command  string
 	known    bool  // whether there were metrics of the command
 	estimate int64 // docker_reclaimable_bytes before the command
@@ -183,14 +216,14 @@ func systemDFTypes(command string) []string {
 // A pruneHost is an engine on which the figures of prune commands are compared with the disk.
 type pruneHost struct {
 	*randomWalk
-	p        *program
+	programs []*program              // with each level of access
 	diskUse  func() map[string]int64 // bytes on the disk by the path of the object
 	cli      string                  // address of the engine for prune commands
 	mu       sync.Mutex
 	reported int64 // bytes in the responses to prune requests
 }
 
-// newPruneHost starts the program without limits for its requests to an engine.
+// newPruneHost starts the program with each level of access, without limits for its requests to an engine.
 func newPruneHost(t *testing.T, engine *dockertest.Real) *pruneHost {
 	t.Helper()
 	h := &pruneHost{randomWalk: newEmptyWalk(t, engine)}
@@ -209,14 +242,14 @@ func newPruneHost(t *testing.T, engine *dockertest.Real) *pruneHost {
 		return err
 	}
 	h.cli = "tcp://" + strings.TrimPrefix(serve(t, proxy), "http://")
-	h.p = start(t, append(withoutLimits(), "--docker.host="+h.Host(), allRepositories)...)
+	for _, access := range accesses(h.Kind) {
+		h.programs = append(h.programs, startWithAccess(t, access, h.Real, append(withoutLimits(), allRepositories)...))
+	}
 	return h
 }
 
-// measure runs a prune command, and measures what it frees. The engine must have such a command.
-func (h *pruneHost) measure(command string) outcome {
-	h.t.Helper()
-	page := h.steadyPage()
+// outcome returns what a page says of a prune command before it is run.
+func (h *pruneHost) outcome(access, command string, page map[string]float64) outcome {
 	series := func(name string) (value float64, known bool) {
 		value, known = page[fmt.Sprintf("docker_reclaimable_%s{command=%q}", name, command)]
 		return value, known
@@ -227,10 +260,14 @@ func (h *pruneHost) measure(command string) outcome {
 		minimum = estimate
 	}
 	exact, _ := series("exact")
-	o := outcome{
-		command: command, known: known, estimate: int64(estimate), minimum: int64(minimum), exact: exact == 1,
-		systemDF: h.systemDF(command),
-	}
+	return outcome{access: access, command: command, known: known, estimate: int64(estimate), minimum: int64(minimum), exact: exact == 1}
+}
+
+// measure runs a prune command, and measures what it frees. The engine must have such a command. It
+// returns an outcome for each level of access.
+func (h *pruneHost) measure(command string) (outcomes []outcome) {
+	h.t.Helper()
+	pages, systemDF := h.steadyPages(), h.systemDF(command)
 	everything, before := h.everything(), h.settledBytes()
 	h.mu.Lock()
 	h.reported = 0
@@ -240,9 +277,21 @@ func (h *pruneHost) measure(command string) outcome {
 		h.t.Fatal(err)
 	}
 	after := h.settledBytes()
+	everythingAfter := h.everything()
 	h.mu.Lock()
-	o.reported = h.reported
+	reported := h.reported
 	h.mu.Unlock()
+	for i, access := range accesses(h.Kind) {
+		o := h.outcome(access, command, pages[i])
+		o.systemDF, o.reported = systemDF, reported
+		o.compare(pages[i], maps.Clone(before), maps.Clone(after), everything, everythingAfter)
+		outcomes = append(outcomes, o)
+	}
+	return outcomes
+}
+
+// compare takes what the engine's objects had on the disk before and after the command.
+func (o *outcome) compare(page map[string]float64, before, after map[string]int64, everythingBefore, everythingAfter string) {
 	if _, counted := page[`docker_disk_usage_bytes{resource="container_logs"}`]; !counted {
 		o.logs = before[logObject] - after[logObject]
 		delete(before, logObject)
@@ -254,11 +303,12 @@ func (h *pruneHost) measure(command string) outcome {
 			o.objects++
 		}
 	}
+	text := *o
 	o.explain = func() string {
-		return fmt.Sprintf("%s: estimate %d, minimum %d (exact: %v), freed %d with %d objects, without %d of logs, reported %d\nbefore:\n%s\nmetrics before:\n%s\nafter:\n%s\ndisk changes: %v",
-			command, o.estimate, o.minimum, o.exact, o.freed, o.objects, o.logs, o.reported, everything, selectReclaimable(page), h.everything(), sizeChanges(before, after))
+		o := text
+		return fmt.Sprintf("%s, %s: estimate %d, minimum %d (exact: %v), freed %d with %d objects, without %d of logs, reported %d\nbefore:\n%s\nmetrics before:\n%s\nafter:\n%s\ndisk changes: %v",
+			o.command, o.access, o.estimate, o.minimum, o.exact, o.freed, o.objects, o.logs, o.reported, everythingBefore, selectReclaimable(page), everythingAfter, sizeChanges(before, after))
 	}
-	return o
 }
 
 // hasCommand returns whether the engine has a prune command.
@@ -358,16 +408,25 @@ func (h *pruneHost) get(path string, into any) {
 	}
 }
 
+// steadyPages returns a steady page of the program with each level of access.
+func (h *pruneHost) steadyPages() (pages []map[string]float64) {
+	h.t.Helper()
+	time.Sleep(1500 * time.Millisecond) // for the events to be processed
+	for _, p := range h.programs {
+		pages = append(pages, h.steadyPage(p))
+	}
+	return pages
+}
+
 // steadyPage scrapes until all images have been inspected, each command has an estimate, volumes and
 // the build cache have been measured again and two pages are equal, and returns the values. On a busy
 // machine the engine is slow to respond.
-func (h *pruneHost) steadyPage() map[string]float64 {
+func (h *pruneHost) steadyPage(p *program) map[string]float64 {
 	h.t.Helper()
-	time.Sleep(1500 * time.Millisecond) // for the events to be processed
 	began := float64(time.Now().UnixMilli()) / 1e3
 	var before, page map[string]float64
 	eventually(h.t, "two equal pages with an estimate for each command", func() bool {
-		before, page = page, values(h.t, h.p.scrape())
+		before, page = page, values(h.t, p.scrape())
 		same := before != nil && page["docker_images_uninspected"] == 0
 		for _, command := range pruneCommands() {
 			_, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]

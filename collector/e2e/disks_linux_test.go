@@ -99,8 +99,9 @@ func TestDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]float64{data: 300 << 20, data + "/volumes": 200 << 20, moved: 400 << 20}
-	for _, uid := range []int{0, 65534} {
-		p := startAs(t, uid, "--docker.host="+folder.Host())
+	for _, user := range []syscall.Credential{ownUser(), unprivileged()} {
+		uid := user.Uid
+		p := startAs(t, user, "--docker.host="+folder.Host())
 		got := values(t, p.scrape())
 		for path, bytes := range want {
 			if isClosed := uid != 0 && path == data+"/volumes"; isClosed {

@@ -115,8 +115,15 @@ func (h *pruneHost) run(command string) {
 func (h *pruneHost) checkStorage(command string) {
 	h.t.Helper()
 	used := usedBytes(h.t, h.Dir)
-	o := h.measure(command)
-	result := fmt.Sprintf("%s: estimate %d (exact: %v), minimum %d, freed %d of %d, printed %d", command, o.estimate, o.exact, o.minimum, o.freed, used, o.reported)
+	for _, o := range h.measure(command) {
+		h.checkOutcome(o, used)
+	}
+}
+
+// checkOutcome checks the metrics before a prune command. used is what the file system had in use.
+func (h *pruneHost) checkOutcome(o outcome, used int64) {
+	h.t.Helper()
+	result := fmt.Sprintf("%s, %s: estimate %d (exact: %v), minimum %d, freed %d of %d, printed %d", o.command, o.access, o.estimate, o.exact, o.minimum, o.freed, used, o.reported)
 	h.t.Log(result)
 	const slack = 1_500_000 // of some thirty objects, and the file system's own data
 	if failure := o.failure(slack, 0); failure != "" {

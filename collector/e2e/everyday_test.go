@@ -43,7 +43,7 @@ func testEverydayHost(t *testing.T, kind dockertest.Kind, i int) (outcomes []out
 			h.age()
 		}
 		if h.hasCommand(command) {
-			outcomes = append(outcomes, h.prune(command))
+			outcomes = append(outcomes, h.prune(command)...)
 			h.day()
 		}
 	}
@@ -324,18 +324,26 @@ func (h *everydayHost) edit(path, pattern, replacement string) {
 }
 
 // prune runs a prune command, and compares the freed bytes with the metrics.
-func (h *everydayHost) prune(command string) outcome {
+func (h *everydayHost) prune(command string) (outcomes []outcome) {
 	h.t.Helper()
-	o := h.measure(command)
-	h.t.Logf("%s: estimate %d (exact: %v), minimum %d, freed %d with %d objects, without %d of logs, printed %d, docker system df %d",
-		command, o.estimate, o.exact, o.minimum, o.freed, o.objects, o.logs, o.reported, o.systemDF)
+	outcomes = h.measure(command)
+	for _, o := range outcomes {
+		h.check(o)
+	}
+	return outcomes
+}
+
+// check compares the freed bytes of a prune command with the metrics.
+func (h *everydayHost) check(o outcome) {
+	h.t.Helper()
+	h.t.Logf("%s, %s: estimate %d (exact: %v), minimum %d, freed %d with %d objects, without %d of logs, printed %d, docker system df %d",
+		o.command, o.access, o.estimate, o.exact, o.minimum, o.freed, o.objects, o.logs, o.reported, o.systemDF)
 	if failure := o.failure(slackPerObject*(o.objects+4), overheadPerObject*o.objects); failure != "" {
 		h.t.Errorf("%s: %s", failure, o.explain())
 	}
 	if o.freed >= relevant && o.errorOf(o.estimate) > 50 { // one command of one host: the table shows what is usual
 		h.t.Errorf("got an estimate that differs by %.0f %%: %s", o.errorOf(o.estimate), o.explain())
 	}
-	return o
 }
 
 // blockBytes returns the bytes that the objects of the engine occupy on the disk, by path: layers,

@@ -78,14 +78,24 @@ type program struct {
 // program serves requests.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	return startAs(t, os.Getuid(), args...)
+	return startAs(t, ownUser(), args...)
+}
+
+// ownUser returns the user that runs the tests.
+func ownUser() syscall.Credential {
+	return syscall.Credential{Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())}
+}
+
+// unprivileged returns a user without any rights, and with supplementary groups.
+func unprivileged(groups ...uint32) syscall.Credential {
+	return syscall.Credential{Uid: 65534, Gid: 65534, Groups: groups}
 }
 
 // startAs is like start, but runs the program as another user.
-func startAs(t *testing.T, uid int, args ...string) *program {
+func startAs(t *testing.T, user syscall.Credential, args ...string) *program {
 	t.Helper()
 	address := freeAddress(t)
-	p := runAs(t, uid, append([]string{"--web.listen-address=" + address}, args...)...)
+	p := runAs(t, user, append([]string{"--web.listen-address=" + address}, args...)...)
 	p.URL = "http://" + address
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		response, err := http.Get(p.URL + "/-/healthy")
@@ -107,17 +117,17 @@ func startAs(t *testing.T, uid int, args ...string) *program {
 // run starts the program. It is killed when the test ends, unless it has exited before.
 func run(t *testing.T, args ...string) *program {
 	t.Helper()
-	return runAs(t, os.Getuid(), args...)
+	return runAs(t, ownUser(), args...)
 }
 
 // runAs is like run, but runs the program as another user. A data race or a panic fails the test.
-func runAs(t *testing.T, uid int, args ...string) *program {
+func runAs(t *testing.T, user syscall.Credential, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, process: exec.Command(binaryPath(), args...), exited: make(chan struct{})}
 	p.process.Stdout, p.process.Stderr = &p.log, &p.log
 	p.process.SysProcAttr = dockertest.Child()
-	if uid != os.Getuid() {
-		p.process.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	if int(user.Uid) != os.Getuid() {
+		p.process.SysProcAttr.Credential = &user
 	}
 	if err := p.process.Start(); err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func TestSocketPermission(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("requires root to run the program as another user")
 	}
-	p := startAs(t, 65534, "--docker.host="+engine.Host())
+	p := startAs(t, unprivileged(), "--docker.host="+engine.Host())
 	if up := values(t, p.scrape())["docker_up"]; up != 0 {
 		t.Errorf("got docker_up %v, want 0", up)
 	}

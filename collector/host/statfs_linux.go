@@ -3,8 +3,10 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
+	"syscall"
 
 	"docker_buildup_exporter/collector/model"
 
@@ -81,4 +83,13 @@ func typeName(magic int64) string {
 		return "tmpfs"
 	}
 	return ""
+}
+
+// hardLinks returns how many names a file has, and what identifies it.
+func hardLinks(info fs.FileInfo) (links uint64, id [2]uint64) {
+	stat, isKnown := info.Sys().(*syscall.Stat_t)
+	if !isKnown {
+		return 1, id
+	}
+	return uint64(stat.Nlink), [2]uint64{uint64(stat.Dev), stat.Ino}
 }

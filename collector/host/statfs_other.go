@@ -4,6 +4,7 @@ package host
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 )
 
@@ -12,3 +13,5 @@ import (
 func statfs(string) (statfsResult, error) { return statfsResult{}, errors.ErrUnsupported }
 
 func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
+
+func hardLinks(fs.FileInfo) (links uint64, id [2]uint64) { return 1, id }

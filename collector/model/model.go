@@ -41,6 +41,10 @@ type Snapshot struct {
 	// pruned, after the build cache was listed. Which records images share is unknown then.
 	BuildCacheStale bool
 
+	// LayerStore is what the engine's root directory shows. nil where it is not read, or where it
+	// may have changed since.
+	LayerStore *LayerStore
+
 	Prunes      []Prune
 	Filesystems []Filesystem
 	Unmeasured  []string // paths of file systems that hold engine data and could not be measured
@@ -281,6 +285,33 @@ type Filesystem struct {
 	Used      Optional[int64] `json:"-"`           // bytes; less than Size−Avail where some are reserved
 	Files     Optional[int64] `json:"files"`
 	FilesFree Optional[int64] `json:"files_free"`
+}
+
+// LayerStore is the layers that a graph driver has on the disk, and who holds them (moby: layer.Store,
+// and the snapshotter of builder-next). It never changes once it was read.
+type LayerStore struct {
+	Layers map[string]StoredLayer // by chain ID
+
+	// Mounts are the chain IDs of the layers below the writable layers, by container ID. "" if there
+	// are none. The ID of a writable layer that is not a container's is of another kind.
+	Mounts map[string]string
+
+	Records map[string]StoredRecord // of the build cache, by ID
+}
+
+// StoredLayer is one layer on the disk.
+type StoredLayer struct {
+	Parent string // chain ID; "" if it is the lowest layer
+	Size   int64  // bytes of its files
+}
+
+// StoredRecord is what a record of the build cache has on the disk: a layer, or files of its own.
+type StoredRecord struct {
+	ChainID string // "" if it is no layer
+	Size    Optional[int64]
+
+	// MeasuredAt is when Size was measured. Zero if it never changes.
+	MeasuredAt time.Time
 }
 
 // Content is what an image consists of. It never changes for an image ID.

@@ -19,6 +19,10 @@ func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 		return c.Size, !c.Failed || c.Size.IsKnown()
 	}))
 	put(model.Volumes, sumOf(s.Volumes, func(v model.Volume) (model.Optional[int64], bool) { return v.Size, v.Local }))
+	if h.store != nil && h.cacheKnown {
+		usage[model.BuildCache] = h.cacheUsage()
+		return usage
+	}
 	put(model.BuildCache, sumOf(s.BuildCache, func(r model.CacheRecord) (model.Optional[int64], bool) { return r.Size, !r.Shared }))
 	return usage
 }
@@ -38,6 +42,23 @@ func sumOf[T any](list model.Optional[[]T], sizeOf func(T) (size model.Optional[
 		return model.Optional[int64]{}
 	}
 	return model.Known(sum)
+}
+
+// cacheUsage returns what records have on the disk and no image has, each byte once.
+func (h *host) cacheUsage() (bytes int64) {
+	ofImages, ofRecords := make([]bool, len(h.graph.pieces)), make([]bool, len(h.graph.pieces))
+	for i := range h.images {
+		h.graph.reach(ofImages, h.graph.holders[i].pieces)
+	}
+	for i := range h.cache {
+		h.graph.reach(ofRecords, h.graph.holders[h.recordHolder(i)].pieces)
+	}
+	for at, p := range h.graph.pieces {
+		if ofRecords[at] && !ofImages[at] {
+			bytes = saturate(bytes, p.likely)
+		}
+	}
+	return bytes
 }
 
 // imageUsage returns the sizes of all layers, each once, and with the containerd store of the

@@ -16,8 +16,8 @@ type Reclaimable struct {
 
 // A graph is what lies on the disk, in pieces of bytes, and which objects hold which pieces.
 // A piece is freed when nothing holds it any more. Each source of knowledge about a host has
-// its own constructor: newLayerGraph for graph drivers and newStoreGraph for the containerd
-// store, both from the Engine API.
+// its own constructor: newDiskGraph for what a graph driver has on the disk; newLayerGraph for
+// graph drivers and newStoreGraph for the containerd store, both from the Engine API.
 type graph struct {
 	pieces  []piece
 	holders []holder

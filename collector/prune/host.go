@@ -23,6 +23,7 @@ type host struct {
 	tree       *layerTree
 	isListed   []bool // layers of images
 	matches    *matches
+	store      *model.LayerStore // what is on the disk; nil if that is not known
 	graph      *graph
 
 	listedLayers int // number of layers of images
@@ -74,7 +75,13 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		}
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
-	h.matches = matchRecords(h)
+	h.matches = newMatches(h)
+	if chains := h.tree.chainIDs(); !h.isContainerd() && h.isOf(s.LayerStore, chains) {
+		h.store = s.LayerStore
+		h.graph = newDiskGraph(h, chains)
+		return h
+	}
+	h.matches.match()
 	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)
 	} else {
@@ -160,6 +167,9 @@ func (h *host) addContainer(g *graph, i int) {
 	holder.pieces = []int32{at}
 	if container.State != model.Created && container.KeepsLog != model.Known(false) {
 		writable.isOpen = true
+	}
+	if h.store != nil { // see diskGraph.addMounts
+		return
 	}
 	for n, id := range append([]string{container.ImageID}, container.MountedImages...) {
 		top, inspected := h.tree.tops[id]

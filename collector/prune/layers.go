@@ -14,6 +14,7 @@ type layerTree struct {
 	layers []layer          // parents come before their children
 	tops   map[string]int32 // by image ID
 	sizeOf []int64          // unpacked size of each diff
+	diffs  []string         // ID of each diff
 }
 
 // layer is one layer on top of its parent.
@@ -50,6 +51,7 @@ func newLayerTree(contents map[string]model.Content, sizes map[string]int64, isC
 			if !exists {
 				diff = int32(len(diffs))
 				diffs[diffID] = diff
+				t.diffs = append(t.diffs, diffID)
 			}
 			path := [2]int32{top, diff}
 			at, exists := paths[path]

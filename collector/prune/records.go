@@ -27,31 +27,16 @@ type matches struct {
 	children [][]int32 // records whose only parent is the record
 	layersOn [][]int32 // layers on each layer, shifted by one
 	found    [][]int32 // layers that each record may be of
-	likely   []int32   // the most likely of them, or none
+	likely   []int32   // the most likely of them, or none; of a diskGraph the piece of the record's layer
 	isTaken  []bool    // layers that are the most likely ones of a record
 	bySize   map[int64][]int32
 	unproven []int32 // layers whose size is not proven
 }
 
-// matchRecords returns the layers that each record may be of, and the most likely one. A
-// record that an image shares is of a layer of an image. Any other one may be of a layer that
-// only containers have.
-//
-// Example: image A = layers 10+20, image B = layers 10+30. A shared record of 20 bytes whose
-// parent has 10 bytes is of the layer 20 of A. With image C = layers 10+20c, it may be of
-// either; of two such records, one is most likely of each.
-func matchRecords(h *host) *matches {
+// newMatches returns the records by what they were made from, without any layers.
+func newMatches(h *host) *matches {
 	n := len(h.cache)
-	m := &matches{host: h, parents: make([][]int32, n), children: make([][]int32, n), layersOn: make([][]int32, len(h.tree.layers)+1),
-		found: make([][]int32, n), likely: slices.Repeat([]int32{none}, n), isTaken: make([]bool, len(h.tree.layers)), bySize: make(map[int64][]int32)}
-	for at, l := range h.tree.layers {
-		m.layersOn[l.parent+1] = append(m.layersOn[l.parent+1], int32(at))
-		if l.isExact {
-			m.bySize[l.size] = append(m.bySize[l.size], int32(at))
-		} else {
-			m.unproven = append(m.unproven, int32(at))
-		}
-	}
+	m := &matches{host: h, parents: make([][]int32, n), children: make([][]int32, n), likely: slices.Repeat([]int32{none}, n)}
 	index := make(map[string]int32, n)
 	for i := range h.cache {
 		index[h.cache[i].ID] = int32(i)
@@ -66,7 +51,28 @@ func matchRecords(h *host) *matches {
 			m.children[m.parents[i][0]] = append(m.children[m.parents[i][0]], int32(i))
 		}
 	}
-	for i, record := range h.cache {
+	return m
+}
+
+// match finds the layers that each record may be of, and the most likely one. A
+// record that an image shares is of a layer of an image. Any other one may be of a layer that
+// only containers have.
+//
+// Example: image A = layers 10+20, image B = layers 10+30. A shared record of 20 bytes whose
+// parent has 10 bytes is of the layer 20 of A. With image C = layers 10+20c, it may be of
+// either; of two such records, one is most likely of each.
+func (m *matches) match() {
+	m.layersOn, m.found = make([][]int32, len(m.tree.layers)+1), make([][]int32, len(m.cache))
+	m.isTaken, m.bySize = make([]bool, len(m.tree.layers)), make(map[int64][]int32)
+	for at, l := range m.tree.layers {
+		m.layersOn[l.parent+1] = append(m.layersOn[l.parent+1], int32(at))
+		if l.isExact {
+			m.bySize[l.size] = append(m.bySize[l.size], int32(at))
+		} else {
+			m.unproven = append(m.unproven, int32(at))
+		}
+	}
+	for i, record := range m.cache {
 		switch {
 		case isNoLayer(record) || len(record.Parents) == 1 && len(m.parents[i]) == 1:
 			continue
@@ -77,7 +83,6 @@ func matchRecords(h *host) *matches {
 		}
 		m.choose(int32(i), none)
 	}
-	return m
 }
 
 // ofSize returns the layers of the size of a record whose parent may be of any layer, or nil if

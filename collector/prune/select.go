@@ -259,17 +259,36 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
 		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
+		if h.store != nil {
+			shared[i] = stillShared[i]
+		}
 	}
 	first := h.recordHolder(0)
 	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until, false)
 	certain, _ := h.removedRecords(shared, spec.cache, until, true)
 	copy(r.likely[first:], likely)
 	copy(r.certain[first:], certain)
-	r.isUnsure = r.isUnsure || isUnsure
+	r.isUnsure = r.isUnsure || isUnsure || h.store != nil && h.splitsLayer(likely, kept)
 	for i := first; i < len(r.likely); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
 	}
+}
+
+// splitsLayer reports whether some records of a layer that no image has are removed, and others are
+// not. Which of them keep the layer depends on whether the engine has been restarted since they were
+// made (moby: builder-next/adapters/snapshot.snapshotter.remove).
+func (h *host) splitsLayer(removed, kept []bool) bool {
+	remains := make(map[int32]bool)
+	for i, at := range h.matches.likely {
+		remains[at] = remains[at] || !removed[i]
+	}
+	for i, at := range h.matches.likely {
+		if at != none && removed[i] && remains[at] && !kept[at] {
+			return true
+		}
+	}
+	return false
 }
 
 // removedRecords returns the records that a builder prune removes (BuildKit:

@@ -1,0 +1,443 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// layerReader reads the layer store of one data root (moby: layer.fileMetadataStore), and keeps what
+// cannot change.
+type layerReader struct {
+	dir, driver string
+
+	layers    map[string]model.StoredLayer // by chain ID
+	mounts    map[string]string
+	snapshots cacheSnapshots
+	sizes     map[string]folderSize // by folder of the driver
+	walked    walk
+	store     *model.LayerStore // the last answer; nil once something has changed
+}
+
+// cacheSnapshots are the records of BuildKit's snapshotter, at a transaction.
+type cacheSnapshots struct {
+	transaction uint64
+	all         map[string]cacheSnapshot // nil: not read
+}
+
+// cacheSnapshot is a record of BuildKit's snapshotter (moby: builder-next/adapters/snapshot).
+type cacheSnapshot struct {
+	chainID     string // of the layer that it has become
+	folder      string // of its files
+	isCommitted bool   // its files do not change any more
+	isMoved     bool   // it has been committed as another record
+	size        model.Optional[int64]
+}
+
+// walk is the last time that the folders were measured whose files can change.
+type walk struct {
+	transaction uint64 // of BuildKit's metadata, which has one for each use of a record
+	ended       time.Time
+	took        time.Duration
+}
+
+type folderSize struct {
+	bytes      model.Optional[int64]
+	measuredAt time.Time
+}
+
+const (
+	maxDatabase  = 256 << 20 // bytes
+	maxEntries   = 1 << 20   // of one directory, or of one folder with all below it
+	readAttempts = 3
+)
+
+var (
+	errChanging = errors.New("the engine's root directory changes while it is read")
+	anyName     = regexp.MustCompile(``)
+	layerName   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	chainID     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	folderName  = regexp.MustCompile(`^[0-9a-z]{1,128}$`)
+)
+
+// LayerStore reads the layer store below dir, where an engine keeps its data. It returns the same
+// pointer as long as nothing has changed. busy is how long it took without measuring folders whose
+// files can change: it does that after a build, and for no more than a ratio of the time.
+func (f *Filesystems) LayerStore(ctx context.Context, dir, driver string, busyRatio float64) (store *model.LayerStore, busy time.Duration, err error) {
+	f.mu.Lock()
+	if f.layers == nil || f.layers.dir != dir || f.layers.driver != driver {
+		f.layers = newLayerReader(dir, driver)
+	}
+	reader, started := f.layers, time.Now()
+	f.mu.Unlock()
+	type answer struct {
+		store  *model.LayerStore
+		walked time.Duration
+	}
+	read := f.start("layer store of "+dir, func() (any, error) {
+		store, walked, err := reader.read(ctx, busyRatio)
+		return answer{store, walked}, err
+	})
+	result, err := f.await(ctx, read)
+	if err != nil {
+		return nil, 0, layerStoreFailure(err)
+	}
+	found := result.(answer)
+	return found.store, time.Since(started) - found.walked, nil
+}
+
+func layerStoreFailure(err error) error {
+	f := &model.Failure{Reason: err.Error(), Err: err}
+	if errors.Is(err, fs.ErrPermission) {
+		f.Hint = "for exact figures, give the exporter CAP_DAC_READ_SEARCH (AmbientCapabilities=CAP_DAC_READ_SEARCH in a systemd drop-in), or run it as root"
+	}
+	return f
+}
+
+func newLayerReader(dir, driver string) *layerReader {
+	return &layerReader{dir: dir, driver: driver, layers: make(map[string]model.StoredLayer), mounts: make(map[string]string), sizes: make(map[string]folderSize)}
+}
+
+// read returns the layer store at one moment: what it consists of is the same before and after.
+func (r *layerReader) read(ctx context.Context, busyRatio float64) (*model.LayerStore, time.Duration, error) {
+	root, err := os.OpenRoot(r.dir) // no link leads out of it
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close()
+	for range readAttempts {
+		var before, after layerState
+		if before, err = r.state(root); err != nil {
+			return nil, 0, err
+		}
+		readErr := r.update(root, before)
+		if after, err = r.state(root); err != nil {
+			return nil, 0, err
+		}
+		if !before.equal(after) {
+			err = errors.Join(errChanging, readErr)
+			continue
+		}
+		if readErr != nil {
+			return nil, 0, readErr
+		}
+		walked, isWalked, err := r.measure(ctx, root, before.metadata, busyRatio)
+		if err != nil {
+			return nil, walked, err
+		}
+		if r.store == nil || isWalked {
+			r.store = r.snapshot()
+		}
+		return r.store, walked, nil
+	}
+	return nil, 0, err
+}
+
+// layerState is what changes with every change of the layer store.
+type layerState struct {
+	layers, mounts      []string // names of folders, sorted
+	snapshots, metadata uint64   // transactions
+}
+
+func (s layerState) equal(other layerState) bool {
+	return slices.Equal(s.layers, other.layers) && slices.Equal(s.mounts, other.mounts) && s.snapshots == other.snapshots && s.metadata == other.metadata
+}
+
+func (r *layerReader) layerDB() string { return path.Join("image", r.driver, "layerdb") }
+
+const (
+	snapshotsFile = "buildkit/snapshots.db"
+	metadataFile  = "buildkit/metadata_v2.db"
+)
+
+func (r *layerReader) state(root *os.Root) (s layerState, err error) {
+	if _, err := root.Stat(r.layerDB()); err != nil {
+		return s, err
+	}
+	layers, err := folderNames(root, r.layerDB()+"/sha256", layerName)
+	if err != nil {
+		return s, err
+	}
+	mounts, err := folderNames(root, r.layerDB()+"/mounts", anyName)
+	if err != nil {
+		return s, err
+	}
+	s = layerState{layers: layers, mounts: mounts}
+	for file, transaction := range map[string]*uint64{snapshotsFile: &s.snapshots, metadataFile: &s.metadata} {
+		if err := withFile(root, file, func(f *os.File) error {
+			meta, err := readBoltMeta(f)
+			*transaction = meta.transaction
+			return err
+		}); err != nil {
+			return s, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return s, nil
+}
+
+// withFile calls read with a file, which may be a pipe without a writer.
+func withFile(root *os.Root, name string, read func(*os.File) error) error {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return read(f)
+}
+
+// folderNames returns the names in a directory that match a pattern, sorted. A directory that does not
+// exist is empty: the engine makes it for the first entry.
+func folderNames(root *os.Root, dir string, pattern *regexp.Regexp) (names []string, err error) {
+	err = withFile(root, dir, func(f *os.File) error {
+		all, err := f.Readdirnames(maxEntries)
+		if len(all) == maxEntries {
+			return fmt.Errorf("%s has more than %d entries", dir, maxEntries)
+		}
+		for _, name := range all {
+			if pattern.MatchString(name) {
+				names = append(names, name)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// update reads what is new in a state, and drops what is gone.
+func (r *layerReader) update(root *os.Root, s layerState) error {
+	known := len(r.layers) + len(r.mounts)
+	isListed := func(names []string, name string) bool {
+		_, found := slices.BinarySearch(names, strings.TrimPrefix(name, "sha256:"))
+		return found
+	}
+	maps.DeleteFunc(r.layers, func(id string, _ model.StoredLayer) bool { return !isListed(s.layers, id) })
+	maps.DeleteFunc(r.mounts, func(id, _ string) bool { return !isListed(s.mounts, id) })
+	if known != len(r.layers)+len(r.mounts) {
+		r.store = nil
+	}
+	for _, name := range s.layers {
+		if _, isKnown := r.layers["sha256:"+name]; !isKnown {
+			layer, err := readLayer(root, path.Join(r.layerDB(), "sha256", name))
+			if err != nil {
+				return err
+			}
+			r.layers["sha256:"+name], r.store = layer, nil
+		}
+	}
+	for _, name := range s.mounts {
+		if _, isKnown := r.mounts[name]; !isKnown {
+			parent, err := readChainID(root, path.Join(r.layerDB(), "mounts", name, "parent"))
+			if err != nil {
+				return err
+			}
+			r.mounts[name], r.store = parent, nil
+		}
+	}
+	if r.snapshots.all == nil || r.snapshots.transaction != s.snapshots {
+		all, err := readSnapshots(root)
+		if err != nil {
+			return fmt.Errorf("%s: %w", snapshotsFile, err)
+		}
+		r.snapshots, r.store = cacheSnapshots{s.snapshots, all}, nil
+	}
+	return nil
+}
+
+func readLayer(root *os.Root, dir string) (layer model.StoredLayer, err error) {
+	text, err := readText(root, dir+"/size")
+	if err != nil {
+		return layer, err
+	}
+	if layer.Size, err = strconv.ParseInt(text, 10, 64); err != nil || layer.Size < 0 {
+		return layer, fmt.Errorf("%s/size: %q is no size", dir, text)
+	}
+	layer.Parent, err = readChainID(root, dir+"/parent")
+	return layer, err
+}
+
+// readChainID returns the chain ID in a file, or "" if the file does not exist.
+func readChainID(root *os.Root, file string) (string, error) {
+	text, err := readText(root, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err == nil && !chainID.MatchString(text) {
+		return "", fmt.Errorf("%s: %q is no chain ID", file, text)
+	}
+	return text, err
+}
+
+// readText returns the content of a small file.
+func readText(root *os.Root, file string) (text string, err error) {
+	err = withFile(root, file, func(f *os.File) error {
+		var content [128]byte
+		n, err := f.Read(content[:])
+		text = strings.TrimSpace(string(content[:n]))
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+	return text, err
+}
+
+// readSnapshots reads BuildKit's snapshots from a copy of their database, which the engine has locked.
+// It is whole if it is read between two transactions.
+func readSnapshots(root *os.Root) (all map[string]cacheSnapshot, err error) {
+	var data []byte
+	err = withFile(root, snapshotsFile, func(f *os.File) error {
+		data, err = io.ReadAll(io.LimitReader(f, maxDatabase+1))
+		if err == nil && len(data) > maxDatabase {
+			err = fmt.Errorf("it has more than %d bytes", maxDatabase)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return parseSnapshots(data)
+}
+
+// parseSnapshots returns the snapshots in a database: a bucket for each.
+func parseSnapshots(data []byte) (map[string]cacheSnapshot, error) {
+	meta, err := readBoltMeta(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	f := &boltFile{boltMeta: meta, data: data, left: 4 * int64(len(data))} // a bucket can be inside of an element
+	all := make(map[string]cacheSnapshot)
+	err = f.walk(meta.root, func(key, value []byte, isBucket bool) error {
+		if !isBucket {
+			return nil
+		}
+		id := string(key)
+		s := cacheSnapshot{folder: id}
+		err := f.walkBucket(value, func(key, value []byte, _ bool) error {
+			switch string(key) {
+			case "chainid":
+				s.chainID = string(value)
+			case "committed":
+				s.folder, s.isCommitted = string(value), true
+			case "iscommitted":
+				s.isMoved = true
+			case "size":
+				if bytes, err := strconv.ParseInt(string(value), 10, 64); err == nil && bytes >= 0 {
+					s.size = model.Known(bytes)
+				}
+			}
+			return nil
+		})
+		all[id] = s
+		return err
+	})
+	return all, err
+}
+
+// measure measures the folders of snapshots that are no layers. One that is committed is measured once.
+// The others are measured after each transaction of BuildKit's metadata, under the busy ratio.
+func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction uint64, busyRatio float64) (took time.Duration, isWalked bool, err error) {
+	started := time.Now()
+	isDue := r.walked.ended.IsZero() || r.walked.transaction != transaction && (busyRatio >= 1 || r.walked.took.Seconds() <= busyRatio*started.Sub(r.walked.ended).Seconds())
+	isUsed := make(map[string]bool, len(r.sizes))
+	for _, s := range r.snapshots.all {
+		if s.chainID != "" || s.isMoved || s.isCommitted && s.size.IsKnown() || !folderName.MatchString(s.folder) {
+			continue
+		}
+		isUsed[s.folder] = true
+		if _, isKnown := r.sizes[s.folder]; isKnown && (s.isCommitted || !isDue) {
+			continue
+		}
+		at := time.Now()
+		bytes, err := treeSize(ctx, root, path.Join(r.driver, s.folder, "diff"))
+		if ctx.Err() != nil {
+			return time.Since(started), true, ctx.Err()
+		}
+		r.sizes[s.folder], isWalked = folderSize{known(bytes, err), at}, true
+	}
+	maps.DeleteFunc(r.sizes, func(folder string, _ folderSize) bool { return !isUsed[folder] })
+	took = time.Since(started)
+	if isDue {
+		r.walked = walk{transaction, time.Now(), took}
+	}
+	return took, isWalked, nil
+}
+
+func known[T any](value T, err error) model.Optional[T] {
+	if err != nil {
+		return model.Optional[T]{}
+	}
+	return model.Known(value)
+}
+
+// treeSize returns the bytes of all files in a folder, with hard links once (moby: directory.Size).
+func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err error) {
+	seen, entries := make(map[[2]uint64]bool), 0
+	err = fs.WalkDir(root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
+		entries++
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case entries > maxEntries:
+			return fmt.Errorf("%s has more than %d files", dir, maxEntries)
+		case errors.Is(err, fs.ErrNotExist) && name != dir: // it was removed
+			return nil
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil // it was removed
+		}
+		if links, id := hardLinks(info); links > 1 {
+			if seen[id] {
+				return nil
+			}
+			seen[id] = true
+		}
+		bytes += info.Size()
+		return nil
+	})
+	return bytes, err
+}
+
+// snapshot returns what was read.
+func (r *layerReader) snapshot() *model.LayerStore {
+	store := &model.LayerStore{Layers: maps.Clone(r.layers), Mounts: maps.Clone(r.mounts), Records: make(map[string]model.StoredRecord, len(r.snapshots.all))}
+	for id, s := range r.snapshots.all {
+		if s.isMoved {
+			continue
+		}
+		record := model.StoredRecord{ChainID: s.chainID, Size: s.size}
+		if s.chainID == "" && !(s.isCommitted && s.size.IsKnown()) {
+			record.Size = r.sizes[s.folder].bytes
+			if !s.isCommitted {
+				record.MeasuredAt = r.sizes[s.folder].measuredAt
+			}
+		}
+		store.Records[id] = record
+	}
+	return store
+}
