@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 )
 
 // On other systems the engine runs in a virtual machine, whose disk is not visible.
@@ -15,3 +16,7 @@ func statfs(string) (statfsResult, error) { return statfsResult{}, errors.ErrUns
 func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
 
 func hardLinks(fs.FileInfo) (links uint64, id [2]uint64) { return 1, id }
+
+func openDirectory(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func blocks(fs.FileInfo) (allocated int64, device, links uint64) { return 0, 0, 0 }

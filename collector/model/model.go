@@ -37,6 +37,9 @@ type Snapshot struct {
 	Volumes    Optional[[]Volume]
 	BuildCache Optional[[]CacheRecord]
 
+	// ContainerLogs is the allocated size in bytes of the log files of all containers.
+	ContainerLogs Optional[int64]
+
 	// BuildCacheStale says that an image was added or removed, or the build cache was
 	// pruned, after the build cache was listed. Which records images share is unknown then.
 	BuildCacheStale bool
@@ -162,6 +165,11 @@ type Container struct {
 	// removed with the container. Unknown unless the container has stopped.
 	KeepsLog Optional[bool]
 
+	// DirectorySize is the allocated size in bytes of the container's directory in the engine's
+	// root directory, its log included, which is removed with it. Unknown unless the container
+	// has stopped and the exporter may read it.
+	DirectorySize Optional[int64]
+
 	// StoppedAt is when it finished or, if it never ran, was created. Unknown unless the
 	// container is stopped.
 	StoppedAt Optional[time.Time]
@@ -269,9 +277,11 @@ const (
 	Containers Resource = "containers"
 	Volumes    Resource = "volumes"
 	BuildCache Resource = "build_cache"
+
+	ContainerLogs Resource = "container_logs"
 )
 
-// Resources returns all resources.
+// Resources returns the resources that Docker has a prune command for.
 func Resources() []Resource {
 	return []Resource{Images, Containers, Volumes, BuildCache}
 }

@@ -39,6 +39,7 @@ func fullAt(at time.Time) prune.Summary {
 			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker", Hostname: "ci-runner-17"}),
 			Collectors: []model.Collector{
 				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
+				{Name: "container_logs", Success: true, Duration: took(41 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
 				{Name: "containers", Success: true, Duration: took(9 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "images", Success: true, Duration: took(31 * time.Millisecond), LastSuccess: ago(0)},
@@ -84,7 +85,7 @@ func fullAt(at time.Time) prune.Summary {
 			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
 		},
 		DiskUsage: map[model.Resource]int64{
-			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb,
+			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb,
 		},
 		Reclaimable: map[prune.Command]prune.Reclaimable{
 			prune.ContainerPrune:        {Estimate: 1_870 * mb, Minimum: 1_870 * mb, Exact: true},
@@ -125,8 +126,8 @@ func empty() prune.Summary {
 func partial() prune.Summary {
 	a := full()
 	a.Engine = model.Known(model.Engine{Version: "29\x1b[31m<script>alert(1)</script>|", APIVersion: "1.50", ImageStore: model.Containerd, StorageDriver: "overlayfs"})
-	a.Collectors[1] = model.Collector{Name: "container_sizes", LastSuccess: a.Collectors[1].LastSuccess}
-	a.Collectors[4] = model.Collector{Name: "layers", Duration: model.Known(time.Second)}
+	a.Collectors[2] = model.Collector{Name: "container_sizes", LastSuccess: a.Collectors[2].LastSuccess}
+	a.Collectors[5] = model.Collector{Name: "layers", Duration: model.Known(time.Second)}
 	a.Filesystems = []model.Filesystem{
 		{Path: "/var/lib/docker", Size: 105 * gb, Avail: 50 * gb},
 		{Path: "/var/lib/containerd", Size: 40 * gb, Avail: 3 * gb, Files: model.Known[int64](1000), FilesFree: model.Known[int64](150)},
@@ -156,7 +157,7 @@ func down() prune.Summary {
 	before := full()
 	return prune.Summarize(model.Snapshot{
 		At: at, Filesystems: before.Filesystems,
-		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[3].LastSuccess}},
+		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[4].LastSuccess}},
 		Problems: []model.Problem{
 			{Operation: "list images", Reason: "connection refused", Hint: "start the engine that listens on /var/run/docker.sock, or set --docker.host to another address"},
 			{Operation: "ping", Reason: "connection refused", Hint: "start the engine that listens on /var/run/docker.sock, or set --docker.host to another address"},
@@ -180,7 +181,7 @@ func almostFull(at time.Time) prune.Summary {
 // early returns a host of which the first image list is not complete yet.
 func early() prune.Summary {
 	a := full()
-	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3], Pending: []string{"images"}}, 0)
+	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:4], Pending: []string{"images"}}, 0)
 }
 
 // podman returns a host with Podman.
