@@ -26,6 +26,8 @@ type Config struct {
 
 	// What to request beside images and containers. Each can make the engine walk files.
 	ContainerSizes, Volumes, BuildCache bool
+
+	Store StoreReader // nil: containerd is not read
 }
 
 // Engine is a Docker engine, running or not.

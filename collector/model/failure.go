@@ -14,6 +14,10 @@ type Failure struct {
 	Reason   string // what happened
 	Hint     string // what to do about it
 	Err      error
+
+	// NoAccess says that the process cannot read what it may do without: a collector that never
+	// could is left out, and has not failed.
+	NoAccess bool
 }
 
 func (f *Failure) Error() string { return f.Reason }

@@ -17,7 +17,7 @@ type Reclaimable struct {
 // A graph is what lies on the disk, in pieces of bytes, and which objects hold which pieces.
 // A piece is freed when nothing holds it any more. Each source of knowledge about a host has
 // its own constructor: newLayerGraph for graph drivers and newStoreGraph for the containerd
-// store, both from the Engine API.
+// store, both from the Engine API, and newContentGraph from containerd itself.
 type graph struct {
 	pieces  []piece
 	holders []holder

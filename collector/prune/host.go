@@ -24,6 +24,7 @@ type host struct {
 	isListed   []bool // layers of images
 	matches    *matches
 	graph      *graph
+	content    *contentGraph // nil: containerd cannot be read
 
 	listedLayers int // number of layers of images
 
@@ -57,7 +58,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.isInspected = imagesKnown && s.Contents != nil
+	store, isStored := s.Store.Get()
+	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
 	for _, image := range h.images {
@@ -65,8 +67,9 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		if !inspected {
 			top = none
 		}
-		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
-		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
+		isFailed := !inspected && !isStored
+		h.isInspected = h.isInspected && (!isFailed || s.FailedImages[image.ID])
+		h.failed, h.hasFailed = append(h.failed, isFailed), h.hasFailed || isFailed
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
@@ -75,12 +78,16 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = matchRecords(h)
-	if h.isContainerd() {
+	switch {
+	case isStored:
+		h.content = newContentGraph(h, store, s.At)
+		h.graph = h.content.graph
+	case h.isContainerd():
 		h.graph = newStoreGraph(h, s.ListedImages)
-	} else {
+	default:
 		h.graph = newLayerGraph(h)
 	}
-	if engine.StorageDriver == "vfs" {
+	if engine.StorageDriver == "vfs" && !isStored {
 		h.graph.copyLayers()
 	}
 	return h
@@ -141,6 +148,12 @@ func newObjectGraph(h *host) *graph {
 	for i := range h.containers {
 		h.addContainer(g, i)
 	}
+	h.holdVolumes(g)
+	return g
+}
+
+// holdVolumes makes each volume hold its files.
+func (h *host) holdVolumes(g *graph) {
 	for i, volume := range h.volumes {
 		at := g.addOwn(volume.Size)
 		if volume.SizeStale {
@@ -148,7 +161,6 @@ func newObjectGraph(h *host) *graph {
 		}
 		g.holders[h.volumeHolder(i)].pieces = []int32{at}
 	}
-	return g
 }
 
 // addContainer adds the writable layer of a container, and what the container holds: the

@@ -57,11 +57,14 @@ func (h *host) removalBy(spec pruneSpec, until time.Time) removal {
 			if likely[i] {
 				put(i, !certain[i])
 			}
-			r.isUnsure = r.isUnsure || !h.images[i].HasDigest.IsKnown() && len(h.images[i].Tags) == 0
+			r.isUnsure = r.isUnsure || h.content == nil && !h.images[i].HasDigest.IsKnown() && len(h.images[i].Tags) == 0
 		}
 	}
 	if spec.cache != removeNone {
 		h.selectRecords(spec, &r, until)
+	}
+	if h.content != nil {
+		h.content.addRest(spec, &r)
 	}
 	return r
 }
@@ -90,6 +93,10 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 // it may remove others. goes are the containers that it removes before.
 func (h *host) removedImages(spec pruneSpec, goes []bool, until time.Time) (likely, certain []bool, isUnsure bool) {
 	used := h.usedImages(goes)
+	if h.content != nil {
+		likely, isUnsure = h.content.prunedImages(spec.images, used, goes, until)
+		return likely, likely, isUnsure
+	}
 	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
 		created, known := image.Created.Get()
@@ -252,7 +259,14 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		}
 	}
 	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
+	if h.content != nil {
+		shared = h.content.sharedRecords(r.likely[:len(h.images)])
+		stillShared = shared
+	}
 	for i, record := range h.cache {
+		if h.content != nil {
+			break
+		}
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
 		holder := &h.graph.holders[h.recordHolder(i)]
