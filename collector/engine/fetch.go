@@ -35,7 +35,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case changes:
 		fetchChanges(ctx, t, part)
 	case images:
-		value, store, err = e.fetchImages(ctx, t)
+		value, store, took, err = e.fetchImages(ctx, t)
 	case events:
 		err = t.api.Events(ctx, t.since, func() { part(streamOpened{}) }, func(e docker.Event) { part(e) })
 	default:

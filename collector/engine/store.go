@@ -44,20 +44,22 @@ const (
 
 // fetchImages reads the images from containerd if the task says so, else or if that fails from
 // the Engine API.
-func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, answer storeAnswer, err error) {
+// took is without the time for a store that could not be read.
+func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, answer storeAnswer, took time.Duration, err error) {
+	started := time.Now()
 	if t.storeTimeout > 0 {
 		bounded, cancel := context.WithTimeout(ctx, t.storeTimeout)
 		read, err := e.config.Store(bounded, t.containerd, t.used)
 		cancel()
 		if err == nil {
-			return read.ImageList, storeAnswer{content: &read}, nil
+			return read.ImageList, storeAnswer{content: &read}, time.Since(started), nil
 		}
-		answer.err = err
+		answer.err, started = err, time.Now()
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	list, err = t.api.Images(ctx, t.store)
-	return list, answer, err
+	return list, answer, time.Since(started), err
 }
 
 // prepareStore adds to an images task what it takes to read the store.

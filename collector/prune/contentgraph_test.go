@@ -149,6 +149,12 @@ func TestStoreReach(t *testing.T) {
 		{"references in a circle, and to nothing", func(f *storeFixture) {
 			f.store.Objects[1].References = []string{"content/app", "content/none", "snapshot/none"}
 		}, map[Command]int64{SystemPruneAll: 1023}},
+		{"an old record on a younger one", func(f *storeFixture) {
+			f.snapshot("p", "", 1024)
+			f.lease("p", "snapshot/p").IsFlat = true
+			used := func(age time.Duration) model.Optional[time.Time] { return model.Known(storeTime.Add(-age)) }
+			f.BuildCache = model.Known([]model.CacheRecord{{ID: "p", LastUsedAt: used(time.Hour)}, {ID: "r", Parents: []string{"p"}, LastUsedAt: used(2 * minAge)}})
+		}, map[Command]int64{BuilderPruneUntil: 768, BuilderPrune: 768 + 1024}},
 		{"an unknown build cache", func(f *storeFixture) { f.BuildCache = model.Optional[[]model.CacheRecord]{} }, map[Command]int64{ImagePruneAll: 48}},
 	}
 	for _, test := range tests {

@@ -275,12 +275,13 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		stillShared[i] = record.Shared && (at == none || kept[at])
 	}
 	first := h.recordHolder(0)
-	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until, false)
-	certain, _ := h.removedRecords(shared, spec.cache, until, true)
-	copy(r.likely[first:], likely)
-	copy(r.certain[first:], certain)
-	r.isUnsure = r.isUnsure || isUnsure
-	for i := first; i < len(r.likely); i++ {
+	isFirst := !until.IsZero()
+	copy(r.likely[first:], h.removedRecords(stillShared, spec.cache, until, isFirst && apiMinor(h.engine.APIVersion) >= 42))
+	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until, isFirst))
+	if isFirst {
+		r.isUnsure = r.isUnsure || !slices.Equal(r.likely[first:first+len(h.cache)], h.removedRecords(stillShared, spec.cache, until, false))
+	}
+	for i := first; i < first+len(h.cache); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
 	}
@@ -292,7 +293,7 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 // frontend). The until filter goes by when a record was last used; one that never was is
 // removed. With the filter, Engine 20.10 was seen to remove also the records that removed ones
 // were made from, and Engine 29 to keep them: only the first generation is certain.
-func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isCertain bool) (removed []bool, isUnsure bool) {
+func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isFirst bool) (removed []bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))
@@ -313,13 +314,11 @@ func (h *host) removedRecords(isShared []bool, records amount, until time.Time, 
 		}
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
-			isUnsure = isUnsure || !until.IsZero()
-			if !until.IsZero() && (isCertain || apiMinor(h.engine.APIVersion) >= 42) {
-				continue
+			if !isFirst {
+				children[parent]--
+				work = append(work, parent)
 			}
-			children[parent]--
-			work = append(work, parent)
 		}
 	}
-	return removed, isUnsure
+	return removed
 }
