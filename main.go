@@ -25,6 +25,7 @@ import (
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/containerd"
 	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/engine"
 	"docker_buildup_exporter/collector/host"
@@ -61,6 +62,7 @@ type program struct {
 	log    promslog.Config
 
 	docker       docker.Config
+	containerd   string // address
 	engine       engine.Config
 	mappings     []host.MountMapping
 	repositories int
@@ -200,6 +202,8 @@ func (p *program) addEngineFlags(app *kingpin.Application) {
 	app.Flag("docker.tls-cert", "Client certificate for the engine, PEM. Default: cert.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&p.docker.TLS.Cert)
 	app.Flag("docker.tls-key", "Key of the client certificate, PEM. Default: key.pem in DOCKER_CERT_PATH.").PlaceHolder("FILE").StringVar(&p.docker.TLS.Key)
 	app.Flag("docker.tls-insecure", "Skip verification of the engine's TLS certificate.").BoolVar(&p.docker.TLS.Insecure)
+	app.Flag("containerd.address", "Socket of the engine's containerd, which is read if the engine has the containerd image store. Default: found if this process may read it. none: not read.").
+		PlaceHolder("PATH").StringVar(&p.containerd)
 	add(app, "engine.max-busy-ratio", "Maximum fraction of time the engine may spend on list requests that take 500ms or more while no change has been detected. 1 disables the limit.",
 		"0.005", &p.engine.BusyRatio.Unchanged, busyRatio)
 	add(app, "engine.max-busy-ratio-on-change", "Maximum fraction of time after a change has been detected, or before the first list.",
@@ -237,6 +241,9 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 		p.logger().Warn("Docker context not used", "err", client.Warning, "hint", "set --docker.host to the engine's address (docker context inspect)")
 	}
 	p.engine.Timeout = p.docker.Timeout
+	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
+		p.engine.Store = store.Read
+	}
 	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
 	ended := make(chan struct{})
 	go func() {

@@ -21,6 +21,8 @@ type Info struct {
 	SystemTime        string // of the engine's clock, RFC 3339
 	Images            int
 	Containers        int
+
+	ContainerdNamespace string // of containers and images; empty: unknown
 }
 
 // readInfo reads /info. DriverStatus is null with some graph drivers, but always there. The
@@ -29,7 +31,9 @@ func readInfo(d *decoder) (info Info) {
 	info.ImageStore = model.GraphDriver
 	d.object("ServerVersion", &info.Version, "Driver", &info.StorageDriver, "DockerRootDir", &info.RootDir,
 		"KernelVersion?", &info.KernelVersion, "Name?", &info.Hostname, "SystemTime?", &info.SystemTime, "Images", &info.Images, "Containers", &info.Containers,
-		"Containerd?", func() { d.objectOrNull("Address?", &info.ContainerdAddress) },
+		"Containerd?", func() {
+			d.objectOrNull("Address?", &info.ContainerdAddress, "Namespaces?", func() { d.objectOrNull("Containers?", &info.ContainerdNamespace) })
+		},
 		"DriverStatus", func() {
 			d.arrayOrNull(func() {
 				var status []string

@@ -23,18 +23,22 @@ func TestDisturbedEvents(t *testing.T) {
 	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			testDisturbedEvents(t, kind)
+			testDisturbedEvents(t, kind, withoutContainerd)
 		})
 	}
+	t.Run("29-containerd read directly", func(t *testing.T) {
+		t.Parallel()
+		testDisturbedEvents(t, dockertest.Docker29Containerd, withContainerd)
+	})
 }
 
 // testDisturbedEvents is TestDisturbedEvents for one kind of engine.
-func testDisturbedEvents(t *testing.T, kind dockertest.Kind) {
+func testDisturbedEvents(t *testing.T, kind dockertest.Kind, flag string) {
 	engine := dockertest.Start(t, kind)
 	w := newRandomWalk(t, engine)
 	proxy := newProxy(engine)
 	proxy.random = rand.New(rand.NewPCG(w.random.Uint64(), 0))
-	p := start(t, "--docker.host="+serve(t, proxy), allRepositories)
+	p := start(t, "--docker.host="+serve(t, proxy), allRepositories, flag)
 	p.scrape()
 	memory := values(t, p.scrape())["process_resident_memory_bytes"]
 

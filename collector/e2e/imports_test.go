@@ -15,10 +15,11 @@ func TestImports(t *testing.T) {
 		module = "docker_buildup_exporter"
 		client = "github.com/docker/docker"
 	)
+	restricted := []string{client, "github.com/containerd/containerd", "google.golang.org/grpc"}
 	in := func(name string) string { return module + "/" + name }
 	allowed := map[string][]string{
 		module: {
-			in("alerts"), in("dashboards"), in("collector"), in("collector/docker"), in("collector/engine"),
+			in("alerts"), in("dashboards"), in("collector"), in("collector/containerd"), in("collector/docker"), in("collector/engine"),
 			in("collector/host"), in("collector/model"), in("collector/prune"), in("collector/report"),
 		},
 		in("alerts"):                                    {},
@@ -26,7 +27,8 @@ func TestImports(t *testing.T) {
 		in("collector"):                                 {in("collector/model"), in("collector/prune")},
 		in("collector/report"):                          {in("collector/model"), in("collector/prune")},
 		in("collector/prune"):                           {in("collector/model")},
-		in("collector/engine"):                          {in("collector/docker"), in("collector/host"), in("collector/model")},
+		in("collector/engine"):                          {in("collector/containerd"), in("collector/docker"), in("collector/host"), in("collector/model")},
+		in("collector/containerd"):                      {in("collector/model"), "github.com/containerd/containerd", "google.golang.org/grpc"},
 		in("collector/docker"):                          {in("collector/model"), client},
 		in("collector/host"):                            {in("collector/model")},
 		in("collector/model"):                           {},
@@ -52,9 +54,10 @@ func TestImports(t *testing.T) {
 		}
 		checked++
 		for imported := range strings.SplitSeq(imports, ",") {
-			isRestricted := strings.HasPrefix(imported, module) || strings.HasPrefix(imported, client+"/")
+			isOf := func(path string) bool { return imported == path || strings.HasPrefix(imported, path+"/") }
+			isRestricted := strings.HasPrefix(imported, module) || slices.ContainsFunc(restricted, isOf)
 			isAllowed := slices.ContainsFunc(mayImport, func(path string) bool {
-				return imported == path || path == client && strings.HasPrefix(imported, client+"/")
+				return imported == path || slices.Contains(restricted, path) && isOf(path)
 			})
 			if isRestricted && !isAllowed {
 				t.Errorf("%s imports %s, which the import rules do not allow", path, imported)

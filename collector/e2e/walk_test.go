@@ -23,13 +23,25 @@ import (
 func TestRandomWalk(t *testing.T) {
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
-		testRandomWalk(t, kind)
+		testRandomWalk(t, kind, withoutContainerd)
+	})
+	t.Run("29-containerd read directly", func(t *testing.T) {
+		t.Parallel()
+		testRandomWalk(t, dockertest.Docker29Containerd, withContainerd)
 	})
 }
 
+// Flags for what is known of an engine with the containerd store: what containerd itself reports,
+// or only what the Engine API does.
+const (
+	withContainerd    = "--containerd.address="
+	withoutContainerd = "--containerd.address=none"
+)
+
 // testRandomWalk is TestRandomWalk for one kind of engine. The walk is extended, up to three times
-// its length, until it has made each kind of change and each series has been more than 0.
-func testRandomWalk(t *testing.T, kind dockertest.Kind) {
+// its length, until it has made each kind of change and each series has been more than 0. The
+// program gets the flags.
+func testRandomWalk(t *testing.T, kind dockertest.Kind, flags ...string) {
 	steps := 100
 	if kind == dockertest.Docker20 {
 		steps = 220
@@ -45,7 +57,7 @@ func testRandomWalk(t *testing.T, kind dockertest.Kind) {
 		timeout = 3 * time.Minute
 		host = serve(t, newProxy(engine))
 	}
-	p := start(t, "--docker.host="+host, allRepositories)
+	p := start(t, append(flags, "--docker.host="+host, allRepositories)...)
 	failures := 0
 	reached := coverage{changes: make(map[string]int), largest: make(map[string]float64)}
 	isComplete := func() bool { return len(reached.changes) == len(w.names()) && len(reached.zero()) == 0 }

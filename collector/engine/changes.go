@@ -98,7 +98,10 @@ func (s *state) needsInspections(k kind, now time.Time) bool {
 
 // objectChanged queues an object for inspection, or marks the list stale if there are too many.
 func (s *state) objectChanged(key objectKey, now time.Time) {
-	if key.id != "" && !s.changed.add(key, now) {
+	if key.kind == images {
+		s.store.named = s.version
+	}
+	if key.kind == images && s.store.content != nil || key.id != "" && !s.changed.add(key, now) {
 		s.schedules[key.kind].stale = true
 	}
 }

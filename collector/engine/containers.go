@@ -82,6 +82,7 @@ func (s *state) mergeContainers(r result, now time.Time) {
 	}
 	s.containers.mergeList(r.value.([]model.Container), r.task.version)
 	s.changed.drop(containers, s.schedules[containers].started)
+	s.checkStore()
 	list, _ := s.containers.all()
 	isListed := make(map[string]bool, len(list))
 	for _, c := range list {

@@ -177,6 +177,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	switch k {
 	case images:
 		t.store = s.imageStore()
+		s.prepareStore(&t, now)
 	case volumeSizes, buildCache, diskUsage:
 		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
 	case contents:

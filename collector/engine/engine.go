@@ -28,6 +28,8 @@ type Config struct {
 	ContainerSizes, Volumes, BuildCache bool
 
 	ContainerLogs bool // whether to read the directories of containers
+
+	Store StoreReader // nil: containerd is not read
 }
 
 // Host is the machine of the engine, as far as this process sees it: a host.Filesystems.

@@ -16,6 +16,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	started := time.Now()
 	part := func(value any) { send(result{task: t, part: true, value: value}) }
 	var value any
+	var store storeAnswer
 	var err error
 	took := time.Duration(-1) // all the time unless the fetcher knows better
 	switch t.kind {
@@ -33,6 +34,8 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		err = fetchContainerSizes(ctx, t, part)
 	case changes:
 		fetchChanges(ctx, t, part)
+	case images:
+		value, store, took, err = e.fetchImages(ctx, t)
 	case events:
 		err = t.api.Events(ctx, t.since, func() { part(streamOpened{}) }, func(e docker.Event) { part(e) })
 	default:
@@ -41,7 +44,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	if took < 0 {
 		took = time.Since(started)
 	}
-	send(result{task: t, value: value, err: err, took: took})
+	send(result{task: t, value: value, err: err, took: took, store: store})
 }
 
 // machine returns what is known of the engine's machine.
@@ -89,8 +92,6 @@ func fetchList(ctx context.Context, t task) (any, error) {
 	switch t.kind {
 	case info:
 		return t.api.Info(ctx)
-	case images:
-		return t.api.Images(ctx, t.store)
 	case containers:
 		return t.api.Containers(ctx)
 	case volumes:

@@ -80,8 +80,14 @@ func (h *health) isLeftOut(collector string, err error) bool {
 }
 
 // note queues a line of information.
-func (h *health) note(message string) {
-	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
+func (h *health) note(message string, args ...any) {
+	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
+}
+
+// has reports whether a collector has made a request.
+func (h *health) has(collector string) bool {
+	_, has := h.collectors[collector]
+	return has
 }
 
 func (h *health) setSuccess(collector string, success bool) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
@@ -9,6 +10,9 @@ import (
 )
 
 func (s *state) mergeImages(r result, now time.Time) {
+	if !s.mergeStore(r, now) {
+		return
+	}
 	s.health.measure("images", r.err, r.took, now)
 	s.health.record("images", "list images", r.err)
 	if r.err != nil {
@@ -202,6 +206,13 @@ func (c *contentCache) merge(inspected imageContent, listed, now time.Time) {
 			c.failures[id] = &attempts{}
 		}
 		c.failures[id].fail(now, inspected.err)
+	}
+}
+
+// take takes what containerd reports about an image, which is right until the next report.
+func (c *contentCache) take(image model.Image, content model.Content) {
+	if known, exists := c.known[image.ID]; !exists || !slices.Equal(known.History, content.History) {
+		c.merge(imageContent{image: image, content: content}, time.Time{}, time.Time{})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"docker_buildup_exporter/collector/containerd"
 	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/host"
 	"docker_buildup_exporter/collector/model"
@@ -58,6 +59,12 @@ type task struct {
 	roots      host.Roots                       // for filesystems and containerLogs
 	asOf       cacheVersion                     // for buildCache and diskUsage
 	since      string                           // for events
+
+	// For images, if containerd is to be read: storeTimeout is not 0.
+	storeTimeout time.Duration
+	containerd   containerd.Engine
+	used         map[string]time.Time // when records of the build cache were last used, by ID
+	generation   int                  // of the containers, or -1 if they are unknown
 }
 
 // objectKey names an image or a container.
@@ -74,6 +81,7 @@ type result struct {
 	value any
 	err   error
 	took  time.Duration
+	store storeAnswer // of images
 }
 
 // state is what is known of the engine. One goroutine owns it. Its methods do no I/O and do
@@ -100,6 +108,7 @@ type state struct {
 	images       *objects[model.Image]
 	listedImages []model.Image // the last list
 	contents     contentCache  // survives a reset
+	store        store
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
@@ -153,6 +162,7 @@ func (s *state) reset() {
 	s.denied = make(map[string]int)
 	s.logs = model.Optional[int64]{}
 	s.listedImages = nil
+	s.store = store{isNoted: s.store.isNoted}
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
@@ -363,6 +373,9 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
 		if s.lastStore == model.Known(model.Containerd) {
 			snapshot.ListedImages = s.listedImages
+		}
+		if s.store.content != nil {
+			snapshot.Store, snapshot.StoreStale = model.Known(s.store.content.ContentStore), s.isStoreStale()
 		}
 	}
 	if list, known := s.detailedContainers(); known {

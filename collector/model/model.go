@@ -33,6 +33,14 @@ type Snapshot struct {
 	// is computed from them can be kept. 0 if that is not known.
 	ContentsVersion int
 
+	// Store is what containerd reports about an engine with the containerd store. Known only
+	// where containerd can be read.
+	Store Optional[ContentStore]
+
+	// StoreStale says that images, containers or the build cache have changed since the store
+	// was read, or may have.
+	StoreStale bool
+
 	Containers Optional[[]Container] // each ID once
 	Volumes    Optional[[]Volume]
 	BuildCache Optional[[]CacheRecord]

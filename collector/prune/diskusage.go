@@ -12,7 +12,7 @@ func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 			usage[resource] = bytes
 		}
 	}
-	if h.isInspected {
+	if h.isInspected && h.content == nil {
 		usage[model.Images] = h.imageUsage()
 	}
 	put(model.Containers, sumOf(s.Containers, func(c model.Container) (model.Optional[int64], bool) {
@@ -24,6 +24,9 @@ func (h *host) diskUsage(s model.Snapshot) map[model.Resource]int64 {
 		return usage
 	}
 	put(model.BuildCache, sumOf(s.BuildCache, func(r model.CacheRecord) (model.Optional[int64], bool) { return r.Size, !r.Shared }))
+	if h.content != nil {
+		h.content.fillUsage(usage)
+	}
 	return usage
 }
 

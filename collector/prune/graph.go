@@ -16,8 +16,9 @@ type Reclaimable struct {
 
 // A graph is what lies on the disk, in pieces of bytes, and which objects hold which pieces.
 // A piece is freed when nothing holds it any more. Each source of knowledge about a host has
-// its own constructor: newDiskGraph for what a graph driver has on the disk; newLayerGraph for
-// graph drivers and newStoreGraph for the containerd store, both from the Engine API.
+// its own constructor: newContentGraph for what containerd reports and newDiskGraph for what a
+// graph driver has on the disk; newLayerGraph for graph drivers and newStoreGraph for the containerd
+// store, both from the Engine API.
 type graph struct {
 	pieces  []piece
 	holders []holder
@@ -71,6 +72,28 @@ func (g *graph) reach(marks []bool, pieces []int32) {
 			marks[at] = true
 		}
 	}
+}
+
+// ownBytes returns what each holder holds and no other one does.
+func (g *graph) ownBytes() []int64 {
+	first, isShared, visited := make([]int, len(g.pieces)), make([]bool, len(g.pieces)), make([]int, len(g.pieces))
+	own := make([]int64, len(g.holders))
+	for i := range g.holders {
+		for _, at := range g.holders[i].pieces {
+			for ; at != none && visited[at] != i+1; at = g.pieces[at].parent {
+				isShared[at], visited[at] = visited[at] != 0, i+1
+				if first[at] == 0 {
+					first[at] = i + 1
+				}
+			}
+		}
+	}
+	for at, i := range first {
+		if i != 0 && !isShared[at] {
+			own[i-1] = saturate(own[i-1], g.pieces[at].likely)
+		}
+	}
+	return own
 }
 
 // removal is the set of holders that a command removes: most likely, and certainly.

@@ -98,6 +98,7 @@ func (h *host) largestVolumes(n int) []Holder {
 
 // largestContainers returns the containers that hold most besides the layers of their images.
 func (h *host) largestContainers(n int) []Holder {
+	own := h.graph.ownBytes()
 	var containers []Holder
 	for i, container := range h.containers {
 		name := cmp.Or(container.Name, container.ID[:min(12, len(container.ID))])
@@ -105,11 +106,7 @@ func (h *host) largestContainers(n int) []Holder {
 		if container.State.Stopped() {
 			holder.Unused = 1
 		}
-		for _, at := range h.graph.holders[h.containerHolder(i)].pieces {
-			if p := &h.graph.pieces[at]; p.kind == 0 && p.parent == none { // its own
-				holder.Bytes = saturate(holder.Bytes, p.likely)
-			}
-		}
+		holder.Bytes = own[h.containerHolder(i)]
 		holder.Frees = holder.Bytes
 		containers = append(containers, holder)
 	}

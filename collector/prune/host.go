@@ -25,6 +25,7 @@ type host struct {
 	matches    *matches
 	store      *model.LayerStore // what is on the disk; nil if that is not known
 	graph      *graph
+	content    *contentGraph // nil: containerd cannot be read
 
 	listedLayers int // number of layers of images
 
@@ -58,7 +59,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	h.isInspected = imagesKnown && s.Contents != nil
+	store, isStored := s.Store.Get()
+	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
 	for _, image := range h.images {
@@ -66,8 +68,9 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		if !inspected {
 			top = none
 		}
-		h.isInspected = h.isInspected && (inspected || s.FailedImages[image.ID])
-		h.failed, h.hasFailed = append(h.failed, !inspected), h.hasFailed || !inspected
+		isFailed := !inspected && !isStored
+		h.isInspected = h.isInspected && (!isFailed || s.FailedImages[image.ID])
+		h.failed, h.hasFailed = append(h.failed, isFailed), h.hasFailed || isFailed
 		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
@@ -76,15 +79,21 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = newMatches(h)
-	if chains := h.tree.chainIDs(); !h.isContainerd() && h.isOf(s.LayerStore, chains) {
+	switch chains := h.tree.chainIDs(); {
+	case isStored:
+		h.content = newContentGraph(h, store, s.At)
+		h.graph = h.content.graph
+		return h
+	case !h.isContainerd() && h.isOf(s.LayerStore, chains):
 		h.store = s.LayerStore
 		h.graph = newDiskGraph(h, chains)
 		return h
 	}
 	h.matches.match()
-	if h.isContainerd() {
+	switch {
+	case h.isContainerd():
 		h.graph = newStoreGraph(h, s.ListedImages)
-	} else {
+	default:
 		h.graph = newLayerGraph(h)
 	}
 	if engine.StorageDriver == "vfs" {
@@ -148,6 +157,12 @@ func newObjectGraph(h *host) *graph {
 	for i := range h.containers {
 		h.addContainer(g, i)
 	}
+	h.holdVolumes(g)
+	return g
+}
+
+// holdVolumes makes each volume hold its files.
+func (h *host) holdVolumes(g *graph) {
 	for i, volume := range h.volumes {
 		at := g.addOwn(volume.Size)
 		if volume.SizeStale {
@@ -155,7 +170,6 @@ func newObjectGraph(h *host) *graph {
 		}
 		g.holders[h.volumeHolder(i)].pieces = []int32{at}
 	}
-	return g
 }
 
 // addContainer adds the writable layer of a container, and what the container holds: the

@@ -3,22 +3,22 @@ package prune
 import (
 	"math"
 	"slices"
-	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
 
 // reclaim returns what each command frees if it is run alone and now. Commands overlap. A
 // command without an estimate is absent.
-func (h *host) reclaim(until time.Time) map[Command]Reclaimable {
+func (h *host) reclaim(s model.Snapshot) map[Command]Reclaimable {
 	reclaimable := make(map[Command]Reclaimable)
 	for _, spec := range specs(h.engine.APIVersion) {
-		removal := h.removalBy(spec, until)
+		removal := h.removalBy(spec, s.At.Add(-minAge))
 		if !h.isKnown(spec, removal) {
 			continue
 		}
 		freed := h.graph.freed(removal)
-		if h.isStale && (spec.images != removeNone && freed.Estimate > 0 || spec.cache != removeNone) {
+		usesStore := spec.containers+spec.images+spec.cache != removeNone
+		if s.StoreStale && usesStore || h.isStale && (spec.images != removeNone && freed.Estimate > 0 || spec.cache != removeNone) {
 			freed = Reclaimable{Estimate: freed.Estimate}
 		}
 		reclaimable[spec.command] = freed
@@ -31,7 +31,7 @@ func (h *host) reclaim(until time.Time) map[Command]Reclaimable {
 // have no estimate, unless the request for their size failed: then they are left out.
 func (h *host) isKnown(spec pruneSpec, r removal) bool {
 	return !r.isUnknown && h.containersKnown && (spec.volumes == removeNone || h.volumesKnown) &&
-		(spec.images == removeNone || h.imagesKnown && (h.cacheKnown || !slices.Contains(r.likely[:len(h.images)], true))) &&
+		(spec.images == removeNone || h.imagesKnown && (h.cacheKnown || h.content != nil || !slices.Contains(r.likely[:len(h.images)], true))) &&
 		(spec.cache == removeNone || h.cacheKnown)
 }
 

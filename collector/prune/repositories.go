@@ -43,7 +43,7 @@ func (h *host) largestRepositories(n int) model.Optional[[]Repository] {
 	var largest []Repository
 	for _, name := range names[:min(n, len(names))] {
 		repository := Repository{Name: name, Images: len(members[name])}
-		if unused := h.unusedOf(members[name]); h.cacheKnown || !slices.Contains(unused.likely, true) {
+		if unused := h.unusedOf(members[name]); h.cacheKnown || h.content != nil || !slices.Contains(unused.likely, true) {
 			repository.Reclaimable = model.Known(h.graph.freed(unused).Estimate)
 		}
 		largest = append(largest, repository)

@@ -57,11 +57,14 @@ func (h *host) removalBy(spec pruneSpec, until time.Time) removal {
 			if likely[i] {
 				put(i, !certain[i])
 			}
-			r.isUnsure = r.isUnsure || !h.images[i].HasDigest.IsKnown() && len(h.images[i].Tags) == 0
+			r.isUnsure = r.isUnsure || h.content == nil && !h.images[i].HasDigest.IsKnown() && len(h.images[i].Tags) == 0
 		}
 	}
 	if spec.cache != removeNone {
 		h.selectRecords(spec, &r, until)
+	}
+	if h.content != nil {
+		h.content.addRest(spec, &r)
 	}
 	return r
 }
@@ -90,6 +93,10 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 // it may remove others. goes are the containers that it removes before.
 func (h *host) removedImages(spec pruneSpec, goes []bool, until time.Time) (likely, certain []bool, isUnsure bool) {
 	used := h.usedImages(goes)
+	if h.content != nil {
+		likely, isUnsure = h.content.prunedImages(spec.images, used, goes, until)
+		return likely, likely, isUnsure
+	}
 	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
 		created, known := image.Created.Get()
@@ -252,7 +259,14 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		}
 	}
 	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
+	if h.content != nil {
+		shared = h.content.sharedRecords(r.likely[:len(h.images)])
+		stillShared = shared
+	}
 	for i, record := range h.cache {
+		if h.content != nil {
+			break
+		}
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
 		holder := &h.graph.holders[h.recordHolder(i)]
@@ -264,12 +278,15 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		}
 	}
 	first := h.recordHolder(0)
-	likely, isUnsure := h.removedRecords(stillShared, spec.cache, until, false)
-	certain, _ := h.removedRecords(shared, spec.cache, until, true)
+	isFirst := !until.IsZero()
+	likely := h.removedRecords(stillShared, spec.cache, until, isFirst && apiMinor(h.engine.APIVersion) >= 42)
 	copy(r.likely[first:], likely)
-	copy(r.certain[first:], certain)
-	r.isUnsure = r.isUnsure || isUnsure || h.store != nil && h.splitsLayer(likely, kept)
-	for i := first; i < len(r.likely); i++ {
+	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until, isFirst))
+	if isFirst {
+		r.isUnsure = r.isUnsure || !slices.Equal(likely, h.removedRecords(stillShared, spec.cache, until, false))
+	}
+	r.isUnsure = r.isUnsure || h.store != nil && h.splitsLayer(likely, kept)
+	for i := first; i < first+len(h.cache); i++ {
 		r.isUnsure = r.isUnsure || r.likely[i] != r.certain[i]
 		r.certain[i] = r.certain[i] && r.likely[i]
 	}
@@ -297,7 +314,7 @@ func (h *host) splitsLayer(removed, kept []bool) bool {
 // frontend). The until filter goes by when a record was last used; one that never was is
 // removed. With the filter, Engine 20.10 was seen to remove also the records that removed ones
 // were made from, and Engine 29 to keep them: only the first generation is certain.
-func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isCertain bool) (removed []bool, isUnsure bool) {
+func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isFirst bool) (removed []bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))
@@ -318,13 +335,11 @@ func (h *host) removedRecords(isShared []bool, records amount, until time.Time, 
 		}
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
-			isUnsure = isUnsure || !until.IsZero()
-			if !until.IsZero() && (isCertain || apiMinor(h.engine.APIVersion) >= 42) {
-				continue
+			if !isFirst {
+				children[parent]--
+				work = append(work, parent)
 			}
-			children[parent]--
-			work = append(work, parent)
 		}
 	}
-	return removed, isUnsure
+	return removed
 }

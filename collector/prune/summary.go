@@ -48,7 +48,7 @@ type figures struct {
 func inputs(s model.Snapshot) model.Snapshot {
 	return model.Snapshot{
 		Engine: s.Engine, Images: s.Images, Containers: s.Containers, Volumes: s.Volumes, BuildCache: s.BuildCache,
-		FailedImages: s.FailedImages, BuildCacheStale: s.BuildCacheStale, ContentsVersion: s.ContentsVersion,
+		FailedImages: s.FailedImages, BuildCacheStale: s.BuildCacheStale, ContentsVersion: s.ContentsVersion, StoreStale: s.StoreStale,
 		LayerStore: s.LayerStore,
 	}
 }
@@ -115,7 +115,7 @@ func compute(s model.Snapshot, repositories, holders int) figures {
 	if engine.Podman { // its API does not show the containers of builds, which hold images
 		return f
 	}
-	f.reclaimable = h.reclaim(s.At.Add(-minAge))
+	f.reclaimable = h.reclaim(s)
 	f.repositories = h.largestRepositories(repositories)
 	f.holders = h.largestHolders(holders)
 	return f
@@ -141,6 +141,15 @@ func nextAged(s model.Snapshot) (next time.Time) {
 	cache, _ := s.BuildCache.Get()
 	for i := range cache {
 		consider(cache[i].LastUsedAt)
+	}
+	store, _ := s.Store.Get()
+	for i := range store.Images {
+		consider(model.Known(store.Images[i].Created))
+	}
+	for i := range store.Leases {
+		if at, known := store.Leases[i].Expires.Get(); known {
+			consider(model.Known(at.Add(-minAge)))
+		}
 	}
 	return next
 }

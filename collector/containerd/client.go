@@ -1,0 +1,174 @@
+// Package containerd reads what the containerd of an engine keeps. It makes only calls that read,
+// and is the only importer of containerd's API.
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+
+	content "github.com/containerd/containerd/api/services/content/v1"
+	images "github.com/containerd/containerd/api/services/images/v1"
+	leases "github.com/containerd/containerd/api/services/leases/v1"
+	namespaces "github.com/containerd/containerd/api/services/namespaces/v1"
+	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+// None as an address switches the client off.
+const None = "none"
+
+// sockets are where packages and an engine that starts its own containerd have its socket.
+var sockets = [...]string{"/run/containerd/containerd.sock", "/var/run/docker/containerd/containerd.sock"}
+
+// Engine is what an engine reports about its containerd (Engine API: /info).
+type Engine struct {
+	Address     string // of the socket; "": unknown
+	Namespace   string // "": moby
+	Snapshotter string
+}
+
+// Client reads the store of one containerd. It keeps what does not change.
+type Client struct {
+	address      string
+	repositories bool
+
+	mu    sync.Mutex
+	cache cache
+}
+
+// New returns a client of the containerd at an address, or of the engine's if it is "". It
+// returns nil if the address is None. repositories says to keep the names of repositories.
+func New(address string, repositories bool) *Client {
+	if address == None {
+		return nil
+	}
+	return &Client{address: strings.TrimPrefix(address, "unix://"), repositories: repositories}
+}
+
+// addresses returns where to look for the containerd of an engine.
+func (c *Client) addresses(e Engine) []string {
+	switch {
+	case c.address != "":
+		return []string{c.address}
+	case e.Address != "":
+		return []string{strings.TrimPrefix(e.Address, "unix://")}
+	}
+	return sockets[:]
+}
+
+// Read returns what the containerd of an engine keeps. used are the times at which records of
+// the build cache were last used, as far as they are known: until then nothing was written to
+// them. An error is a model.Failure; one without access says how to give it.
+func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) (Store, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failure error
+	for _, address := range c.addresses(e) {
+		var conn net.Conn
+		if conn, failure = new(net.Dialer).DialContext(ctx, "unix", address); failure != nil {
+			failure = c.dialFailure(address, failure)
+			continue
+		}
+		store, err := c.readFrom(ctx, conn, e, used)
+		if err != nil {
+			return Store{}, &model.Failure{Kind: status.Code(err).String(), Reason: fmt.Sprintf("%s: %v", address, err), Err: err,
+				Hint: "until containerd answers, the figures are computed from the Engine API"}
+		}
+		return store, nil
+	}
+	return Store{}, failure
+}
+
+// accessHint is how to give access to the socket.
+const accessHint = "with access to containerd's socket all figures of prune commands are exact, and cost the engine next to nothing: run the exporter as root or, in a container, as user 0 with the socket mounted; --containerd.address=none turns this off"
+
+// dialFailure describes why there is no connection. Where the address was not given, a socket
+// that does not exist is no access, too.
+func (c *Client) dialFailure(address string, err error) error {
+	isMissing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+	return &model.Failure{
+		Kind: "dial", Reason: err.Error(), Hint: accessHint, Err: err,
+		NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == "",
+	}
+}
+
+// maxMessage bounds the size of an answer in bytes.
+const maxMessage = 64 << 20
+
+// services are the clients of the services of one connection.
+type services struct {
+	namespaces namespaces.NamespacesClient
+	images     images.ImagesClient
+	leases     leases.LeasesClient
+	content    content.ContentClient
+	snapshots  snapshots.SnapshotsClient
+}
+
+// readFrom reads over a new connection, and closes it.
+func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map[string]time.Time) (Store, error) {
+	single := make(chan net.Conn, 1)
+	single <- conn
+	client, err := grpc.NewClient("passthrough:///containerd", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)), grpc.WithUnaryInterceptor(onlyReadUnary), grpc.WithStreamInterceptor(onlyReadStream),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case conn := <-single:
+				return conn, nil
+			default:
+				return nil, errors.New("the connection was closed")
+			}
+		}))
+	if err != nil {
+		conn.Close()
+		return Store{}, err
+	}
+	defer client.Close()
+	r := reading{
+		services: services{namespaces.NewNamespacesClient(client), images.NewImagesClient(client), leases.NewLeasesClient(client),
+			content.NewContentClient(client), snapshots.NewSnapshotsClient(client)},
+		engine: e, used: used, cache: &c.cache, repositories: c.repositories,
+	}
+	if r.engine.Namespace == "" {
+		r.engine.Namespace = "moby"
+	}
+	return r.read(ctx)
+}
+
+// isReadOnly reports whether a method only reads.
+func isReadOnly(method string) bool {
+	switch path.Base(method) {
+	case "List", "ListResources", "Usage", "Read":
+		return true
+	}
+	return false
+}
+
+// errWrites is the answer to a call that may write.
+var errWrites = status.Error(codes.PermissionDenied, "the exporter makes only calls that read")
+
+func onlyReadUnary(ctx context.Context, method string, request, reply any, client *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if !isReadOnly(method) {
+		return errWrites
+	}
+	return invoke(ctx, method, request, reply, client, options...)
+}
+
+func onlyReadStream(ctx context.Context, description *grpc.StreamDesc, client *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	if !isReadOnly(method) {
+		return nil, errWrites
+	}
+	return stream(ctx, description, client, method, options...)
+}

@@ -1,0 +1,255 @@
+package containerd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+
+	content "github.com/containerd/containerd/api/services/content/v1"
+	images "github.com/containerd/containerd/api/services/images/v1"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// document is an image index, a manifest or a configuration, as far as it is used.
+type document struct {
+	Manifests []ocispec.Descriptor `json:"manifests"`
+	Config    *ocispec.Descriptor  `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+
+	Created *time.Time `json:"created"`
+	RootFS  struct {
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+	ocispec.Platform
+}
+
+// maxDocument bounds the size of a document in bytes, as containerd does for what it pulls.
+const maxDocument = 8 << 20
+
+// document returns a document, or nil if the store has none that can be read.
+func (r *reading) document(ctx context.Context, digest digest.Digest) (*document, error) {
+	blob := r.blobs[digest.String()]
+	if blob == nil || blob.GetSize() > maxDocument {
+		return nil, nil
+	}
+	if known, isCached := r.cache.documents[digest.String()]; isCached {
+		return known, nil
+	}
+	stream, err := r.content.Read(ctx, &content.ReadContentRequest{Digest: digest.String()})
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	for {
+		response, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if text.Write(response.GetData()); text.Len() > maxDocument {
+			return nil, nil
+		}
+	}
+	d := new(document)
+	if json.Unmarshal(text.Bytes(), d) != nil {
+		d = nil
+	}
+	if r.cache.documents == nil {
+		r.cache.documents = make(map[string]*document)
+	}
+	r.cache.documents[digest.String()] = d
+	return d, nil
+}
+
+// fillImages adds the images as the engine lists them (moby: daemon/containerd.ImageService.Images).
+func (r *reading) fillImages(ctx context.Context, store *Store) error {
+	names := make(map[string][]*images.Image)
+	for _, name := range r.names {
+		target := name.GetTarget().GetDigest()
+		names[target] = append(names[target], name)
+	}
+	store.Contents, store.LayerLists = make(map[string]model.Content, len(names)), make(map[string][]string, len(names))
+	for id, names := range names {
+		w := imageWalk{reading: r}
+		if err := w.visit(ctx, ocispec.Descriptor{Digest: digest.Digest(id)}); err != nil {
+			return err
+		}
+		store.LayerLists[id] = w.lists
+		image := r.image(id, names)
+		image.Size, image.SeveralPlatforms = model.Known(w.size), w.platforms > 1
+		if image.Created = model.Known(time.Unix(0, 0)); w.best != nil && w.best.Created != nil {
+			image.Created = model.Known(w.best.Created.Truncate(time.Second))
+		}
+		if w.manifests == 0 {
+			image.Parent = ""
+		}
+		if w.best != nil {
+			content := r.contentOf(w.best)
+			var unpacked int64
+			for _, step := range content.History {
+				unpacked += step.Size
+			}
+			image.Unpacked = model.Known(unpacked)
+			store.Contents[id] = content
+		}
+		store.ImageList = append(store.ImageList, image)
+	}
+	slices.SortFunc(store.ImageList, func(a, b model.Image) int { return strings.Compare(a.ID, b.ID) })
+	for digest := range r.cache.documents {
+		if r.blobs[digest] == nil {
+			delete(r.cache.documents, digest)
+		}
+	}
+	return nil
+}
+
+// image returns what names report about an image.
+func (r *reading) image(id string, names []*images.Image) model.Image {
+	image := model.Image{ID: id, HasDigest: model.Known(false)}
+	last := names[0]
+	for _, name := range names {
+		if strings.HasPrefix(name.GetName(), "moby-dangling@") {
+			continue
+		}
+		last = name
+		named, err := reference.ParseNormalizedNamed(name.GetName())
+		if err != nil {
+			continue
+		}
+		if familiar := reference.FamiliarString(named); strings.Contains(familiar, "@") {
+			image.HasDigest = model.Known(true)
+		} else {
+			image.Tags = append(image.Tags, familiar)
+		}
+		if repository := reference.FamiliarName(named); r.repositories && !slices.Contains(image.Repositories, repository) {
+			image.Repositories = append(image.Repositories, repository)
+		}
+	}
+	image.Parent = last.GetLabels()["org.mobyproject.image.parent"]
+	return image
+}
+
+// contentOf returns the layers of a configuration, with the sizes of their snapshots.
+func (r *reading) contentOf(config *document) (c model.Content) {
+	for i, diff := range config.RootFS.DiffIDs {
+		c.DiffIDs = append(c.DiffIDs, diff.String())
+		chain := identity.ChainID(slices.Clone(config.RootFS.DiffIDs[:i+1]))
+		c.History = append(c.History, model.Step{Size: r.sizes[chain.String()]})
+	}
+	return c
+}
+
+// imageWalk is a walk through the manifests of an image.
+type imageWalk struct {
+	*reading
+	size      int64    // as the engine lists it
+	lists     []string // of layers
+	manifests int
+	platforms int       // that are present
+	best      *document // the configuration for this machine, else the first one
+	bestRank  int
+	depth     int
+}
+
+// maxIndexes bounds how deep indexes are in each other.
+const maxIndexes = 4
+
+// visit visits an index or a manifest. The size of an image is that of its manifests that are
+// present, without indexes (moby: daemon/containerd.ImageService.multiPlatformSummary).
+func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error {
+	d, err := w.document(ctx, target.Digest)
+	if err != nil || w.depth > maxIndexes {
+		return err
+	}
+	if d != nil && d.Config == nil {
+		w.depth++
+		defer func() { w.depth-- }()
+		for _, manifest := range d.Manifests {
+			if err := w.visit(ctx, manifest); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w.manifests++
+	if d == nil {
+		w.consider(target, nil)
+		return nil
+	}
+	w.size += w.blobs[target.Digest.String()].GetSize()
+	list := ""
+	for _, layer := range d.Layers {
+		list += layer.Digest.String()
+	}
+	for _, blob := range append(d.Layers, *d.Config) {
+		if w.blobs[blob.Digest.String()] != nil {
+			w.size += blob.Size
+		}
+	}
+	w.lists = append(w.lists, list)
+	if isAttestation(target, d) {
+		return nil
+	}
+	config, err := w.document(ctx, d.Config.Digest)
+	if err != nil {
+		return err
+	}
+	if config != nil {
+		w.platforms++
+		w.size += w.unpacked(config)
+	}
+	w.consider(target, config)
+	return nil
+}
+
+// consider takes a manifest as the best one if it fits this machine better than those before.
+func (w *imageWalk) consider(target ocispec.Descriptor, config *document) {
+	platform := target.Platform
+	if platform == nil && config != nil {
+		platform = &config.Platform
+	}
+	rank := 1
+	if platform != nil && platform.OS == "linux" && platform.Architecture == runtime.GOARCH {
+		rank = 2
+	}
+	if rank > w.bestRank && !isAttestation(target, nil) {
+		w.best, w.bestRank = config, rank
+	}
+}
+
+// isAttestation reports whether a manifest is that of no image (moby:
+// daemon/containerd.ImageManifest.IsPseudoImage).
+func isAttestation(target ocispec.Descriptor, manifest *document) bool {
+	isLayer := func(layer ocispec.Descriptor) bool {
+		return strings.HasPrefix(layer.MediaType, "application/vnd.oci.image.layer.") || strings.HasPrefix(layer.MediaType, "application/vnd.docker.image.rootfs.")
+	}
+	p := target.Platform
+	return target.Annotations["vnd.docker.reference.type"] != "" || p != nil && p.OS == "unknown" && p.Architecture == "unknown" ||
+		manifest != nil && len(manifest.Layers) > 0 && !slices.ContainsFunc(manifest.Layers, isLayer)
+}
+
+// unpacked returns the size of the snapshots of a configuration, or 0 if the top one is missing.
+func (w *imageWalk) unpacked(config *document) (bytes int64) {
+	if len(config.RootFS.DiffIDs) == 0 {
+		return 0
+	}
+	name := identity.ChainID(slices.Clone(config.RootFS.DiffIDs)).String()
+	for name != "" && w.snapshots[name] != nil {
+		bytes += w.sizes[name]
+		name = w.snapshots[name].GetParent()
+	}
+	return bytes
+}

@@ -1,0 +1,397 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+
+	content "github.com/containerd/containerd/api/services/content/v1"
+	images "github.com/containerd/containerd/api/services/images/v1"
+	leases "github.com/containerd/containerd/api/services/leases/v1"
+	namespaces "github.com/containerd/containerd/api/services/namespaces/v1"
+	snapshots "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/distribution/reference"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Store is what containerd keeps for an engine.
+type Store struct {
+	model.ContentStore
+	ImageList []model.Image            // as the engine lists them
+	Contents  map[string]model.Content // of images, by ID
+	Used      map[string]time.Time     // that was given to Read
+}
+
+// cache is what does not change, or what can be recognized as unchanged.
+type cache struct {
+	sizes     map[string]int64     // of committed snapshots, by name; they never change
+	written   map[string]written   // sizes of other snapshots, by name
+	documents map[string]*document // by digest
+	names     []string             // of all objects and leases when resources were listed
+	resources map[string][]string  // of leases, by ID
+}
+
+// written is the size of a snapshot that can be written to, and when that last happened.
+type written struct {
+	bytes int64
+	used  time.Time
+}
+
+// reading is one reading of a store.
+type reading struct {
+	services
+	engine       Engine
+	used         map[string]time.Time
+	cache        *cache
+	repositories bool
+
+	names     []*images.Image
+	leases    []*leases.Lease
+	blobs     map[string]*content.Info   // by digest
+	snapshots map[string]*snapshots.Info // by name
+	sizes     map[string]int64           // of snapshots, by name
+	elsewhere map[string]bool            // digests of blobs that other namespaces have
+}
+
+const (
+	maxReadings = 3 // of a store that changes meanwhile
+	parallel    = 4 // calls at the same time
+)
+
+var errChanges = errors.New("the store has changed again and again while it was read")
+
+// read reads everything. Lists are of one time only if names and leases were the same before
+// and after.
+func (r *reading) read(ctx context.Context) (Store, error) {
+	if err := r.readElsewhere(ctx); err != nil {
+		return Store{}, err
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, "containerd-namespace", r.engine.Namespace)
+	if err := r.readNames(ctx); err != nil {
+		return Store{}, err
+	}
+	for range maxReadings {
+		before := r.fingerprint()
+		store, err := r.readObjects(ctx)
+		if err != nil && status.Code(err) != codes.NotFound { // gone since it was listed
+			return Store{}, err
+		}
+		if again := r.readNames(ctx); again != nil {
+			return Store{}, again
+		}
+		if err == nil && slices.Equal(before, r.fingerprint()) {
+			return store, nil
+		}
+	}
+	return Store{}, errChanges
+}
+
+// readElsewhere reads which blobs other namespaces have.
+func (r *reading) readElsewhere(ctx context.Context) error {
+	list, err := r.services.namespaces.List(ctx, &namespaces.ListNamespacesRequest{})
+	if err != nil {
+		return err
+	}
+	r.elsewhere = make(map[string]bool)
+	for _, namespace := range list.GetNamespaces() {
+		if namespace.GetName() == r.engine.Namespace {
+			continue
+		}
+		blobs, err := r.listBlobs(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace.GetName()))
+		if err != nil {
+			return err
+		}
+		for digest := range blobs {
+			r.elsewhere[digest] = true
+		}
+	}
+	return nil
+}
+
+// readNames reads the names of images, and the leases.
+func (r *reading) readNames(ctx context.Context) error {
+	names, err := r.services.images.List(ctx, &images.ListImagesRequest{})
+	if err != nil {
+		return err
+	}
+	list, err := r.services.leases.List(ctx, &leases.ListRequest{})
+	r.names, r.leases = names.GetImages(), list.GetLeases()
+	return err
+}
+
+// fingerprint identifies the names and leases.
+func (r *reading) fingerprint() (lines []string) {
+	for _, name := range r.names {
+		lines = append(lines, name.GetName()+" "+name.GetTarget().GetDigest())
+	}
+	for _, lease := range r.leases {
+		lines = append(lines, lease.GetID())
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// readObjects reads everything but names and leases.
+func (r *reading) readObjects(ctx context.Context) (Store, error) {
+	var err error
+	if r.blobs, err = r.listBlobs(ctx); err != nil {
+		return Store{}, err
+	}
+	if r.snapshots, err = r.listSnapshots(ctx); err != nil {
+		return Store{}, err
+	}
+	if err = r.readSizes(ctx); err != nil {
+		return Store{}, err
+	}
+	if err = r.readResources(ctx); err != nil {
+		return Store{}, err
+	}
+	store := Store{Used: r.used}
+	if store.Objects, err = r.objects(); err != nil {
+		return Store{}, err
+	}
+	if store.Leases, err = r.storedLeases(); err != nil {
+		return Store{}, err
+	}
+	for _, name := range r.names {
+		expires, err := expiry(name.GetLabels())
+		if err != nil {
+			return Store{}, err
+		}
+		store.Images = append(store.Images, model.StoredImage{
+			Name: familiarName(name.GetName()), Target: name.GetTarget().GetDigest(), Created: name.GetCreatedAt().AsTime(), Expires: expires,
+		})
+	}
+	return store, r.fillImages(ctx, &store)
+}
+
+// familiarName returns the name of an image as the engine lists it.
+func familiarName(name string) string {
+	if named, err := reference.ParseNormalizedNamed(name); err == nil && !strings.HasPrefix(name, "moby-dangling@") {
+		return reference.FamiliarString(named)
+	}
+	return name
+}
+
+// listed collects the items of a stream by name.
+func listed[R, T any](receive func() (R, error), items func(R) []T, name func(T) string) (map[string]T, error) {
+	found := make(map[string]T)
+	for {
+		response, err := receive()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items(response) {
+			found[name(item)] = item
+		}
+	}
+}
+
+func (r *reading) listBlobs(ctx context.Context) (map[string]*content.Info, error) {
+	stream, err := r.content.List(ctx, &content.ListContentRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return listed(stream.Recv, (*content.ListContentResponse).GetInfo, (*content.Info).GetDigest)
+}
+
+func (r *reading) listSnapshots(ctx context.Context) (map[string]*snapshots.Info, error) {
+	stream, err := r.services.snapshots.List(ctx, &snapshots.ListSnapshotsRequest{Snapshotter: r.engine.Snapshotter})
+	if err != nil {
+		return nil, err
+	}
+	return listed(stream.Recv, (*snapshots.ListSnapshotsResponse).GetInfo, (*snapshots.Info).GetName)
+}
+
+// readSizes reads the sizes of snapshots. That of a committed one never changes. That of a
+// container is known from the engine, and that of a record of the build cache that can be
+// written to is read again when it was used.
+func (r *reading) readSizes(ctx context.Context) error {
+	sizes, writes := make(map[string]int64, len(r.snapshots)), make(map[string]written)
+	var unknown []string
+	for name, snapshot := range r.snapshots {
+		size, isCached := r.cache.sizes[name]
+		before, isWritten := r.cache.written[name]
+		used, isRecord := r.used[name]
+		switch {
+		case snapshot.GetKind() == snapshots.Kind_COMMITTED && isCached:
+			sizes[name] = size
+		case snapshot.GetKind() == snapshots.Kind_ACTIVE && isRecord && isWritten && before.used.Equal(used):
+			writes[name] = before
+		case snapshot.GetKind() != snapshots.Kind_ACTIVE || r.snapshots[name+"-init"] == nil:
+			unknown = append(unknown, name)
+		}
+	}
+	results := make([]int64, len(unknown))
+	err := r.forEach(ctx, len(unknown), func(ctx context.Context, i int) error {
+		usage, err := r.services.snapshots.Usage(ctx, &snapshots.UsageRequest{Snapshotter: r.engine.Snapshotter, Key: unknown[i]})
+		results[i] = usage.GetSize()
+		return err
+	})
+	for i, name := range unknown {
+		if r.snapshots[name].GetKind() == snapshots.Kind_ACTIVE {
+			writes[name] = written{results[i], r.used[name]}
+		} else {
+			sizes[name] = results[i]
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.cache.sizes, r.cache.written = sizes, writes
+	r.sizes = maps.Clone(sizes)
+	for name, w := range writes {
+		r.sizes[name] = w.bytes
+	}
+	return nil
+}
+
+// forEach makes calls at the same time, until one fails.
+func (r *reading) forEach(ctx context.Context, n int, call func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i := range n {
+		group.Go(func() error { return call(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// readResources reads the resources of leases. They are those of the reading before if all
+// names, leases, blobs and snapshots are.
+func (r *reading) readResources(ctx context.Context) error {
+	names := slices.Concat(r.fingerprint(), slices.Sorted(maps.Keys(r.blobs)), slices.Sorted(maps.Keys(r.snapshots)))
+	if slices.Equal(names, r.cache.names) {
+		return nil
+	}
+	lists := make([][]string, len(r.leases))
+	err := r.forEach(ctx, len(r.leases), func(ctx context.Context, i int) error {
+		list, err := r.services.leases.ListResources(ctx, &leases.ListResourcesRequest{ID: r.leases[i].GetID()})
+		for _, resource := range list.GetResources() {
+			switch kind := resource.GetType(); {
+			case kind == "content":
+				lists[i] = append(lists[i], model.BlobKey(resource.GetID()))
+			case kind == "snapshots/"+r.engine.Snapshotter:
+				lists[i] = append(lists[i], model.SnapshotKey(resource.GetID()))
+			case kind != "ingests" && !strings.HasPrefix(kind, "snapshots/"):
+				return fmt.Errorf("a lease has a resource of the unknown type %q", kind)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.cache.names, r.cache.resources = names, make(map[string][]string, len(r.leases))
+	for i, lease := range r.leases {
+		r.cache.resources[lease.GetID()] = lists[i]
+	}
+	return nil
+}
+
+// objects returns the blobs and snapshots, in the order of their keys.
+func (r *reading) objects() ([]model.StoredObject, error) {
+	objects := make([]model.StoredObject, 0, len(r.blobs)+len(r.snapshots))
+	for digest, blob := range r.blobs {
+		object := model.StoredObject{Key: model.BlobKey(digest), Size: model.Known(blob.GetSize()), IsElsewhere: r.elsewhere[digest]}
+		if err := r.readLabels(&object, blob.GetLabels()); err != nil {
+			return nil, err
+		}
+		objects = append(objects, object)
+	}
+	for name, snapshot := range r.snapshots {
+		object := model.StoredObject{Key: model.SnapshotKey(name)}
+		if size, known := r.sizes[name]; known {
+			object.Size = model.Known(size)
+		}
+		if snapshot.GetParent() != "" {
+			object.Parent = model.SnapshotKey(snapshot.GetParent())
+		}
+		if err := r.readLabels(&object, snapshot.GetLabels()); err != nil {
+			return nil, err
+		}
+		objects = append(objects, object)
+	}
+	slices.SortFunc(objects, func(a, b model.StoredObject) int { return strings.Compare(a.Key, b.Key) })
+	return objects, nil
+}
+
+// The labels that containerd's garbage collector reads (containerd: core/metadata/gc.go).
+const (
+	labelRoot     = "containerd.io/gc.root"
+	labelFlat     = "containerd.io/gc.flat"
+	labelExpire   = "containerd.io/gc.expire"
+	labelBlob     = "containerd.io/gc.ref.content"
+	labelSnapshot = "containerd.io/gc.ref.snapshot."
+	labelAny      = "containerd.io/gc."
+)
+
+// readLabels reads what an object keeps. A label of the garbage collector that is unknown is an
+// error, because it may keep anything.
+func (r *reading) readLabels(object *model.StoredObject, labels map[string]string) error {
+	for label, value := range labels {
+		blob, isBlob := strings.CutPrefix(label, labelBlob)
+		snapshot, isSnapshot := strings.CutPrefix(label, labelSnapshot)
+		switch {
+		case label == labelRoot:
+			object.IsRoot = true
+		case isBlob && (blob == "" || blob[0] == '.' || blob[0] == '/'):
+			object.References = append(object.References, model.BlobKey(value))
+		case isSnapshot:
+			if snapshotter, _, _ := strings.Cut(snapshot, "/"); snapshotter == r.engine.Snapshotter {
+				object.References = append(object.References, model.SnapshotKey(value))
+			}
+		case strings.HasPrefix(label, labelAny):
+			return fmt.Errorf("%s has the unknown label %s", object.Key, label)
+		}
+	}
+	slices.Sort(object.References)
+	return nil
+}
+
+// expiry returns until when labels say that something is valid. Containerd takes a time that it
+// cannot read as none.
+func expiry(labels map[string]string) (model.Optional[time.Time], error) {
+	for label := range labels {
+		if strings.HasPrefix(label, labelAny) && label != labelExpire && label != labelFlat {
+			return model.Optional[time.Time]{}, fmt.Errorf("a name or a lease has the unknown label %s", label)
+		}
+	}
+	at, err := time.Parse(time.RFC3339, labels[labelExpire])
+	if err != nil {
+		return model.Optional[time.Time]{}, nil
+	}
+	return model.Known(at), nil
+}
+
+// lookupLease is for how long BuildKit keeps the lease of an image that it has looked up
+// (BuildKit: imageutil.Config, source/containerimage).
+const lookupLease = 5 * time.Minute
+
+func (r *reading) storedLeases() (list []model.StoredLease, err error) {
+	for _, lease := range r.leases {
+		stored := model.StoredLease{ID: lease.GetID(), Resources: r.cache.resources[lease.GetID()]}
+		if stored.Expires, err = expiry(lease.GetLabels()); err != nil {
+			return nil, err
+		}
+		end, expires := stored.Expires.Get()
+		_, stored.IsFlat = lease.GetLabels()[labelFlat]
+		_, stored.IsOfPull = lease.GetLabels()["moby/prune.images"]
+		_, isTemporary := lease.GetLabels()["buildkit/lease.temporary"]
+		stored.IsOfSource = isTemporary && expires && end.Sub(lease.GetCreatedAt().AsTime()) <= lookupLease+time.Second
+		list = append(list, stored)
+	}
+	return list, nil
+}

@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"time"
+
+	"docker_buildup_exporter/collector/containerd"
+	"docker_buildup_exporter/collector/model"
+)
+
+// StoreReader reads what the containerd of an engine keeps. used are the times at which records
+// of the build cache were last used.
+type StoreReader func(ctx context.Context, e containerd.Engine, used map[string]time.Time) (containerd.Store, error)
+
+// store is what containerd reports, where it can be read. It takes the place of the image list
+// and of the inspections of images.
+type store struct {
+	content   *containerd.Store // nil: unknown
+	version   int               // of the state when it was requested
+	startedAt time.Time
+
+	containers int // generation of the containers that it was proven with, or -1 before the first list
+	named      int // version of the last event about an image
+	attempts   attempts
+	isNoted    bool // that there is no access; survives a reset
+}
+
+// storeAnswer is what an images request has got from containerd.
+type storeAnswer struct {
+	content *containerd.Store // nil: the image list is of the Engine API
+	err     error             // why it is, if containerd was tried
+}
+
+const (
+	readStore = "read containerd's store"
+
+	// storeTimeout is the deadline of a reading. It doubles with each failure, so that a store
+	// that is merely large is read in the end: what was read is kept.
+	storeTimeout    = 10 * time.Second
+	maxStoreTimeout = 2 * time.Minute
+)
+
+// fetchImages reads the images from containerd if the task says so, else or if that fails from
+// the Engine API.
+// took is without the time for a store that could not be read.
+func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, answer storeAnswer, took time.Duration, err error) {
+	started := time.Now()
+	if t.storeTimeout > 0 {
+		bounded, cancel := context.WithTimeout(ctx, t.storeTimeout)
+		read, err := e.config.Store(bounded, t.containerd, t.used)
+		cancel()
+		if err == nil {
+			return read.ImageList, storeAnswer{content: &read}, time.Since(started), nil
+		}
+		answer.err, started = err, time.Now()
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	list, err = t.api.Images(ctx, t.store)
+	return list, answer, time.Since(started), err
+}
+
+// prepareStore adds to an images task what it takes to read the store.
+func (s *state) prepareStore(t *task, now time.Time) {
+	info, known := s.info.Get()
+	if s.config.Store == nil || !known || info.ImageStore != model.Containerd || s.isPodman || !s.store.attempts.isDue(now) {
+		return
+	}
+	t.storeTimeout = min(storeTimeout<<min(s.store.attempts.failures, 4), maxStoreTimeout)
+	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
+	t.generation = s.containers.generation
+	if s.containers.records == nil {
+		t.generation = -1
+	}
+	t.used = make(map[string]time.Time)
+	records, _ := s.usage.records.Get()
+	for _, record := range records {
+		if used, known := record.LastUsedAt.Get(); known && !record.InUse {
+			t.used[record.ID] = used
+		}
+	}
+}
+
+// mergeStore takes a store, and reports whether it is the engine's. If it is not, the images are
+// requested again.
+func (s *state) mergeStore(r result, now time.Time) bool {
+	before := s.store.content
+	s.store.content = nil
+	read := r.store.content
+	if read == nil {
+		s.failStore(r.store.err, before != nil, now)
+		return true
+	}
+	if !s.isOfEngine(read) {
+		s.failStore(errOtherStore, true, now)
+		s.requestImagesAgain()
+		return false
+	}
+	s.store.attempts = attempts{}
+	s.health.measure("containerd", nil, r.took, now)
+	s.health.record("containerd", readStore, nil)
+	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
+	if r.task.generation < 0 && s.containers.records != nil { // proven with the first list
+		s.store.containers = s.containers.generation
+	}
+	if before == nil || !reflect.DeepEqual(before.ContentStore, read.ContentStore) {
+		s.contents.version++
+	}
+	for _, image := range read.ImageList {
+		if content, exists := read.Contents[image.ID]; exists {
+			s.contents.take(image, content)
+		}
+	}
+	return true
+}
+
+// failStore takes that the store could not be read, if it was tried. A process that has no
+// access says so once.
+func (s *state) failStore(err error, wasRead bool, now time.Time) {
+	if wasRead {
+		s.contents.version++
+	}
+	if err == nil {
+		return
+	}
+	s.store.attempts.fail(now, err)
+	failure := new(model.Failure)
+	if errors.As(err, &failure) && failure.NoAccess && !s.health.has("containerd") {
+		if !s.store.isNoted {
+			s.store.isNoted = true
+			s.health.note("containerd's store is not read", "err", model.Line(failure.Reason), "hint", failure.Hint)
+		}
+		return
+	}
+	s.health.measure("containerd", err, 0, now)
+	s.health.record("containerd", readStore, err)
+}
+
+// errOtherStore is a store that has nothing of the engine.
+var errOtherStore = &model.Failure{
+	Kind: "other store", Reason: "this containerd has other images and containers than the engine",
+	Hint: "set --containerd.address to the socket of the engine's containerd (ADDRESS in the output of docker info --format '{{.Containerd}}'), or to none",
+}
+
+// isOfEngine reports whether a store is that of the engine: it has what a container writes to,
+// or, if there are no containers or they are not known yet, as many images as the engine counts.
+func (s *state) isOfEngine(store *containerd.Store) bool {
+	if list, _ := s.containers.all(); len(list) > 0 {
+		ids := make(map[string]bool, len(list))
+		for _, c := range list {
+			ids[model.SnapshotKey(c.ID)] = true
+		}
+		for _, object := range store.Objects {
+			if ids[object.Key] {
+				return true
+			}
+		}
+		return false
+	}
+	reported, _ := s.info.Get()
+	isEqual := reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
+	if !isEqual {
+		s.schedules[info].started = time.Time{} // its counts may be old
+	}
+	return isEqual
+}
+
+// requestImagesAgain makes the snapshots that are waited for wait for another image list.
+func (s *state) requestImagesAgain() {
+	sched := s.schedules[images]
+	sched.started, sched.answered, sched.ended = time.Time{}, time.Time{}, time.Time{}
+}
+
+// checkStore compares the store with the first container list, which it was read before.
+func (s *state) checkStore() {
+	if s.store.content == nil || s.store.containers >= 0 {
+		return
+	}
+	if s.store.containers = s.containers.generation; !s.isOfEngine(s.store.content) {
+		s.images.clear()
+		s.requestImagesAgain()
+	}
+}
+
+// isStoreStale reports whether something has changed since the store was read, or may have.
+func (s *state) isStoreStale() bool {
+	if s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
+		return true
+	}
+	records, _ := s.usage.records.Get()
+	for _, record := range records {
+		if used, known := record.LastUsedAt.Get(); known && used.After(s.store.startedAt) {
+			return true
+		}
+	}
+	return s.mayHaveMissedChanges(images)
+}

@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"docker_buildup_exporter/collector/containerd"
+	"docker_buildup_exporter/collector/model"
+)
+
+// fakeContainerd is the containerd of a fake engine with the containers c1 and c2 and as many
+// images as it has. Its images are named by the number of the reading.
+type fakeContainerd struct {
+	mu       sync.Mutex
+	readings int
+	delay    time.Duration
+	err      error
+	owner    string // prefix of the snapshots of containers
+	used     map[string]time.Time
+}
+
+func (c *fakeContainerd) read(ctx context.Context, _ containerd.Engine, used map[string]time.Time) (containerd.Store, error) {
+	c.mu.Lock()
+	delay, err := c.delay, c.err
+	c.readings++
+	c.used = used
+	store := containerd.Store{ImageList: []model.Image{{ID: "i1", Tags: []string{fmt.Sprint("reading:", c.readings)}, Size: model.Known[int64](1), HasDigest: model.Known(false)}}}
+	store.Images = []model.StoredImage{{Name: "app:1", Target: "i1"}}
+	store.Contents = map[string]model.Content{"i1": {DiffIDs: []string{"d"}, History: []model.Step{{Size: 1}}}}
+	for _, id := range []string{"c1", "c2"} {
+		store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + id)})
+	}
+	c.mu.Unlock()
+	select {
+	case <-time.After(delay):
+		return store, err
+	case <-ctx.Done():
+		return containerd.Store{}, ctx.Err()
+	}
+}
+
+func (c *fakeContainerd) set(delay time.Duration, err error, owner string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delay, c.err, c.owner = delay, err, owner
+}
+
+// runWithContainerd runs a test with an engine whose containerd is read.
+func runWithContainerd(t *testing.T, test func(f *fixture, events eventStream, c *fakeContainerd)) {
+	t.Helper()
+	c := &fakeContainerd{}
+	config := everything()
+	config.Events, config.Store = true, c.read
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "29-containerd", config)
+		f.reply("/info", map[string]any{"ServerVersion": "29.1.0", "Driver": "overlayfs", "DriverStatus": [][]string{{"driver-type", "io.containerd.snapshotter.v1"}}, "Images": 1})
+		f.reply("/containers/json", []map[string]any{{"Id": "c1", "State": "running", "ImageID": "i1"}, {"Id": "c2", "State": "exited", "ImageID": "i1"}})
+		f.reply("/images/json", []map[string]any{{"Id": "i1", "RepoTags": []string{"listed:1"}, "Size": 1}})
+		for _, id := range []string{"c1", "c2"} {
+			f.reply("/containers/"+id+"/json", map[string]any{"Id": id, "Image": "i1", "Config": map[string]any{"Image": "app:1"}, "State": map[string]any{"Status": "running"}})
+		}
+		f.reply("/system/df", map[string]any{"BuildCache": nil, "Volumes": nil})
+		events := f.streamEvents()
+		defer f.start()()
+		synctest.Wait()
+		test(f, events, c)
+	})
+}
+
+// tagsOf returns the tags of the first image of a snapshot, and whether there is a store.
+func tagsOf(s model.Snapshot) string {
+	list, _ := s.Images.Get()
+	if len(list) == 0 {
+		return "unknown"
+	}
+	return fmt.Sprint(list[0].Tags, s.Store.IsKnown(), s.StoreStale)
+}
+
+func (f *fixture) expectTags(what string, s model.Snapshot, want string) {
+	f.Helper()
+	if got := tagsOf(s); got != want {
+		f.Errorf("%s: got the tags, whether the store is known, whether it is stale %s, want %s", what, got, want)
+	}
+}
+
+// TestStoreReplacesRequests checks that images are neither listed nor inspected where containerd
+// is read, at every scrape, and that the page is of the moment.
+func TestStoreReplacesRequests(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, events eventStream, c *fakeContainerd) {
+		f.expectTags("first", f.scrape(), "[reading:1] true false")
+		s := f.scrapeAfter(15 * time.Second)
+		f.expectTags("second", s, "[reading:2] true false")
+		if !collectorOf(s, "containerd").Success || !collectorOf(s, "images").Success {
+			t.Errorf("got the collectors %+v", s.Collectors)
+		}
+		events.send("image tag i1", "name", "new:1")
+		f.expectTags("after an event", f.scrapeAfter(time.Second), "[reading:3] true false")
+		c.set(2*time.Second, nil, "")
+		f.scrapeAfter(15 * time.Second)
+		time.Sleep(3 * time.Second) // it has ended, and is not fast
+		events.send("image tag i1", "name", "newer:1")
+		f.expectTags("after an event, before a reading", f.scrapeAfter(time.Second), "[reading:4] true true")
+		if f.requested("/images/") != 0 {
+			t.Errorf("got %d requests about images, want none", f.requested("/images/"))
+		}
+	})
+}
+
+// TestStoreFaults checks that the Engine API takes the place of a containerd that cannot be
+// read, within the scrape, and that it is read again when it can be.
+func TestStoreFaults(t *testing.T) {
+	dial := &model.Failure{Kind: "dial", Reason: "connection refused", Hint: "hint"}
+	noAccess := &model.Failure{Kind: "dial", Reason: "permission denied", Hint: "hint", NoAccess: true}
+	tests := []struct {
+		name  string
+		err   error
+		owner string
+		want  string
+		lines []string
+	}{
+		{"gone", dial, "", "[listed:1] false false", []string{"cannot read containerd's store"}},
+		{"access taken away", noAccess, "", "[listed:1] false false", []string{"cannot read containerd's store"}},
+		{"of another engine", nil, "other ", "[listed:1] false false", []string{"cannot read containerd's store", "other images and containers"}},
+		{"lying", errors.New("what"), "", "[listed:1] false false", []string{"cannot read containerd's store"}},
+	}
+	for _, test := range tests {
+		runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+			f.scrape()
+			c.set(0, test.err, test.owner)
+			s := f.scrapeAfter(15 * time.Second)
+			f.expectTags(test.name, s, test.want)
+			if collectorOf(s, "containerd").Success {
+				f.Errorf("%s: got success of the collector containerd, want none", test.name)
+			}
+			f.scrapeAfter(15 * time.Second)
+			f.logged(1, test.lines...)
+			c.set(0, nil, "")
+			s = f.scrapeAfter(time.Minute)
+			if !s.Store.IsKnown() || s.StoreStale || !collectorOf(s, "containerd").Success {
+				f.Errorf("%s: got the tags %s afterwards, want the store", test.name, tagsOf(s))
+			}
+			f.logged(1, "recovered")
+		})
+	}
+}
+
+// TestStoreHangs checks that a containerd that hangs costs neither the page nor the images.
+func TestStoreHangs(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.scrape()
+		c.set(time.Hour, nil, "")
+		started := time.Now()
+		f.expectTags("while it hangs", f.scrapeAfter(15*time.Second), "[reading:1] true false")
+		if took := time.Since(started) - 15*time.Second; took > time.Second {
+			t.Errorf("got a scrape of %v, want a short one", took)
+		}
+		f.expectTags("after its deadline", f.scrapeAfter(15*time.Second), "[listed:1] false false")
+		f.logged(1, "cannot read containerd's store")
+	})
+}
+
+// TestStoreWithoutAccess checks that there is one line and no collector without access.
+func TestStoreWithoutAccess(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		c.set(0, &model.Failure{Kind: "dial", Reason: "permission denied", Hint: "how to give it", NoAccess: true}, "")
+		for range 5 {
+			s := f.scrapeAfter(time.Minute)
+			f.expectTags("without access", s, "[listed:1] false false")
+			if name := collectorOf(s, "containerd").Name; name != "" {
+				t.Errorf("got a collector %q, want none", name)
+			}
+		}
+		f.logged(1, "containerd's store is not read", "how to give it")
+	})
+}
+
+// TestStoreOfOtherEngine checks that the store of another engine is not believed, whether the
+// containers are known before it or not.
+func TestStoreOfOtherEngine(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.Answer("/containers/json", slow(3*time.Second, replyWith([]map[string]any{{"Id": "c1", "State": "running", "ImageID": "i1"}})))
+		c.set(0, nil, "other ")
+		f.expectTags("first", f.scrape(), "[listed:1] false false")
+		f.logged(1, "cannot read containerd's store")
+	})
+}
+
+// TestStoreStale checks when figures of the store are not of the moment.
+func TestStoreStale(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	record := func(used time.Duration) []model.CacheRecord {
+		return []model.CacheRecord{{ID: "r", LastUsedAt: model.Known(at.Add(used))}}
+	}
+	tests := []struct {
+		name   string
+		change func(s *state)
+		want   bool
+	}{
+		{"unchanged", func(*state) {}, false},
+		{"a name has changed", func(s *state) { s.version++; s.objectChanged(objectKey{images, "i1"}, at) }, true},
+		{"a container is new", func(s *state) { s.containers.update("c3", 100, model.Container{ID: "c3"}) }, true},
+		{"a container was removed", func(s *state) { s.containers.remove("c1", 100) }, true},
+		{"a container may be new", func(s *state) { s.changed.add(objectKey{containers, "c3"}, at) }, true},
+		{"a container has stopped", func(s *state) {
+			s.containers.update("c1", 100, model.Container{ID: "c1", State: model.Exited})
+		}, false},
+		{"a record was used before", func(s *state) { s.usage.records = model.Known(record(-time.Second)) }, false},
+		{"a record was used since", func(s *state) { s.usage.records = model.Known(record(time.Second)) }, true},
+	}
+	for _, test := range tests {
+		s := newState(Config{})
+		s.containers.mergeList([]model.Container{{ID: "c1", State: model.Running}}, 1)
+		s.store = store{content: &containerd.Store{}, version: s.version, startedAt: at, containers: s.containers.generation}
+		test.change(s)
+		if got := s.isStoreStale(); got != test.want {
+			t.Errorf("%s: got stale %v, want %v", test.name, got, test.want)
+		}
+	}
+}
