@@ -154,7 +154,7 @@ func mountStorage(t *testing.T, s storage) string {
 	}
 	must("mount", "-t", s.fs, "-o", cmp.Or(options, "loop"), source, dir)
 	t.Cleanup(func() { must("umount", "--lazy", dir) }) // for a moment another test may have a copy of the mount
-	engine := filepath.Join(dir, "engine") // can be removed, unlike a mount point
+	engine := filepath.Join(dir, "engine")              // can be removed, unlike a mount point
 	if err := os.Mkdir(engine, 0o755); err != nil {
 		t.Fatal(err)
 	}
