@@ -50,6 +50,7 @@ const (
 	name        = "docker_buildup_exporter"
 	description = "Prometheus exporter for what accumulates on a Docker host, and how full its disk is."
 	healthPath  = "/-/healthy"
+	runbookPath = "/runbook"
 )
 
 func main() {
@@ -101,6 +102,7 @@ type rulesOptions struct {
 	format     string
 	testFolder string
 	thresholds alerts.Thresholds
+	options    alerts.Options
 }
 
 // commandError is an error of a command, with what could not be done.
@@ -167,15 +169,7 @@ func (p *program) newApp() *kingpin.Application {
 		Action(p.command("Cannot write the dashboards", p.writeDashboards))
 	writeDashboards.Arg("DIR", "Folder to write into.").StringVar(&p.dashboards)
 
-	p.rules.thresholds = alerts.Defaults()
-	rules := app.Command("rules", "Print the alert rules, optionally with other thresholds.").Action(p.command("Cannot write the rules", p.writeRules))
-	rules.Flag("format", "Output format: a Prometheus rule file, or a PrometheusRule of the Prometheus operator.").
-		Default(string(alerts.Prometheus)).EnumVar(&p.rules.format, string(alerts.Prometheus), string(alerts.PrometheusRule))
-	rules.Flag("test", "Write the rules and their unit tests, which use the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").
-		PlaceHolder("DIR").StringVar(&p.rules.testFolder)
-	for _, threshold := range p.rules.thresholds.All() {
-		rules.Flag(threshold.Name, threshold.Help).Default(threshold.Value.String()).SetValue(threshold.Value)
-	}
+	p.addRules(app)
 
 	status := app.Command("status", "Print the state of the engine once. Exit code of a monitoring plugin: 0: OK, 1: warning, 2: critical, 3: unknown. Options: status --help.").
 		Action(p.command("Cannot write", p.printStatus))
@@ -192,6 +186,24 @@ func (p *program) newApp() *kingpin.Application {
 func usageTemplate() string {
 	const flags = "{{if .Context.Flags -}}"
 	return strings.Replace(kingpin.DefaultUsageTemplate, flags, "{{with .Context.SelectedCommand}}{{if .Flags -}}\nFlags of {{.FullCommand}}:\n{{.Flags|FlagsToTwoColumns|FormatTwoColumns}}\n{{end}}{{end -}}\n"+flags, 1)
+}
+
+func (p *program) addRules(app *kingpin.Application) {
+	p.rules.thresholds, p.rules.options.Labels = alerts.Defaults(), make(alerts.Labels)
+	rules := app.Command("rules", "Print the alert rules, optionally with other thresholds.").Action(p.command("Cannot write the rules", p.writeRules))
+	rules.Flag("format", "Output format: a Prometheus rule file, or a PrometheusRule of the Prometheus operator.").
+		Default(string(alerts.Prometheus)).EnumVar(&p.rules.format, string(alerts.Prometheus), string(alerts.PrometheusRule))
+	rules.Flag("test", "Write the rules and their unit tests, which use the default thresholds, into this folder, for promtool test rules DIR/tests/*.yml.").
+		PlaceHolder("DIR").StringVar(&p.rules.testFolder)
+	addURL := func(name, help string, target *string) {
+		rules.Flag(name, help).PlaceHolder("URL").SetValue(flagValue[string]{name, target, alerts.ParseURL})
+	}
+	addURL("runbook-url", "Address of the runbook, without the anchor of the alert. May contain {{ $labels.instance }}. Default: http://{{ $labels.instance }}/runbook, which the exporter serves.", &p.rules.options.RunbookURL)
+	addURL("dashboard-url", "Address of the dashboard of one host in Grafana. Each alert links to it with the variables job and instance.", &p.rules.options.DashboardURL)
+	rules.Flag("label", "Label to add to each alert, as NAME=VALUE. Repeatable.").PlaceHolder("NAME=VALUE").SetValue(p.rules.options.Labels)
+	for _, threshold := range p.rules.thresholds.All() {
+		rules.Flag(threshold.Name, threshold.Help).Default(threshold.Value.String()).SetValue(threshold.Value)
+	}
 }
 
 func (p *program) addEngineFlags(app *kingpin.Application) {
@@ -311,8 +323,8 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 		}
 		fmt.Fprintln(w, "OK")
 	})
+	links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + runbookPath, Text: "Runbook"}, {Address: "." + healthPath, Text: "Health"}}
 	if p.web.metricsPath != "/" {
-		links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + healthPath, Text: "Health"}}
 		summarizer := prune.Summarizer{Holders: p.web.holders()}
 		summary := func(r *http.Request) prune.Summary {
 			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
@@ -321,6 +333,7 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 		}
 		mux.Handle("GET /{$}", report.Page(summary, version.Version, links))
 	}
+	mux.Handle("GET "+runbookPath, report.Document("Docker buildup: runbook", alerts.Runbook(), version.Version, append(links, report.Link{Address: "./", Text: "Status"})))
 	return mux
 }
 
@@ -368,12 +381,12 @@ func (p *program) printStatus() error {
 // writeRules prints the alert rules or, with their tests, writes them into a folder.
 func (p *program) writeRules() error {
 	if p.rules.testFolder == "" {
-		return alerts.Write(p.stdout, p.rules.thresholds, alerts.Format(p.rules.format))
+		return alerts.Write(p.stdout, p.rules.thresholds, p.rules.options, alerts.Format(p.rules.format))
 	}
 	if alerts.Format(p.rules.format) != alerts.Prometheus {
 		return errors.New("the unit tests are for the Prometheus rule file: leave --format out")
 	}
-	files, err := alerts.Files(p.rules.thresholds)
+	files, err := alerts.Files(p.rules.thresholds, p.rules.options)
 	if err != nil {
 		return err
 	}
@@ -504,7 +517,7 @@ func upTo(maximum int) func(string) (int, error) {
 }
 
 func pagePath(text string) (string, error) {
-	if !path.IsAbs(text) || path.Clean(text) != text || text == healthPath || strings.ContainsAny(text, "{} ?#") {
+	if !path.IsAbs(text) || path.Clean(text) != text || text == healthPath || text == runbookPath || strings.ContainsAny(text, "{} ?#") {
 		return "", errors.New("not a valid path (example: /metrics)")
 	}
 	return text, nil

@@ -26,7 +26,7 @@ const (
 )
 
 // Write writes the rules. It returns an error if the thresholds contradict each other.
-func Write(w io.Writer, t Thresholds, format Format) error {
+func Write(w io.Writer, t Thresholds, o Options, format Format) error {
 	if err := t.validate(); err != nil {
 		return err
 	}
@@ -38,6 +38,8 @@ func Write(w io.Writer, t Thresholds, format Format) error {
 		"list":     func(values ...string) []string { return values },
 		"commands": bySafety,
 		"forecast": func(series string, t Thresholds) any { return forecast{t, series} },
+		"added":    func() Labels { return o.Labels },
+		"links":    o.links,
 	}
 	parsed, err := template.New("rules").Delims("[[", "]]").Funcs(functions).Parse(string(text))
 	if err != nil {
@@ -86,13 +88,13 @@ func indent(text string) string {
 }
 
 // Files returns, by path, the rules as a file for rule_files and their unit tests for
-// promtool. The tests hold for the default thresholds only.
-func Files(t Thresholds) (map[string][]byte, error) {
-	if t != Defaults() {
-		return nil, errors.New("the unit tests hold for the default thresholds only: leave the thresholds out, or check the printed rules with promtool check rules")
+// promtool. The tests hold for the default thresholds and options only.
+func Files(t Thresholds, o Options) (map[string][]byte, error) {
+	if t != Defaults() || !o.isZero() {
+		return nil, errors.New("the unit tests hold for the default rules only: leave thresholds, links and labels out, or check the printed rules with promtool check rules")
 	}
 	var rules bytes.Buffer
-	if err := Write(&rules, t, Prometheus); err != nil {
+	if err := Write(&rules, t, o, Prometheus); err != nil {
 		return nil, err
 	}
 	all := map[string][]byte{"docker-buildup.yml": rules.Bytes()}

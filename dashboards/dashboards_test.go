@@ -685,7 +685,7 @@ func (d dashboard) expressions() map[string]string {
 func rules(t *testing.T) string {
 	t.Helper()
 	var rules strings.Builder
-	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Prometheus); err != nil {
+	if err := alerts.Write(&rules, alerts.Defaults(), alerts.Options{}, alerts.Prometheus); err != nil {
 		t.Fatal(err)
 	}
 	return rules.String()

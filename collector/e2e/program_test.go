@@ -33,6 +33,12 @@ func TestRules(t *testing.T) {
 	if err != nil || !strings.Contains(string(changed), "avail:ratio < 0.15\n") {
 		t.Errorf("rules --disk.almost-full=0.15: got %v:\n%s\nwant a rule with this threshold", err, changed)
 	}
+	changed, err = exec.Command(binaryPath(), "rules", "--runbook-url=https://a.example", "--dashboard-url=https://b.example", "--label=c=d", "--label=e=f").Output()
+	for _, want := range []string{"runbook_url: 'https://a.example#dockerdiskfilling'\n", "dashboard_url: 'https://b.example?var-job", "\n          c: \"d\"\n          e: \"f\"\n"} {
+		if err != nil || !strings.Contains(string(changed), want) {
+			t.Errorf("rules with links and labels: got %v:\n%s\nwant %q", err, changed, want)
+		}
+	}
 	dir := filepath.Join(t.TempDir(), "new")
 	if output, err := exec.Command(binaryPath(), "rules", "--test="+dir).CombinedOutput(); err != nil {
 		t.Fatal(err, string(output))
@@ -70,13 +76,18 @@ func TestInvalidCommandLines(t *testing.T) {
 		{[]string{"--web.telemetry-path=/a/../b"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/{x"}, "telemetry-path"},
 		{[]string{"--web.telemetry-path=/-/healthy"}, "telemetry-path"},
+		{[]string{"--web.telemetry-path=/runbook"}, "telemetry-path"},
 		{[]string{"--filesystem.path=relative"}, "HOSTPATH"},
 		{[]string{"rules", "--disk.full=5"}, "not a ratio"},
 		{[]string{"rules", "--disk.full=0.2"}, "above --disk.full-soon"},
 		{[]string{"rules", "--causes.for=soon"}, "not a duration"},
 		{[]string{"rules", "--format=xml"}, "xml"},
 		{[]string{"rules", "--format=prometheusrule", "--test=" + dir}, "leave --format out"},
-		{[]string{"rules", "--test=" + dir, "--causes.for=2d"}, "leave the thresholds out"},
+		{[]string{"rules", "--test=" + dir, "--causes.for=2d"}, "leave thresholds"},
+		{[]string{"rules", "--test=" + dir, "--label=a=b"}, "leave thresholds"},
+		{[]string{"rules", "--label=severity=page"}, "severity is a label of the alerts already"},
+		{[]string{"rules", "--runbook-url=runbook"}, "--runbook-url=runbook: not an absolute"},
+		{[]string{"rules", "--dashboard-url=http://a/#b"}, "no fragment"},
 		{[]string{"--docker.host=ssh://me@there", free}, "forward the socket"},
 		{[]string{"--docker.host=tcp://localhost:1", "--docker.tls-ca=none.pem", free}, "none.pem"},
 		{[]string{"--docker.host=tcp://localhost:1", "--web.listen-address=" + takenAddress}, "see --web.listen-address"},

@@ -48,7 +48,7 @@ func TestStatusPage(t *testing.T) {
 		if !strings.HasPrefix(response.Header.Get("Content-Security-Policy"), "default-src 'none'") || response.ContentLength <= 0 {
 			t.Errorf("%s %s: got headers %v, want a Content-Security-Policy and a length", test.method, test.path, response.Header)
 		}
-		for _, text := range []string{"<span>prune</span> <span>--all</span>", "Engine 28.5.2", `href="./metrics"`, `href="./-/healthy"`, "0 s old"} {
+		for _, text := range []string{"<span>prune</span> <span>--all</span>", "Engine 28.5.2", `href="./metrics"`, `href="./runbook"`, `href="./-/healthy"`, "0 s old"} {
 			if test.method == http.MethodGet && !bytes.Contains(body, []byte(text)) {
 				t.Errorf("%s %s: got a page without %q:\n%s", test.method, test.path, text, body[bytes.Index(body, []byte("<body>")):])
 			}
@@ -62,6 +62,18 @@ func TestMetricsAtRoot(t *testing.T) {
 	p, _ := fake(t, "empty-host", "--web.telemetry-path=/")
 	if status, body := p.get("/"); status != http.StatusOK || !strings.Contains(body, "\ndocker_up 1") {
 		t.Errorf("/: got status %d, want 200 and docker_up 1:\n%s", status, body)
+	}
+}
+
+// TestRunbookPage checks that the program serves the runbook, with links to its other pages.
+func TestRunbookPage(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, "empty-host")
+	status, body := p.get("/runbook")
+	for _, text := range []string{`<h2 id="dockerdiskalmostfull">DockerDiskAlmostFull</h2>`, `href="./"`, `href="./metrics"`} {
+		if status != http.StatusOK || !strings.Contains(body, text) {
+			t.Errorf("/runbook: got status %d and a page without %s:\n%s", status, text, body)
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,14 +46,7 @@ func Page(snapshot func(*http.Request) prune.Summary, version string, links []Li
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		header := w.Header()
-		header.Set("Content-Type", "text/html; charset=utf-8")
-		header.Set("Content-Length", strconv.Itoa(body.Len()))
-		header.Set("Content-Security-Policy", policy)
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Referrer-Policy", "no-referrer")
-		header.Set("Cache-Control", "no-store")
-		w.Write(body.Bytes())
+		servePage(w, body.Bytes(), policy)
 	})
 }
 

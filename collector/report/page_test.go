@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,13 +12,28 @@ import (
 	"docker_buildup_exporter/collector/prune"
 )
 
-// The page loads nothing else, and its policy allows only its own style and script.
+// The pages load nothing else, and their policy allows only their own style and script.
 func TestPagePolicy(t *testing.T) {
-	handler := Page(func(*http.Request) prune.Summary { return partial() }, "1.2.3", []Link{{"./metrics", "Metrics"}})
+	links := []Link{{"./metrics", "Metrics"}}
+	testPolicy(t, Page(func(*http.Request) prune.Summary { return partial() }, "1.2.3", links), "style", "script")
+	page := testPolicy(t, Document("A & B", "<h1>Text</h1>", "1.2.3", links), "style")
+	for _, want := range []string{"<title>A &amp; B</title>", "<h1>Text</h1>", `<a href="./metrics">Metrics</a>`, " 1.2.3<"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the document has no %s:\n%s", want, page)
+		}
+	}
+}
+
+// testPolicy tests the headers of a page with these inline elements, and returns the page.
+func testPolicy(t *testing.T, handler http.Handler, elements ...string) string {
+	t.Helper()
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
 	page, policy := answer.Body.String(), answer.Header().Get("Content-Security-Policy")
-	for _, element := range []string{"style", "script"} {
+	if !slices.Contains(elements, "script") && (strings.Contains(policy, "script-src") || strings.Contains(page, "<script")) {
+		t.Errorf("a script, or a policy that allows one: %s", policy)
+	}
+	for _, element := range elements {
 		found := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(page, -1)
 		if len(found) != 1 || !strings.Contains(policy, element+"-src '"+hash(found[0][1])+"'") {
 			t.Errorf("%d elements %s, policy %s", len(found), element, policy)
@@ -41,6 +57,7 @@ func TestPagePolicy(t *testing.T) {
 			t.Errorf("the page has %s, which its policy blocks", blocked)
 		}
 	}
+	return page
 }
 
 // The segments of a bar are adjacent and cover exactly what is used.
