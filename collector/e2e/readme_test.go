@@ -35,7 +35,7 @@ func TestReadme(t *testing.T) {
 	}
 	flags := fmt.Sprintf("```\n%s\n```\n", strings.TrimSpace(string(help)))
 
-	path := filepath.Join(root, "README.md")
+	path := filepath.Join(root, "collector/README.md")
 	readme := readFile(t, path)
 	generated := readme
 	for name, content := range map[string]string{"metrics": metrics.String(), "flags": flags} {
@@ -66,7 +66,7 @@ func TestReadmeLogMessages(t *testing.T) {
 	for _, file := range files {
 		source.WriteString(readFile(t, file))
 	}
-	for _, message := range regexp.MustCompile("`cannot ([a-z A-Z]+)`").FindAllStringSubmatch(readFile(t, filepath.Join(root, "README.md")), -1) {
+	for _, message := range regexp.MustCompile("`cannot ([a-z A-Z]+)`").FindAllStringSubmatch(readFile(t, filepath.Join(root, "collector/README.md")), -1) {
 		if !strings.Contains(source.String(), `"`+message[1]) {
 			t.Errorf("the README quotes %q, which the program never logs", message[0])
 		}
@@ -76,8 +76,12 @@ func TestReadmeLogMessages(t *testing.T) {
 // TestLinks checks that every link between the documents leads to a file and, if it names one, to a heading.
 func TestLinks(t *testing.T) {
 	headings := make(map[string]map[string]bool) // anchors by document
+	root, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() && slices.Contains([]string{".git", "testdata", "node_modules"}, entry.Name()) {
 			return cmp.Or(err, filepath.SkipDir)
 		}

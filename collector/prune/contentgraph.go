@@ -22,7 +22,7 @@ type contentGraph struct {
 	walks   int
 
 	blobs   []string // of each record: the digest of its own blob, or ""
-	garbage int      // holder of what nothing keeps
+	garbage int      // holder of what no root reaches
 	pulls   []int    // holders of leases that image prunes delete
 	sources []int    // holders of leases that builder prunes delete
 }
