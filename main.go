@@ -216,7 +216,9 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 		p.logger().Warn("Docker context not used", "err", client.Warning, "hint", "set --docker.host to the engine's address (docker context inspect)")
 	}
 	p.engine.Timeout = p.docker.Timeout
-	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()).Measure, p.logger())
+	disks := host.New(p.mappings, client.DialSocket())
+	p.engine.LayerStore = disks.LayerStore
+	e := engine.New(p.engine, client, disks.Measure, p.logger())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

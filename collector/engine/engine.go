@@ -26,6 +26,10 @@ type Config struct {
 
 	// What to request beside images and containers. Each can make the engine walk files.
 	ContainerSizes, Volumes, BuildCache bool
+
+	// LayerStore reads the layer store below a directory of this host; see
+	// host.Filesystems.LayerStore. nil: it is not read.
+	LayerStore func(ctx context.Context, dir, driver string, busyRatio float64) (*model.LayerStore, time.Duration, error)
 }
 
 // Engine is a Docker engine, running or not.

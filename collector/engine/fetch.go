@@ -25,6 +25,8 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		value = e.disks(ctx, host.Engine{Roots: t.roots, HasContainer: func(ctx context.Context, id string) (bool, error) {
 			return hasContainer(ctx, t.api, id)
 		}})
+	case layerStore:
+		value, took, err = e.fetchLayerStore(ctx, t)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:

@@ -69,8 +69,8 @@ func (h *health) record(collector, operation string, err error) {
 }
 
 // note queues a line of information.
-func (h *health) note(message string) {
-	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
+func (h *health) note(message string, args ...any) {
+	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
 }
 
 func (h *health) setSuccess(collector string, success bool) {

@@ -30,7 +30,8 @@ const (
 	details        kind = "details"    // of containers, one by one
 	containerSizes kind = "container sizes"
 	sizeRetries    kind = "container size retries"
-	changes        kind = "changes" // objects that events have named, one by one
+	changes        kind = "changes"     // objects that events have named, one by one
+	layerStore     kind = "layer store" // on the disk
 	filesystems    kind = "file systems"
 	events         kind = "events"
 )
@@ -38,7 +39,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, changes, events}
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, layerStore, changes, events}
 }
 
 // task is a request to be made.
@@ -56,6 +57,8 @@ type task struct {
 	changed    []objectKey                      // for changes
 	roots      host.Roots                       // for filesystems
 	asOf       cacheVersion                     // for buildCache and diskUsage
+	objects    objectsVersion                   // for layerStore
+	dataRoot   string                           // for layerStore
 	since      string                           // for events
 }
 
@@ -112,6 +115,7 @@ type state struct {
 	prunes  pruneCounts
 
 	filesystems host.Usage
+	layers      layers
 }
 
 func newState(config Config) *state {
@@ -153,6 +157,7 @@ func (s *state) reset() {
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
 	s.unserved = request{}
+	s.layers = layers{isClosed: s.layers.isClosed}
 	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
@@ -190,6 +195,8 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeContainerSizes(r, now)
 	case changes:
 		s.mergeChanges(r, now)
+	case layerStore:
+		s.mergeLayerStore(r)
 	case filesystems:
 		s.mergeFilesystems(r, now)
 	case events:
@@ -350,6 +357,9 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		snapshot.Containers = model.Known(list)
 	}
 	s.fillUsage(&snapshot)
+	if s.layers.objects == s.objectsVersion() {
+		snapshot.LayerStore = s.layers.store
+	}
 	return snapshot
 }
 
