@@ -12,6 +12,7 @@ import (
 type changeQueue struct {
 	pending map[objectKey]change
 	checked time.Time
+	named   int // how often an event has named an object
 }
 
 // change is when an object was named, since it was last inspected.
@@ -98,6 +99,7 @@ func (s *state) needsInspections(k kind, now time.Time) bool {
 
 // objectChanged queues an object for inspection, or marks the list stale if there are too many.
 func (s *state) objectChanged(key objectKey, now time.Time) {
+	s.changed.named++
 	if key.kind == images {
 		s.store.named = s.version
 	}

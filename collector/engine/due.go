@@ -113,6 +113,8 @@ func dependencies(k kind) []kind {
 		return []kind{ping, info, images}
 	case details:
 		return []kind{ping, info, containers}
+	case layerStore:
+		return []kind{ping, info, images, containers, filesystems}
 	case containerSizes, sizeRetries, containerLogs:
 		return []kind{ping, info, containers, details}
 	}
@@ -166,6 +168,8 @@ func (s *state) isEnabled(k kind) bool {
 		return s.config.ContainerSizes
 	case containerLogs:
 		return s.config.ContainerLogs && !s.isPodman
+	case layerStore:
+		return s.filesystems.DataRoot != "" && s.roots.StorageDriver == "overlay2" && s.roots.ImageStore == model.GraphDriver
 	}
 	return true
 }
@@ -204,6 +208,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		return t, len(t.changed) > 0
 	case filesystems:
 		t.roots = s.roots
+	case layerStore:
+		t.timeout, t.roots, t.dataRoot, t.objects = sched.timeout(maxTimeout), s.roots, s.filesystems.DataRoot, s.objectsVersion()
 	case events:
 		if info, known := s.info.Get(); known && s.stream.since == 0 {
 			s.stream.since = firstSince(info)

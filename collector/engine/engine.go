@@ -36,6 +36,9 @@ type Config struct {
 type Host interface {
 	Measure(context.Context, host.Engine) host.Usage
 	Logs(ctx context.Context, engine host.Engine, containerIDs []string) (host.Logs, error)
+
+	// LayerStore reads the layer store below a directory of this host.
+	LayerStore(ctx context.Context, dir, driver string, busyRatio float64) (*model.LayerStore, time.Duration, error)
 }
 
 // Engine is a Docker engine, running or not.

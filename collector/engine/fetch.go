@@ -26,6 +26,8 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		value = e.host.Measure(ctx, t.machine())
 	case containerLogs:
 		value, err = e.fetchLogs(ctx, t)
+	case layerStore:
+		value, took, err = e.fetchLayerStore(ctx, t)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:

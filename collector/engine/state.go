@@ -32,7 +32,8 @@ const (
 	containerSizes kind = "container sizes"
 	sizeRetries    kind = "container size retries"
 	containerLogs  kind = "container logs"
-	changes        kind = "changes" // objects that events have named, one by one
+	changes        kind = "changes"     // objects that events have named, one by one
+	layerStore     kind = "layer store" // on the disk
 	filesystems    kind = "file systems"
 	events         kind = "events"
 )
@@ -40,7 +41,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, changes, events}
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, layerStore, changes, events}
 }
 
 // task is a request to be made.
@@ -58,6 +59,8 @@ type task struct {
 	changed    []objectKey                      // for changes
 	roots      host.Roots                       // for filesystems and containerLogs
 	asOf       cacheVersion                     // for buildCache and diskUsage
+	objects    objectsVersion                   // for layerStore
+	dataRoot   string                           // for layerStore
 	since      string                           // for events
 
 	// For images, if containerd is to be read: storeTimeout is not 0.
@@ -124,6 +127,7 @@ type state struct {
 
 	filesystems host.Usage
 	freeSpace   freeSpace
+	layers      layers
 }
 
 func newState(config Config) *state {
@@ -167,6 +171,7 @@ func (s *state) reset() {
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
 	s.unserved = request{}
+	s.layers = layers{isClosed: s.layers.isClosed}
 	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
@@ -206,6 +211,8 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeLogs(r, now)
 	case changes:
 		s.mergeChanges(r, now)
+	case layerStore:
+		s.mergeLayerStore(r)
 	case filesystems:
 		s.mergeFilesystems(r, now)
 	case events:
@@ -383,6 +390,9 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	}
 	snapshot.ContainerLogs = s.logs
 	s.fillUsage(&snapshot)
+	if s.layers.objects == s.objectsVersion() {
+		snapshot.LayerStore = s.layers.store
+	}
 	return snapshot
 }
 

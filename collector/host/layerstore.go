@@ -25,6 +25,7 @@ import (
 type layerReader struct {
 	dir, driver string
 
+	last      layerState                   // that was read completely
 	layers    map[string]model.StoredLayer // by chain ID
 	mounts    map[string]string
 	snapshots cacheSnapshots
@@ -68,8 +69,6 @@ const (
 
 var (
 	errChanging = errors.New("the engine's root directory changes while it is read")
-	anyName     = regexp.MustCompile(``)
-	layerName   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	chainID     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	folderName  = regexp.MustCompile(`^[0-9a-z]{1,128}$`)
 )
@@ -124,16 +123,20 @@ func (r *layerReader) read(ctx context.Context, busyRatio float64) (*model.Layer
 		if before, err = r.state(root); err != nil {
 			return nil, 0, err
 		}
-		readErr := r.update(root, before)
-		if after, err = r.state(root); err != nil {
-			return nil, 0, err
-		}
-		if !before.equal(after) {
-			err = errors.Join(errChanging, readErr)
-			continue
-		}
-		if readErr != nil {
-			return nil, 0, readErr
+		if r.store == nil || !before.equal(r.last) {
+			r.last = layerState{}
+			readErr := r.update(root, before)
+			if after, err = r.state(root); err != nil {
+				return nil, 0, err
+			}
+			if !before.equal(after) {
+				err = errors.Join(errChanging, readErr)
+				continue
+			}
+			if readErr != nil {
+				return nil, 0, readErr
+			}
+			r.last = before
 		}
 		walked, isWalked, err := r.measure(ctx, root, before.metadata, busyRatio)
 		if err != nil {
@@ -168,11 +171,11 @@ func (r *layerReader) state(root *os.Root) (s layerState, err error) {
 	if _, err := root.Stat(r.layerDB()); err != nil {
 		return s, err
 	}
-	layers, err := folderNames(root, r.layerDB()+"/sha256", layerName)
+	layers, err := folderNames(root, r.layerDB()+"/sha256", isLayerName)
 	if err != nil {
 		return s, err
 	}
-	mounts, err := folderNames(root, r.layerDB()+"/mounts", anyName)
+	mounts, err := folderNames(root, r.layerDB()+"/mounts", func(string) bool { return true })
 	if err != nil {
 		return s, err
 	}
@@ -199,16 +202,21 @@ func withFile(root *os.Root, name string, read func(*os.File) error) error {
 	return read(f)
 }
 
-// folderNames returns the names in a directory that match a pattern, sorted. A directory that does not
+// isLayerName reports whether a folder is a layer, and none that is being removed.
+func isLayerName(name string) bool {
+	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
+}
+
+// folderNames returns the names in a directory that are wanted, sorted. A directory that does not
 // exist is empty: the engine makes it for the first entry.
-func folderNames(root *os.Root, dir string, pattern *regexp.Regexp) (names []string, err error) {
+func folderNames(root *os.Root, dir string, isWanted func(string) bool) (names []string, err error) {
 	err = withFile(root, dir, func(f *os.File) error {
 		all, err := f.Readdirnames(maxEntries)
 		if len(all) == maxEntries {
 			return fmt.Errorf("%s has more than %d entries", dir, maxEntries)
 		}
 		for _, name := range all {
-			if pattern.MatchString(name) {
+			if isWanted(name) {
 				names = append(names, name)
 			}
 		}

@@ -18,13 +18,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// dataRoot is the root directory of an engine.
+// testRoot is the root directory of an engine.
 type testRoot struct {
-	*testing.T
+	testing.TB
 	dir string
 }
 
-func newTestRoot(t *testing.T) testRoot {
+func newTestRoot(t testing.TB) testRoot {
 	r := testRoot{t, t.TempDir()}
 	r.mkdir("image/overlay2/layerdb")
 	r.snapshots(nil)

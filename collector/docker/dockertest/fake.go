@@ -144,7 +144,7 @@ func (f *Fake) inspectImage(w http.ResponseWriter, dir, id, action string) {
 	case action == "history":
 		fmt.Fprintf(w, `[{"Size":0},{"Size":%d},{"Size":%d}]`, size-size/2, size/2)
 	default:
-		fmt.Fprintf(w, `{"Id":%q,"RepoTags":[],"RepoDigests":[],"Size":%[2]d,"RootFS":{"Type":"layers","Layers":["sha256:%[2]d",%[1]q]}}`, id, size)
+		fmt.Fprintf(w, `{"Id":%q,"RepoTags":[],"RepoDigests":[],"Size":%[2]d,"RootFS":{"Type":"layers","Layers":["sha256:%064[2]d",%[1]q]}}`, id, size)
 	}
 }
 

@@ -48,6 +48,7 @@ type rig struct {
 	page      http.Handler
 	transport *http.Transport
 	data      string // the folder that is measured as the engine's disk
+	dataRoot  string // the engine's root directory; "": it is not visible
 
 	mu      sync.Mutex
 	broken  map[string]broken // by endpoint
@@ -187,7 +188,11 @@ func (r *rig) start() (stop func()) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	disks := host.New([]host.MountMapping{{HostPath: "/data", LocalPath: r.data}}, nil)
+	mappings := []host.MountMapping{{HostPath: "/data", LocalPath: r.data}}
+	if r.dataRoot != "" {
+		mappings = append(mappings, host.MountMapping{HostPath: "/var/lib/docker", LocalPath: r.dataRoot})
+	}
+	disks := host.New(mappings, nil)
 	config := engine.Config{
 		Timeout: timeout, BusyRatio: engine.BusyRatio{Unchanged: 0.005, Changed: 0.1},
 		Events: true, ContainerSizes: true, Volumes: true, BuildCache: true,
