@@ -195,6 +195,8 @@ func (p *program) addEngineFlags(app *kingpin.Application) {
 	app.Flag("collector.volumes", "Collect volumes and their sizes. The engine walks all their files.").Default("true").BoolVar(&p.engine.Volumes)
 	app.Flag("collector.build-cache", "Collect the build cache. Without it, the figures of image prunes are unknown. Before API 1.42 the engine walks all files of containers and volumes for it.").
 		Default("true").BoolVar(&p.engine.BuildCache)
+	app.Flag("collector.container-logs", "Collect the log sizes of containers. The exporter reads the directories of containers, if it may.").
+		Default("true").BoolVar(&p.engine.ContainerLogs)
 	add(app, "collector.repositories", "Number of largest repositories to expose with image count and reclaimable bytes (2 series each, at most 255).", "0", &p.repositories, upTo(255))
 	app.Flag("filesystem.path", "Filesystem that holds the engine's data, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Detected if not set.").
 		PlaceHolder("HOSTPATH[=MOUNTPOINT]").SetValue((*mountMappings)(&p.mappings))
@@ -223,7 +225,7 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
 		p.engine.Store = store.Read
 	}
-	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()).Measure, p.logger())
+	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -158,7 +158,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_disk_usage_bytes",
-			Help:   "Disk usage in bytes. images: each layer counted once, plus compressed blobs with the containerd image store (incomplete before Engine 29.5). containers: writable layers. volumes: volumes of the local driver without options. build_cache: records not shared with images, with the sizes reported by the engine. Resources do not overlap with overlay2. Not comparable between image stores: overlay2 reports bytes of content, the containerd image store allocated blocks.",
+			Help:   "Disk usage in bytes. images: each layer counted once, plus compressed blobs with the containerd image store (incomplete before Engine 29.5). containers: writable layers. volumes: volumes of the local driver without options. build_cache: records not shared with images, with the sizes reported by the engine. container_logs: blocks of the files in which the engine keeps logs, if the exporter may read them. Resources do not overlap with overlay2. Not comparable between image stores: overlay2 reports bytes of content, the containerd image store allocated blocks.",
 			Labels: []string{"resource"},
 			values: func(s prune.Summary, emit emit) {
 				for resource, bytes := range s.DiskUsage {
@@ -188,7 +188,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_reclaimable_exact",
-			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, and count the lengths of files in volumes and with overlay2, rather than their blocks.",
+			Help:   "Whether docker_reclaimable_bytes of this command is exact (1) or an estimate (0), because the engine does not report enough. Exact figures leave out folders and the engine's own records, some KiB for each object, except the directories of containers where the exporter may read them, and count the lengths of files in volumes and with overlay2, rather than their blocks.",
 			Labels: []string{"command"},
 			values: func(s prune.Summary, emit emit) {
 				for command, r := range s.Reclaimable {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -233,17 +234,18 @@ func TestBtrfsInContainer(t *testing.T) {
 	}
 }
 
-// runStatus runs the command status in a container, with the options of the README.
-func runStatus(t *testing.T, engine *dockertest.Real) (code int, output string) {
+// runStatus runs the command status in a container, with the options of the README and others.
+func runStatus(t *testing.T, engine *dockertest.Real, options ...string) (code int, output string) {
 	t.Helper()
 	socket := strings.TrimPrefix(engine.Host(), "unix://")
 	info, err := os.Stat(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.Command("docker", "run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL",
-		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "-v", socket+":/var/run/docker.sock",
-		"exporter", "status", "--timeout=5s")
+	command := exec.Command("docker", slices.Concat([]string{
+		"run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL",
+		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "-v", socket + ":/var/run/docker.sock",
+	}, options, []string{"exporter", "status", "--timeout=5s"})...)
 	command.Env = append(os.Environ(), "DOCKER_HOST="+engine.Host(), "DOCKER_CONFIG="+engine.Dir)
 	combined, _ := command.CombinedOutput()
 	return command.ProcessState.ExitCode(), string(combined)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
+	"docker_buildup_exporter/collector/host"
 	"docker_buildup_exporter/collector/model"
 )
 
@@ -23,6 +24,9 @@ type detail struct {
 	sizeFrom model.Container // as it was when it was measured
 	sizeTook time.Duration   // of the last success
 	sizing   attempts
+
+	directory     model.Optional[int64]
+	directoryFrom model.Container // as it was when its directory was read
 }
 
 type measuredSize = docker.ContainerSize
@@ -131,6 +135,9 @@ func (s *state) withDetails(list []model.Container) []model.Container {
 			if d.stoppedAt.IsKnown() {
 				c.StoppedAt = d.stoppedAt
 			}
+			if d.directoryFrom.State.Stopped() && isSameStop(d.directoryFrom, *c) {
+				c.DirectorySize = d.directory
+			}
 		}
 		if size, known := d.sizeOf(*c).Get(); known {
 			c.Size, c.ImageSize = size.Writable, size.Image
@@ -142,12 +149,44 @@ func (s *state) withDetails(list []model.Container) []model.Container {
 // sizeOf returns the size of a container if it was measured since the container has been in
 // its state. Files of a stopped container do not change.
 func (d *detail) sizeOf(c model.Container) model.Optional[measuredSize] {
-	then, thenKnown := d.sizeFrom.StoppedAt.Get()
-	now, nowKnown := c.StoppedAt.Get()
-	if d.sizeFrom.State.Stopped() != c.State.Stopped() || thenKnown != nowKnown || !then.Equal(now) {
+	if d.sizeFrom.State.Stopped() != c.State.Stopped() || !isSameStop(d.sizeFrom, c) {
 		return model.Optional[measuredSize]{}
 	}
 	return d.size
+}
+
+// isSameStop reports whether a container has not run between two moments in which it is not
+// running, or was not known to have stopped in either.
+func isSameStop(before, after model.Container) bool {
+	then, thenKnown := before.StoppedAt.Get()
+	now, nowKnown := after.StoppedAt.Get()
+	return thenKnown == nowKnown && then.Equal(now)
+}
+
+// mergeLogs takes what the directories of containers hold. Those of running ones change, so only
+// the sum of all logs includes them.
+func (s *state) mergeLogs(r result, now time.Time) {
+	answer, _ := r.value.(host.Logs)
+	s.recordRead("container_logs", "find the container logs", r, now)
+	s.logs = model.Optional[int64]{}
+	if r.err == nil {
+		s.health.record("container_logs", "read the container logs", answer.Err)
+		var sum int64
+		for _, size := range answer.Sizes {
+			sum += size.Logs
+		}
+		s.logs = model.Known(sum)
+	}
+	for _, c := range r.task.containers {
+		if !c.StoppedAt.IsKnown() || len(s.containers.get(c.ID)) == 0 {
+			continue
+		}
+		d, size := s.detailOf(c.ID), model.Optional[int64]{}
+		if answer, known := answer.Sizes[c.ID]; known && d.changed <= r.task.version {
+			size = model.Known(answer.Freed)
+		}
+		d.directory, d.directoryFrom = size, c
+	}
 }
 
 // errNoStopTime is a stopped container whose FinishedAt cannot be parsed.

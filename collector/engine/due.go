@@ -96,7 +96,7 @@ func (s *state) isUnusable(k kind) bool {
 		return false
 	case contents:
 		return s.images.records == nil
-	case details, containerSizes, sizeRetries:
+	case details, containerSizes, sizeRetries, containerLogs:
 		return s.containers.records == nil
 	}
 	return s.schedules[info].ended.IsZero()
@@ -113,7 +113,7 @@ func dependencies(k kind) []kind {
 		return []kind{ping, info, images}
 	case details:
 		return []kind{ping, info, containers}
-	case containerSizes, sizeRetries:
+	case containerSizes, sizeRetries, containerLogs:
 		return []kind{ping, info, containers, details}
 	}
 	return []kind{ping, info}
@@ -164,6 +164,8 @@ func (s *state) isEnabled(k kind) bool {
 		return (s.config.Volumes || s.config.BuildCache) && !canSplit
 	case containerSizes:
 		return s.config.ContainerSizes
+	case containerLogs:
+		return s.config.ContainerLogs && !s.isPodman
 	}
 	return true
 }
@@ -192,6 +194,9 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.containers, _ = s.unmeasured(true, now)
 		t.timeouts = s.sizeTimeouts(t.containers)
 		return t, len(t.containers) > 0
+	case containerLogs:
+		t.containers, _ = s.detailedContainers()
+		t.roots = s.roots
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)

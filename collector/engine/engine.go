@@ -28,13 +28,21 @@ type Config struct {
 	ContainerSizes, Volumes, BuildCache bool
 
 	Store StoreReader // nil: containerd is not read
+
+	ContainerLogs bool // whether to read the directories of containers
+}
+
+// Host is the machine of the engine, as far as this process sees it: a host.Filesystems.
+type Host interface {
+	Measure(context.Context, host.Engine) host.Usage
+	Logs(ctx context.Context, engine host.Engine, containerIDs []string) (host.Logs, error)
 }
 
 // Engine is a Docker engine, running or not.
 type Engine struct {
 	config Config
 	client *docker.Client
-	disks  func(context.Context, host.Engine) host.Usage
+	host   Host
 	logger *slog.Logger
 
 	requests chan request
@@ -43,10 +51,10 @@ type Engine struct {
 	done     chan struct{} // closed when Run has returned
 }
 
-// New returns an engine. Nothing is known of it before Run. disks measures its file systems.
-func New(config Config, client *docker.Client, disks func(context.Context, host.Engine) host.Usage, logger *slog.Logger) *Engine {
+// New returns an engine. Nothing is known of it before Run.
+func New(config Config, client *docker.Client, machine Host, logger *slog.Logger) *Engine {
 	return &Engine{
-		config: config, client: client, disks: disks, logger: logger,
+		config: config, client: client, host: machine, logger: logger,
 		requests: make(chan request), results: make(chan result), turn: make(chan struct{}), done: make(chan struct{}),
 	}
 }

@@ -488,7 +488,7 @@ func TestFilesystems(t *testing.T) {
 		dir := t.TempDir()
 		later := filepath.Join(dir, "later")
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, nil).Measure
+		f.host = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: dir}, {HostPath: "/later", LocalPath: later}}, nil)
 		defer f.start()()
 		var s model.Snapshot
 		for i := range 4 {
@@ -522,7 +522,7 @@ func TestFilesystems(t *testing.T) {
 func TestUnknownFilesystems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New(nil, nil).Measure
+		f.host = host.New(nil, nil)
 		defer f.start()()
 		for range 3 {
 			s := f.scrapeAfter(time.Second)
@@ -558,7 +558,7 @@ func TestFilesystemsInContainer(t *testing.T) {
 func TestFilesystemsSucceedWithoutEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "api-1.51-graphdriver", listsOnly())
-		f.disks = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, nil).Measure
+		f.host = host.New([]host.MountMapping{{HostPath: "/data", LocalPath: t.TempDir()}}, nil)
 		f.Answer("/_ping", slow(time.Second, status(503, "")))
 		defer f.start()()
 		for range 5 {

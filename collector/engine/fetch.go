@@ -23,9 +23,9 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case ping:
 		value, err = e.ping(ctx)
 	case filesystems:
-		value = e.disks(ctx, host.Engine{Roots: t.roots, HasContainer: func(ctx context.Context, id string) (bool, error) {
-			return hasContainer(ctx, t.api, id)
-		}})
+		value = e.host.Measure(ctx, t.machine())
+	case containerLogs:
+		value, err = e.fetchLogs(ctx, t)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:
@@ -45,6 +45,23 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		took = time.Since(started)
 	}
 	send(result{task: t, value: value, err: err, took: took, store: store})
+}
+
+// machine returns what is known of the engine's machine.
+func (t task) machine() host.Engine {
+	return host.Engine{Roots: t.roots, HasContainer: func(ctx context.Context, id string) (bool, error) {
+		return hasContainer(ctx, t.api, id)
+	}}
+}
+
+func (e *Engine) fetchLogs(ctx context.Context, t task) (host.Logs, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	ids := make([]string, 0, len(t.containers))
+	for _, c := range t.containers {
+		ids = append(ids, c.ID)
+	}
+	return e.host.Logs(ctx, t.machine(), ids)
 }
 
 // hasContainer reports whether the engine has a container. api is nil while it is unreachable.

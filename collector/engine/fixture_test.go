@@ -73,9 +73,14 @@ func newFixture(t *testing.T, dir string, config Config) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{T: t, Fake: fake, log: new(bytes.Buffer)}
-	f.Engine = New(config, client, func(context.Context, host.Engine) host.Usage { return host.Usage{} }, slog.New(slog.NewTextHandler(f.log, nil)))
+	f.Engine = New(config, client, noHost{}, slog.New(slog.NewTextHandler(f.log, nil)))
 	return f
 }
+
+// noHost is a machine without file systems.
+type noHost struct{ Host }
+
+func (noHost) Measure(context.Context, host.Engine) host.Usage { return host.Usage{} }
 
 // start runs the Engine, and returns what stops it.
 func (f *fixture) start() (stop func()) {

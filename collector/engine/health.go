@@ -54,29 +54,33 @@ func (h *health) record(collector, operation string, err error) {
 		}
 		return
 	}
-	h.setSuccess(collector, false)
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
 		failure = &model.Failure{Reason: err.Error()}
 	}
+	level := slog.LevelError
+	if h.isLeftOut(collector, err) {
+		level, collector = slog.LevelInfo, ""
+	}
+	h.setSuccess(collector, false)
 	c := cause{failure.Endpoint, cmp.Or(failure.Kind, failure.Reason)}
 	if !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
 		before.logged = append(before.logged, c)
 		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
-		h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
+		h.log = append(h.log, logLine{level, "cannot " + operation, args})
 	}
 	h.failing[operation] = failing{collector, before.logged}
 }
 
-// note queues a line of information.
-func (h *health) note(message string, args ...any) {
-	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
+// isLeftOut reports whether a collector that never succeeded lacks the access that it needs.
+func (h *health) isLeftOut(collector string, err error) bool {
+	failure := new(model.Failure)
+	return errors.As(err, &failure) && failure.NoAccess && !h.collectors[collector].LastSuccess.IsKnown()
 }
 
-// has reports whether a collector has made a request.
-func (h *health) has(collector string) bool {
-	_, has := h.collectors[collector]
-	return has
+// note queues a line of information.
+func (h *health) note(message string) {
+	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
 }
 
 func (h *health) setSuccess(collector string, success bool) {
@@ -89,6 +93,9 @@ func (h *health) setSuccess(collector string, success bool) {
 
 // measure takes the duration of a collector's main request, or that it failed.
 func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
+	if h.isLeftOut(collector, err) {
+		return
+	}
 	c := h.collectors[collector]
 	c.Name, c.Success = collector, err == nil
 	if err == nil {

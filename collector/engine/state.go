@@ -31,6 +31,7 @@ const (
 	details        kind = "details"    // of containers, one by one
 	containerSizes kind = "container sizes"
 	sizeRetries    kind = "container size retries"
+	containerLogs  kind = "container logs"
 	changes        kind = "changes" // objects that events have named, one by one
 	filesystems    kind = "file systems"
 	events         kind = "events"
@@ -39,7 +40,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, changes, events}
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, changes, events}
 }
 
 // task is a request to be made.
@@ -52,10 +53,10 @@ type task struct {
 
 	store      model.Optional[model.ImageStore] // for images
 	images     []*model.Image                   // for contents
-	containers []model.Container                // for details, containerSizes and sizeRetries
+	containers []model.Container                // for details, containerSizes, sizeRetries and containerLogs
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
-	roots      host.Roots                       // for filesystems
+	roots      host.Roots                       // for filesystems and containerLogs
 	asOf       cacheVersion                     // for buildCache and diskUsage
 	since      string                           // for events
 
@@ -114,6 +115,7 @@ type state struct {
 	detailed    detailedList
 	denied      map[string]int // containers that are listed and said not to exist, by the version of the list
 	discardedAt time.Time      // when the stop times of all were
+	logs        model.Optional[int64]
 
 	usage   usage
 	changed changeQueue
@@ -157,8 +159,9 @@ func (s *state) reset() {
 	s.containers = newObjects(func(c model.Container) string { return c.ID })
 	s.details = make(map[string]*detail)
 	s.denied = make(map[string]int)
+	s.logs = model.Optional[int64]{}
 	s.listedImages = nil
-	s.store = store{isNoted: s.store.isNoted}
+	s.store = store{}
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
@@ -198,6 +201,8 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeDetails(r, now)
 	case containerSizes, sizeRetries:
 		s.mergeContainerSizes(r, now)
+	case containerLogs:
+		s.mergeLogs(r, now)
 	case changes:
 		s.mergeChanges(r, now)
 	case filesystems:
@@ -324,6 +329,16 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	}
 }
 
+// recordRead records a request that reads the engine's root directory. Lack of access is worth a
+// line once, but not each time that the program runs once, perhaps as a cron job.
+func (s *state) recordRead(collector, operation string, r result, now time.Time) {
+	if s.health.isLeftOut(collector, r.err) && !s.config.Events {
+		return
+	}
+	s.health.measure(collector, r.err, r.took, now)
+	s.health.record(collector, operation, r.err)
+}
+
 func measureFilesystem(path string) string { return "measure the file system " + path }
 
 // snapshot returns what is known.
@@ -340,7 +355,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if s.api == nil {
 		return snapshot
 	}
-	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes} {
+	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs} {
 		if first := s.schedules[k]; first.inFlight && first.ended.IsZero() {
 			snapshot.Pending = append(snapshot.Pending, string(k))
 		}
@@ -362,6 +377,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if list, known := s.detailedContainers(); known {
 		snapshot.Containers = model.Known(list)
 	}
+	snapshot.ContainerLogs = s.logs
 	s.fillUsage(&snapshot)
 	return snapshot
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"time"
 
@@ -24,7 +23,6 @@ type store struct {
 	containers int // generation of the containers that it was proven with, or -1 before the first list
 	named      int // version of the last event about an image
 	attempts   attempts
-	isNoted    bool // that there is no access; survives a reset
 }
 
 // storeAnswer is what an images request has got from containerd.
@@ -116,8 +114,7 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	return true
 }
 
-// failStore takes that the store could not be read, if it was tried. A process that has no
-// access says so once.
+// failStore takes that the store could not be read, if it was tried.
 func (s *state) failStore(err error, wasRead bool, now time.Time) {
 	if wasRead {
 		s.contents.version++
@@ -126,16 +123,7 @@ func (s *state) failStore(err error, wasRead bool, now time.Time) {
 		return
 	}
 	s.store.attempts.fail(now, err)
-	failure := new(model.Failure)
-	if errors.As(err, &failure) && failure.NoAccess && !s.health.has("containerd") {
-		if !s.store.isNoted {
-			s.store.isNoted = true
-			s.health.note("containerd's store is not read", "err", model.Line(failure.Reason), "hint", failure.Hint)
-		}
-		return
-	}
-	s.health.measure("containerd", err, 0, now)
-	s.health.record("containerd", readStore, err)
+	s.recordRead("containerd", readStore, result{err: err}, now)
 }
 
 // errOtherStore is a store that has nothing of the engine.

@@ -175,7 +175,7 @@ func TestStoreWithoutAccess(t *testing.T) {
 				t.Errorf("got a collector %q, want none", name)
 			}
 		}
-		f.logged(1, "containerd's store is not read", "how to give it")
+		f.logged(1, "cannot read containerd's store", "how to give it")
 	})
 }
 

@@ -51,17 +51,16 @@ type Filesystems struct {
 	timeout    time.Duration
 	statfs     func(path string) (statfsResult, error)
 
+	mu      sync.Mutex
 	located located
-
-	mu    sync.Mutex
-	calls map[string]*call // in progress, by path
+	calls   map[string]*call // in progress, by path
 }
 
 // located is what was found for an engine.
 type located struct {
-	roots   Roots
-	at      time.Time
-	targets []target
+	view
+	roots Roots
+	at    time.Time
 }
 
 // call is what may hang: a statfs or the search for file systems.
@@ -103,11 +102,12 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 		if engine.Roots == (Roots{}) { // it has not said yet where its data is
 			return Usage{}
 		}
-		var err error
-		if targets, err = f.locate(ctx, engine); err != nil {
+		view, err := f.locate(ctx, engine)
+		if err != nil {
 			usage.Failures[cmp.Or(engine.Docker, "DockerRootDir")] = failure(err)
 			return usage
 		}
+		targets = view.targets
 	}
 	var calls []*call
 	for _, t := range targets { // all at once, so that one that hangs delays no other
@@ -144,29 +144,35 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 
 // locate returns what was found a short while ago, or searches again. While the engine does not
 // answer, what was found before holds.
-func (f *Filesystems) locate(ctx context.Context, engine Engine) ([]target, error) {
-	isKnown := f.located.roots == engine.Roots && !f.located.at.IsZero()
-	if isKnown && time.Since(f.located.at) < searchInterval {
-		return f.located.targets, nil
+func (f *Filesystems) locate(ctx context.Context, engine Engine) (view, error) {
+	f.mu.Lock()
+	before := f.located
+	f.mu.Unlock()
+	isKnown := before.roots == engine.Roots && !before.at.IsZero()
+	if isKnown && time.Since(before.at) < searchInterval {
+		return before.view, nil
 	}
 	search := f.start("", func() (any, error) {
-		targets, err := f.locator.locate(ctx, engine)
-		return located{engine.Roots, time.Now(), targets}, err
+		found, err := f.locator.locate(ctx, engine)
+		return located{found, engine.Roots, time.Now()}, err
 	})
 	result, err := f.await(ctx, search)
-	if found, _ := result.(located); err == nil && found.roots != engine.Roots { // an earlier search, which hung
+	found, _ := result.(located)
+	if err == nil && found.roots != engine.Roots { // an earlier search, which hung
 		err = context.DeadlineExceeded
 	}
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil:
-		f.located = result.(located)
 	case isUnanswered && isKnown:
+		return before.view, nil
 	default:
-		f.located = located{}
-		return nil, err
+		found = located{}
 	}
-	return f.located.targets, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.located = found
+	return found.view, err
 }
 
 // isSame reports whether two results are of one file system. Without an ID, the numbers

@@ -90,7 +90,7 @@ func TestMeasureLocated(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := fixed(nil, map[string]statfsResult{a: test.first, b: test.second})
 			roots := Roots{Docker: "/a"}
-			f.located = located{roots, time.Now(), []target{{path: "/a", views: []string{a + "/none", a}}, {path: "/b", views: []string{b}, isQuota: test.isQuota}}}
+			f.located = located{roots: roots, at: time.Now(), view: view{targets: []target{{path: "/a", views: []string{a + "/none", a}}, {path: "/b", views: []string{b}, isQuota: test.isQuota}}}}
 			measured, failed := f.Measure(t.Context(), Engine{Roots: roots}).paths()
 			if fmt.Sprint(measured) != test.want || fmt.Sprint(failed) != test.failed {
 				t.Errorf("measured %q, failed %q; want %s, %s", measured, failed, test.want, test.failed)

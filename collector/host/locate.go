@@ -63,21 +63,28 @@ type locator struct {
 	peer func(ctx context.Context) (pid int, err error) // of the engine's socket
 }
 
-// locate returns the file systems that hold data of an engine.
-func (l locator) locate(ctx context.Context, e Engine) ([]target, error) {
+// view is what this process sees of an engine.
+type view struct {
+	targets []target
+	local   mountTable
+	place   func(path string) place // of a directory of the engine; the zero place if it is not known
+}
+
+// locate returns the file systems and the directories of an engine.
+func (l locator) locate(ctx context.Context, e Engine) (view, error) {
 	if !filepath.IsAbs(e.Docker) || e.Docker == "/" {
-		return nil, fmt.Errorf("the engine reports %q as its root directory", e.Docker)
+		return view{}, fmt.Errorf("the engine reports %q as its root directory", e.Docker)
 	}
 	if kernel := l.line("/proc/sys/kernel/osrelease"); e.KernelVersion != "" && e.KernelVersion != kernel {
-		return nil, fmt.Errorf("the engine runs on another machine: its kernel is %q, and this one is %q", e.KernelVersion, kernel)
+		return view{}, fmt.Errorf("the engine runs on another machine: its kernel is %q, and this one is %q", e.KernelVersion, kernel)
 	}
 	proc, err := procfs.NewFS(l.root + "/proc")
 	if err != nil {
-		return nil, err
+		return view{}, err
 	}
 	local, err := readMounts(proc, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the mounts of this process: %w", err)
+		return view{}, fmt.Errorf("cannot read the mounts of this process: %w", err)
 	}
 	var containerErr error
 	for _, m := range local {
@@ -87,21 +94,22 @@ func (l locator) locate(ctx context.Context, e Engine) ([]target, error) {
 		}
 		switch isOurs, err := e.HasContainer(ctx, match[2]); {
 		case err != nil:
-			return nil, unansweredError{err}
+			return view{}, unansweredError{err}
 		case isOurs:
-			return inContainer(local, m, match[1], e.Roots), nil
+			targets, place := inContainer(local, m, match[1], e.Roots)
+			return view{targets, local, place}, nil
 		}
 		containerErr = errors.New("the container of this process is not one of the engine's")
 	}
 	pid, err := l.enginePID(ctx, proc, e)
 	if err != nil {
-		return nil, cmp.Or(containerErr, err)
+		return view{}, cmp.Or(containerErr, err)
 	}
 	engine, err := readMounts(proc, pid)
 	if err != nil {
-		return nil, unansweredError{fmt.Errorf("cannot read the mounts of the engine: %w", err)} // it has ended
+		return view{}, unansweredError{fmt.Errorf("cannot read the mounts of the engine: %w", err)} // it has ended
 	}
-	return l.onHost(proc, pid, local, engine, e.Roots), nil
+	return view{l.onHost(proc, pid, local, engine, e.Roots), local, engine.place}, nil
 }
 
 // ownFile matches what Docker mounts at /etc/hostname, /etc/hosts and /etc/resolv.conf of a
@@ -201,9 +209,10 @@ func visible(engine, local mountTable, root string) (targets []target) {
 	return targets
 }
 
-// inContainer returns the file systems of the engine that runs this container. file is a file
-// that the engine keeps in dir, its directory of containers, and has mounted.
-func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) (targets []target) {
+// inContainer returns the file systems of the engine that runs this container, and a function
+// that returns the places of its directories. file is a file that the engine keeps in dir, its
+// directory of containers, and has mounted.
+func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) (targets []target, placeOf func(string) place) {
 	own := local.holder("/")
 	isRoot := func(path string) bool { // in its file system, where it may have another name
 		hasDriver := own != nil && own.MajorMinorVer == file.MajorMinorVer && isWithin(own.Root, filepath.Join(path, r.StorageDriver))
@@ -233,7 +242,16 @@ func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) 
 	if rootfs.views = []string{"/"}; !isSeen {
 		rootfs.views, rootfs.err = nil, errors.New("it is not visible in this container")
 	}
-	return append(targets, rootfs)
+	return append(targets, rootfs), func(path string) place {
+		below, isBelow := strings.CutPrefix(path, r.Docker)
+		switch {
+		case isBelow && isWithin(below, "/containers"):
+			return place{file.MajorMinorVer, filepath.Join("/", dir, strings.TrimPrefix(below, "/containers"))}
+		case isBelow && found:
+			return place{file.MajorMinorVer, filepath.Join("/", parent, below)}
+		}
+		return place{}
+	}
 }
 
 // The defaults of containerd (defaults_unix.go).

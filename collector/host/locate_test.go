@@ -222,8 +222,8 @@ func TestLocate(t *testing.T) {
 				test.change(&m)
 			}
 			e := Engine{test.roots, func(_ context.Context, id string) (bool, error) { return m.has[id], nil }}
-			targets, err := m.locator(t).locate(t.Context(), e)
-			if got := describe(targets); err == nil && got != test.want || err != nil && !strings.Contains(err.Error(), test.want) {
+			found, err := m.locator(t).locate(t.Context(), e)
+			if got := describe(found.targets); err == nil && got != test.want || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got  %s, %v\nwant %s", got, err, test.want)
 			}
 		})

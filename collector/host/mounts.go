@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,6 +84,20 @@ func (t mountTable) place(path string) place {
 		return place{}
 	}
 	return place{m.MajorMinorVer, filepath.Join(m.Root, strings.TrimPrefix(path, m.MountPoint))}
+}
+
+// paths returns the paths by which a process reaches a place.
+func (t mountTable) paths(at place) (paths []string) {
+	for _, m := range t {
+		if m.MajorMinorVer != at.device || !isWithin(at.path, m.Root) {
+			continue
+		}
+		path := filepath.Join(m.MountPoint, strings.TrimPrefix(at.path, m.Root))
+		if t.place(path) == at && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // views returns paths on a device to measure it by, the best first: the path itself, because a

@@ -3,8 +3,11 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
+	"os"
+	"syscall"
 
 	"docker_buildup_exporter/collector/model"
 
@@ -69,6 +72,19 @@ func peerPID(socket *net.UnixConn) (int, error) {
 		return 0, errors.Join(controlErr, err)
 	}
 	return int(peer.Pid), nil
+}
+
+// openDirectory opens a directory, and fails if it is a link or anything else.
+func openDirectory(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// blocks returns the bytes that are allocated to a file, its device, and how many names it has.
+func blocks(info fs.FileInfo) (allocated int64, device, links uint64) {
+	if stat, isUnix := info.Sys().(*syscall.Stat_t); isUnix {
+		return stat.Blocks * 512, stat.Dev, uint64(stat.Nlink) //nolint:unconvert // not on all platforms
+	}
+	return 0, 0, 0
 }
 
 // typeName returns the name of a file system that prune knows, as the engine names it (moby:

@@ -45,6 +45,9 @@ type Snapshot struct {
 	Volumes    Optional[[]Volume]
 	BuildCache Optional[[]CacheRecord]
 
+	// ContainerLogs is the allocated size in bytes of the log files of all containers.
+	ContainerLogs Optional[int64]
+
 	// BuildCacheStale says that an image was added or removed, or the build cache was
 	// pruned, after the build cache was listed. Which records images share is unknown then.
 	BuildCacheStale bool
@@ -143,6 +146,11 @@ type Container struct {
 	// KeepsLog is whether its log driver keeps files in the engine's root directory, which are
 	// removed with the container. Unknown unless the container has stopped.
 	KeepsLog Optional[bool]
+
+	// DirectorySize is the allocated size in bytes of the container's directory in the engine's
+	// root directory, its log included, which is removed with it. Unknown unless the container
+	// has stopped and the exporter may read it.
+	DirectorySize Optional[int64]
 
 	// StoppedAt is when it finished or, if it never ran, was created. Unknown unless the
 	// container is stopped.
@@ -251,9 +259,11 @@ const (
 	Containers Resource = "containers"
 	Volumes    Resource = "volumes"
 	BuildCache Resource = "build_cache"
+
+	ContainerLogs Resource = "container_logs"
 )
 
-// Resources returns all resources.
+// Resources returns the resources that Docker has a prune command for.
 func Resources() []Resource {
 	return []Resource{Images, Containers, Volumes, BuildCache}
 }

@@ -93,9 +93,10 @@ func (c *contentGraph) holdContainer(i int) {
 	container, holder := &c.containers[i], &c.graph.holders[c.containerHolder(i)]
 	c.holdLease(holder, container.ID)
 	c.hold(holder, []string{model.SnapshotKey(container.ID)}, true)
-	if container.State != model.Created && container.KeepsLog != model.Known(false) || len(container.MountedImages) > 0 {
-		holder.pieces = append(holder.pieces, c.graph.addOwn(model.Optional[int64]{}))
-	}
+	keepsLog := container.State != model.Created && container.KeepsLog != model.Known(false)
+	directory := c.graph.addOwn(container.DirectorySize)
+	holder.pieces = append(holder.pieces, directory)
+	c.graph.pieces[directory].isOpen = !container.DirectorySize.IsKnown() && keepsLog || len(container.MountedImages) > 0
 }
 
 // holdRecord makes a record of the build cache hold what its leases keep (BuildKit:

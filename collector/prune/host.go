@@ -170,7 +170,10 @@ func (h *host) addContainer(g *graph, i int) {
 	at := g.addOwn(container.Size)
 	writable := &g.pieces[at]
 	holder.pieces = []int32{at}
-	if container.State != model.Created && container.KeepsLog != model.Known(false) {
+	switch directory, known := container.DirectorySize.Get(); {
+	case known:
+		writable.likely, writable.certain = saturate(writable.likely, directory), saturate(writable.certain, directory)
+	case container.State != model.Created && container.KeepsLog != model.Known(false):
 		writable.isOpen = true
 	}
 	for n, id := range append([]string{container.ImageID}, container.MountedImages...) {

@@ -84,19 +84,25 @@ func TestLayersOfVFS(t *testing.T) {
 	}
 }
 
-// The sizes of logs are unknown. Only containers that have run have one.
+// A log goes with its container. If its size is unknown, the figure is not exact. Only containers
+// that have run have one.
 func TestLogsOfStoppedContainers(t *testing.T) {
+	var unread model.Optional[int64]
 	for _, test := range []struct {
-		state    model.State
-		keepsLog model.Optional[bool]
-		isExact  bool
+		state     model.State
+		keepsLog  model.Optional[bool]
+		directory model.Optional[int64]
+		want      Reclaimable
 	}{
-		{model.Exited, model.Known(false), true},
-		{model.Exited, model.Known(true), false},
-		{model.Exited, model.Optional[bool]{}, false},
-		{model.Dead, model.Known(true), false},
-		{model.Created, model.Optional[bool]{}, true},
-		{model.Created, model.Known(true), true},
+		{model.Exited, model.Known(false), unread, Reclaimable{7, 7, true}},
+		{model.Exited, model.Known(true), unread, Reclaimable{7, 7, false}},
+		{model.Exited, model.Optional[bool]{}, unread, Reclaimable{7, 7, false}},
+		{model.Dead, model.Known(true), unread, Reclaimable{7, 7, false}},
+		{model.Created, model.Optional[bool]{}, unread, Reclaimable{7, 7, true}},
+		{model.Created, model.Known(true), unread, Reclaimable{7, 7, true}},
+		{model.Exited, model.Known(true), model.Known[int64](100), Reclaimable{107, 107, true}},
+		{model.Exited, model.Known(false), model.Known[int64](30), Reclaimable{37, 37, true}},
+		{model.Created, model.Optional[bool]{}, model.Known[int64](20), Reclaimable{27, 27, true}},
 	} {
 		f := newFixture(model.GraphDriver, "1.51")
 		f.contents["gone"] = model.Content{}
@@ -104,10 +110,15 @@ func TestLogsOfStoppedContainers(t *testing.T) {
 		f.container("gone", model.Running, 9) // its log stays
 		containers, _ := f.snapshot.Containers.Get()
 		containers[0].KeepsLog, containers[1].KeepsLog = test.keepsLog, model.Known(true)
-		for _, command := range []Command{ContainerPrune, SystemPrune, SystemPruneAllVolumes} {
-			if got := f.reclaim()[command]; got != (Reclaimable{7, 7, test.isExact}) {
-				t.Errorf("%s of a container that is %s and keeps its log: %v: %+v", command, test.state, test.keepsLog, got)
+		containers[0].DirectorySize, containers[0].Created = test.directory, model.Known(f.snapshot.At.Add(-2*minAge))
+		f.snapshot.ContainerLogs = model.Known[int64](9999) // most of it is of the container that runs
+		for _, command := range []Command{ContainerPrune, ContainerPruneUntil, SystemPrune, SystemPruneAll, SystemPruneAllVolumes} {
+			if got := f.reclaim()[command]; got != test.want {
+				t.Errorf("%s of %+v: got %+v", command, test, got)
 			}
+		}
+		if got := Summarize(f.snapshot, 0).DiskUsage[model.ContainerLogs]; got != 9999 {
+			t.Errorf("logs use %d bytes", got)
 		}
 	}
 }

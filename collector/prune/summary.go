@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -69,6 +70,10 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 func summarize(s model.Snapshot, f figures) Summary {
 	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
 	sum.Counts.Images.Layers = f.layers
+	if bytes, known := s.ContainerLogs.Get(); known {
+		sum.DiskUsage = maps.Clone(f.usage)
+		sum.DiskUsage[model.ContainerLogs] = bytes
+	}
 	engine, _ := s.Engine.Get()
 	limit := limitOf(s, engine)
 	for command, r := range f.reclaimable {

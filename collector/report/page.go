@@ -127,7 +127,11 @@ func (v view) Parts() []part {
 	var sum int64
 	other := "other"
 	for _, r := range v.Resources {
-		parts = append(parts, part{string(r.Name), label(r.Name), formatSize(r.Usage), r.Reclaimable.String()})
+		reclaimable := ""
+		if r.Command != "" {
+			reclaimable = r.Reclaimable.String()
+		}
+		parts = append(parts, part{string(r.Name), label(r.Name), formatSize(r.Usage), reclaimable})
 		usage, known := r.Usage.Get()
 		sum += usage
 		if !known {

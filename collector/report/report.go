@@ -38,7 +38,7 @@ type Filesystem struct {
 }
 
 // Resource is the disk usage of one resource, and how much of it the most thorough of its
-// own prune commands would free.
+// own prune commands would free. One without a command is in the list only if it is known.
 type Resource struct {
 	Name        model.Resource        `json:"resource"`
 	Usage       model.Optional[int64] `json:"disk_usage_bytes"`
@@ -92,13 +92,16 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	for _, command := range commands {
 		r.Commands = append(r.Commands, Command{command, removedBy(command, commands), reclaimable(command)})
 	}
-	for _, name := range model.Resources() {
+	for _, name := range append(model.Resources(), model.ContainerLogs) {
 		command := pruneCommandFor(name, commands)
 		resource := Resource{Name: name, Reclaimable: reclaimable(command), Command: command}
-		if bytes, known := s.DiskUsage[name]; known {
+		bytes, known := s.DiskUsage[name]
+		if known {
 			resource.Usage = model.Known(bytes)
 		}
-		r.Resources = append(r.Resources, resource)
+		if known || command != "" {
+			r.Resources = append(r.Resources, resource)
+		}
 	}
 	for _, p := range s.Prunes {
 		if p.Count > 0 {

@@ -38,6 +38,7 @@ func full() prune.Summary {
 			Engine: model.Known(model.Engine{Version: "28.5.2", APIVersion: "1.51", ImageStore: model.GraphDriver, StorageDriver: "overlay2", RootDir: "/var/lib/docker"}),
 			Collectors: []model.Collector{
 				{Name: "build_cache", Success: true, Duration: took(84 * time.Millisecond), LastSuccess: ago(0)},
+				{Name: "container_logs", Success: true, Duration: took(41 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "container_sizes", Success: true, Duration: took(2300 * time.Millisecond), LastSuccess: ago(7 * time.Minute)},
 				{Name: "containers", Success: true, Duration: took(9 * time.Millisecond), LastSuccess: ago(0)},
 				{Name: "images", Success: true, Duration: took(31 * time.Millisecond), LastSuccess: ago(0)},
@@ -71,7 +72,7 @@ func full() prune.Summary {
 			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
 		},
 		DiskUsage: map[model.Resource]int64{
-			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb,
+			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb,
 		},
 		Reclaimable: map[prune.Command]prune.Reclaimable{
 			prune.ContainerPrune:        {Estimate: 1_870 * mb, Minimum: 1_870 * mb, Exact: true},
@@ -112,8 +113,8 @@ func empty() prune.Summary {
 func partial() prune.Summary {
 	a := full()
 	a.Engine = model.Known(model.Engine{Version: "29\x1b[31m<script>alert(1)</script>|", APIVersion: "1.50", ImageStore: model.Containerd, StorageDriver: "overlayfs"})
-	a.Collectors[1] = model.Collector{Name: "container_sizes", LastSuccess: a.Collectors[1].LastSuccess}
-	a.Collectors[4] = model.Collector{Name: "layers", Duration: model.Known(time.Second)}
+	a.Collectors[2] = model.Collector{Name: "container_sizes", LastSuccess: a.Collectors[2].LastSuccess}
+	a.Collectors[5] = model.Collector{Name: "layers", Duration: model.Known(time.Second)}
 	a.Filesystems = []model.Filesystem{
 		{Path: "/var/lib/docker", Size: 105 * gb, Avail: 50 * gb},
 		{Path: "/var/lib/containerd", Size: 40 * gb, Avail: 3 * gb, Files: model.Known[int64](1000), FilesFree: model.Known[int64](150)},
@@ -143,14 +144,14 @@ func down() prune.Summary {
 	before := full()
 	return prune.Summarize(model.Snapshot{
 		At: at, Filesystems: before.Filesystems,
-		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[3].LastSuccess}},
+		Collectors: []model.Collector{{Name: "images", LastSuccess: before.Collectors[4].LastSuccess}},
 	}, 0)
 }
 
 // early returns a host of which the first image list is not complete yet.
 func early() prune.Summary {
 	a := full()
-	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:3], Pending: []string{"images"}}, 0)
+	return prune.Summarize(model.Snapshot{At: at, Up: true, Engine: a.Engine, Filesystems: a.Filesystems, Collectors: a.Collectors[1:4], Pending: []string{"images"}}, 0)
 }
 
 // podman returns a host with Podman.

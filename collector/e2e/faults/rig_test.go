@@ -192,7 +192,7 @@ func (r *rig) start() (stop func()) {
 		Timeout: timeout, BusyRatio: engine.BusyRatio{Unchanged: 0.005, Changed: 0.1},
 		Events: true, ContainerSizes: true, Volumes: true, BuildCache: true,
 	}
-	e := engine.New(config, client, disks.Measure, slog.New(slog.NewJSONHandler(&lockedWriter{r}, nil)))
+	e := engine.New(config, client, disks, slog.New(slog.NewJSONHandler(&lockedWriter{r}, nil)))
 	r.page = collector.NewHandler(e.Snapshot, 0, prometheus.NewRegistry(), 0, promhttp.HandlerOpts{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"docker_buildup_exporter/collector/docker/dockertest"
+)
+
+// directoryOf returns the directory that an engine keeps for a container, and which of its files
+// are the log.
+func directoryOf(t *testing.T, engine *dockertest.Real, id string) (dir string, logs []string) {
+	t.Helper()
+	dir = filepath.Join(engine.Dir, "data/containers", id)
+	return dir, append(glob(t, dir, "*.log*"), glob(t, dir, "local-logs/*")...)
+}
+
+const (
+	logUsage = `docker_disk_usage_bytes{resource="container_logs"}`
+	logReads = `docker_scrape_collector_success{collector="container_logs"}`
+)
+
+func pruneSeries(figure, command string) string {
+	return fmt.Sprintf("docker_reclaimable_%s{command=%q}", figure, command)
+}
+
+// TestContainerLogs checks that the logs of stopped containers are in what container prunes free,
+// to the block, whichever driver keeps them, and that those of running ones are not.
+func TestContainerLogs(t *testing.T) {
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		engine := dockertest.Start(t, kind)
+		if err := os.Chmod(strings.TrimPrefix(engine.Host(), "unix://"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		host := "--docker.host=" + engine.Host()
+		counts := start(t, host)
+		ignores := start(t, host, "--no-collector.container-logs")
+		denied := startAs(t, unprivileged(), host)
+		importBase(t, engine)
+		sink, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sink.Close()
+		stopped := make(map[string]string) // IDs by driver
+		for name, options := range map[string]string{
+			"json-file":   "--log-driver=json-file",
+			"rotated":     "--log-driver=json-file --log-opt=max-size=3m --log-opt=max-file=3 --log-opt=compress=true",
+			"local":       "--log-driver=local --log-opt=max-size=3m",
+			"dual":        "--log-driver=syslog --log-opt=syslog-address=udp://" + sink.LocalAddr().String(),
+			"dual, plain": "--log-driver=gelf --log-opt=cache-compress=false --log-opt=gelf-address=udp://" + sink.LocalAddr().String(),
+			"none":        "--log-driver=none",
+		} {
+			lines := 8000
+			if name == "json-file" {
+				lines = 100_000
+			}
+			stopped[name] = writeLog(engine, lines, "true", strings.Fields(options)...)
+		}
+		for _, id := range stopped {
+			engine.Docker("wait", id)
+		}
+		running := writeLog(engine, 8000, "sleep 9999", "--log-driver=json-file")
+		var page map[string]float64
+		var freed, used float64
+		eventually(t, "the logs that du counts", func() bool { // rotated ones are compressed in the background
+			freed, used = 0, 0
+			for _, id := range slices.Concat([]string{running}, slices.Collect(maps.Values(stopped))) {
+				dir, logs := directoryOf(t, engine, id)
+				for _, file := range logs {
+					used += float64(treeBytes(file, true))
+				}
+				if id != running {
+					freed += float64(treeBytes(dir, true))
+				}
+			}
+			page = values(t, counts.scrape())
+			_, log := directoryOf(t, engine, running)
+			return page[logUsage] == used && len(log) == 1 && treeBytes(log[0], true) > 8_000_000
+		})
+		for name, id := range stopped {
+			dir, logs := directoryOf(t, engine, id)
+			if (len(logs) == 0) != (name == "none") {
+				t.Errorf("driver %s keeps %v in %s", name, logs, dir)
+			}
+		}
+		if used < 100_000_000 || page[logReads] != 1 {
+			t.Errorf("logs use %v bytes, success %v: %s", used, page[logReads], counts.log.String())
+		}
+		without, denials := values(t, ignores.scrape()), values(t, denied.scrape())
+		for _, command := range []string{"docker container prune", "docker system prune", "docker system prune --all", "docker system prune --all --volumes"} {
+			for _, figure := range []string{"bytes", "min_bytes"} {
+				series := pruneSeries(figure, command)
+				if got := page[series] - without[series]; got != freed {
+					t.Errorf("%s: %v more with logs, and du says %v", series, got, freed)
+				}
+				if denials[series] != without[series] {
+					t.Errorf("%s: %v without access, want %v", series, denials[series], without[series])
+				}
+			}
+		}
+		exact := pruneSeries("exact", "docker container prune")
+		if page[exact] != 1 || without[exact] != 0 || denials[exact] != 0 {
+			t.Errorf("exact: %v with logs, %v without, %v without access", page[exact], without[exact], denials[exact])
+		}
+		for name, page := range map[string]map[string]float64{"switched off": without, "without access": denials} {
+			_, isKnown := page[logUsage]
+			if _, reads := page[logReads]; isKnown || reads {
+				t.Errorf("%s: logs are known: %v, have a collector: %v", name, isKnown, reads)
+			}
+		}
+		if log := denied.log.String(); strings.Count(log, "cannot find the container logs") != 1 || !strings.Contains(log, "Levels of access") || strings.Contains(ignores.log.String(), "container logs") {
+			t.Errorf("without access, the log is\n%s", log)
+		}
+		all := filepath.Join(engine.Dir, "data/containers")
+		before := treeBytes(all, true)
+		engine.Docker("container", "prune", "-f")
+		if got := before - treeBytes(all, true); float64(got) != freed {
+			t.Errorf("the prune freed %d bytes of %s, want %v", got, all, freed)
+		}
+		eventually(t, "0 bytes to free", func() bool {
+			page = values(t, counts.scrape())
+			return page[pruneSeries("bytes", "docker container prune")] == 0 && page[exact] == 1
+		})
+		if page[logUsage] < 8_000_000 {
+			t.Errorf("the log of the running container: %v bytes", page[logUsage])
+		}
+	})
+}
+
+// TestLogsInContainer checks the command of the README: with the engine's root directory, or only
+// that of the containers, mounted into its container, the exporter reads logs without a capability.
+func TestLogsInContainer(t *testing.T) {
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		engine := dockertest.Start(t, kind)
+		importProgram(t, engine)
+		importBase(t, engine)
+		id := writeLog(engine, 2000, "true", "--log-driver=json-file")
+		engine.Docker("wait", id)
+		data := filepath.Join(engine.Dir, "data")
+		_, logs := directoryOf(t, engine, id)
+		want := treeBytes(logs[0], true)
+		user := []string{"--user=0:0"}
+		for _, test := range []struct {
+			options []string
+			isKnown bool
+		}{
+			{nil, false},
+			{user, false},
+			{append(user, "-v="+data+":"+data+":ro"), true},
+			{append(user, "-v="+data+"/containers:"+data+"/containers:ro"), true},
+			{append(user, "-v="+data+":/elsewhere:ro"), true},
+			{[]string{"-v=" + data + ":" + data + ":ro"}, false}, // its user may not
+		} {
+			_, output := runStatus(t, engine, test.options...)
+			line := fmt.Sprintf("container logs %.4g MB", float64(want)/1e6)
+			if got := strings.Contains(strings.Join(strings.Fields(output), " "), line); got != test.isKnown {
+				t.Errorf("%v: %q is shown: %v, want %v:\n%s", test.options, line, got, test.isKnown, output)
+			}
+		}
+	})
+}
+
+// importBase makes the image "base", which has a shell.
+func importBase(t *testing.T, engine *dockertest.Real) {
+	t.Helper()
+	archive := filepath.Join(engine.Dir, "base.tar")
+	if err := os.WriteFile(archive, baseLayer(t, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	engine.Docker("import", archive, "base")
+}
+
+// writeLog starts a container that writes lines of 1000 characters to its log and then runs a
+// command, and returns its ID.
+func writeLog(engine *dockertest.Real, lines int, command string, options ...string) string {
+	script := fmt.Sprintf("yes %s | head -n %d; %s", strings.Repeat("x", 999), lines, command)
+	return engine.Docker(append(append([]string{"run", "-d", "--network=none"}, options...), "base", "/bin/sh", "-c", script)...)
+}

@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"docker_buildup_exporter/collector/host"
+	"docker_buildup_exporter/collector/model"
+)
+
+// logHost is a machine whose containers have logs.
+type logHost struct {
+	Host
+	reads [][]string // the IDs of each request
+	logs  host.Logs
+	err   error
+	took  time.Duration
+}
+
+func (h *logHost) Logs(ctx context.Context, _ host.Engine, ids []string) (host.Logs, error) {
+	h.reads = append(h.reads, ids)
+	select {
+	case <-time.After(h.took):
+	case <-ctx.Done():
+	}
+	return h.logs, h.err
+}
+
+// runLogs runs a test with a container that is listed, and a machine with its log.
+func runLogs(t *testing.T, test func(f *fixture, machine *logHost, set func(state, finished string))) {
+	t.Helper()
+	config := listsOnly()
+	config.ContainerLogs, config.Events = true, true
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, "api-1.51-graphdriver", config)
+		machine := &logHost{Host: f.host, logs: host.Logs{Sizes: map[string]host.LogSize{"c": {Logs: 100, Freed: 130}}}}
+		f.host = machine
+		set := func(state, finished string) {
+			f.reply("/containers/json", fmt.Sprintf(`[{"Id":"c","State":%q}]`, state))
+			f.reply("/containers/c/json", fmt.Sprintf(`{"Id":"c","State":{"Status":%q,"FinishedAt":%q}}`, state, finished))
+		}
+		set("exited", "2025-01-01T00:00:00Z")
+		defer f.start()()
+		test(f, machine, set)
+	})
+}
+
+// What goes with a container is known of those that have stopped, as long as they have not run
+// again. The sum of the logs is that of all.
+func TestContainerLogs(t *testing.T) {
+	runLogs(t, func(f *fixture, machine *logHost, set func(state, finished string)) {
+		for i, step := range []struct {
+			state, finished string
+			freed           int64 // on the disk
+			want            model.Optional[int64]
+		}{
+			{"exited", "2025-01-01T00:00:00Z", 130, model.Known[int64](130)},
+			{"running", "2025-01-01T00:00:00Z", 140, model.Optional[int64]{}},
+			{"exited", "2025-01-02T00:00:00Z", 150, model.Known[int64](150)},
+		} {
+			set(step.state, step.finished)
+			machine.logs.Sizes = map[string]host.LogSize{"c": {Logs: step.freed - 30, Freed: step.freed}}
+			s := f.scrapeAfter(time.Second)
+			if c := containerOf(s, "c"); c.DirectorySize != step.want || s.ContainerLogs != model.Known(step.freed-30) || !collectorOf(s, "container_logs").Success {
+				t.Errorf("step %d: %+v, %+v, %+v", i, c, s.ContainerLogs, s.Collectors)
+			}
+		}
+		if !slices.Equal(machine.reads[0], []string{"c"}) || len(machine.reads) != 3 {
+			t.Errorf("requested: %v", machine.reads)
+		}
+		// The logs of a container that is known to have run again are of then.
+		machine.took = time.Minute
+		set("running", "2025-01-02T00:00:00Z")
+		f.scrapeAfter(time.Second)
+		set("exited", "2025-01-03T00:00:00Z")
+		if c := containerOf(f.scrapeAfter(time.Second), "c"); c.DirectorySize.IsKnown() {
+			t.Errorf("stopped again: %+v", c)
+		}
+	})
+}
+
+// Logs that are slow to read are read as often as other expensive requests.
+func TestSlowContainerLogs(t *testing.T) {
+	runLogs(t, func(f *fixture, machine *logHost, _ func(state, finished string)) {
+		machine.took = 10 * time.Second
+		for range 60 {
+			f.scrapeAfter(time.Minute)
+		}
+		if n := len(machine.reads); n != 2 { // 10 s are 0.5 % of 33 min
+			t.Errorf("read %d times in an hour", n)
+		}
+	})
+}
+
+// A process that may not read the logs has no such collector. Others are as without it.
+func TestContainerLogsWithoutAccess(t *testing.T) {
+	runLogs(t, func(f *fixture, machine *logHost, _ func(state, finished string)) {
+		logs := machine.logs
+		machine.logs, machine.err = host.Logs{}, &model.Failure{Reason: "permission denied", Hint: "see README", NoAccess: true, Err: fs.ErrPermission}
+		for range 3 {
+			s := f.scrapeAfter(2 * time.Minute)
+			if s.ContainerLogs.IsKnown() || containerOf(s, "c").DirectorySize.IsKnown() || collectorOf(s, "container_logs").Name != "" {
+				t.Errorf("%+v, %+v", s.ContainerLogs, s.Collectors)
+			}
+		}
+		f.logged(1, `level=INFO msg="cannot find the container logs"`, "permission denied", "see README")
+		denied := machine.err
+		machine.logs, machine.err = logs, nil
+		if s := f.scrapeAfter(2 * time.Minute); s.ContainerLogs != model.Known[int64](100) || !collectorOf(s, "container_logs").Success {
+			t.Errorf("after access was given: %+v, %+v", s.ContainerLogs, s.Collectors)
+		}
+		f.logged(1, `msg=recovered operation="find the container logs"`)
+		machine.logs, machine.err = host.Logs{}, denied
+		if s := f.scrapeAfter(2 * time.Minute); s.ContainerLogs.IsKnown() || collectorOf(s, "container_logs").Success || collectorOf(s, "container_logs").Name == "" {
+			t.Errorf("after access was taken away: %+v, %+v", s.ContainerLogs, s.Collectors)
+		}
+		f.logged(1, `level=ERROR msg="cannot find the container logs"`)
+	})
+}
+
+// One container whose log cannot be read hides no other.
+func TestContainerLogFails(t *testing.T) {
+	runLogs(t, func(f *fixture, machine *logHost, _ func(state, finished string)) {
+		machine.logs.Err = errors.New("too many entries")
+		for range 2 {
+			s := f.scrapeAfter(time.Second)
+			if s.ContainerLogs != model.Known[int64](100) || !containerOf(s, "c").DirectorySize.IsKnown() || collectorOf(s, "container_logs").Success {
+				t.Errorf("%+v, %+v", s.ContainerLogs, s.Collectors)
+			}
+		}
+		f.logged(1, "cannot read the container logs", "too many entries")
+	})
+}

@@ -1,0 +1,102 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"docker_buildup_exporter/collector/model"
+)
+
+// accessHint is how to let the exporter read the engine's root directory.
+const accessHint = `see "Levels of access" in the README, or switch this collector off with --no-collector.`
+
+// noAccess returns the failure of a collector that reads the engine's root directory and cannot.
+func noAccess(collector string, err error) error {
+	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
+	return &model.Failure{Reason: err.Error(), Hint: accessHint + collector, Err: err, NoAccess: !isUnanswered}
+}
+
+// directories returns the paths by which this process may see a directory of the engine: what
+// the mappings say, then where it is proven to be.
+func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) (paths []string, err error) {
+	longest := target{}
+	for _, t := range f.configured {
+		if isWithin(path, t.path) && len(t.path) > len(longest.path) {
+			longest = t
+		}
+	}
+	if longest.path != "" {
+		paths = append(paths, filepath.Join(longest.views[0], strings.TrimPrefix(path, longest.path)))
+	}
+	found, err := f.locate(ctx, engine)
+	if err == nil {
+		paths = append(paths, found.local.paths(found.place(path))...)
+	}
+	if len(paths) > 0 {
+		return paths, nil
+	}
+	if err == nil {
+		err = fmt.Errorf("this process does not see %s", path)
+	}
+	return nil, err
+}
+
+// read runs what reads directories of the engine, until ctx ends. One that hangs is not repeated
+// until it returns.
+func read[T any](ctx context.Context, f *Filesystems, name string, run func() (T, error)) (T, error) {
+	type answer struct {
+		at    time.Time
+		value T
+	}
+	started := time.Now()
+	c := f.start(name, func() (any, error) {
+		value, err := run()
+		return answer{started, value}, err
+	})
+	result, err := f.await(ctx, c)
+	got, _ := result.(answer)
+	if err == nil && got.at != started { // an earlier one, which hung
+		err = context.DeadlineExceeded
+	}
+	return got.value, err
+}
+
+// errTooMany is a directory with more entries than are read.
+var errTooMany = errors.New("too many entries")
+
+// readFolder calls visit for each entry of a directory, and returns the directory itself. It
+// follows no link, and leaves out what vanishes.
+func readFolder(path string, visit func(dir, entry fs.FileInfo) error) (fs.FileInfo, error) {
+	file, err := openDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	dir, err := file.Stat()
+	for err == nil {
+		var batch []fs.DirEntry
+		batch, err = file.ReadDir(1024)
+		for _, listed := range batch {
+			entry, err := listed.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = visit(dir, entry)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return dir, err
+}
