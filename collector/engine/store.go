@@ -23,6 +23,7 @@ type store struct {
 	containers int // generation of the containers that it was proven with, or -1 before the first list
 	named      int // version of the last event about an image
 	attempts   attempts
+	mismatches int // in a row
 }
 
 // storeAnswer is what an images request has got from containerd.
@@ -92,11 +93,15 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		return true
 	}
 	if !s.isOfEngine(read) {
-		s.failStore(errOtherStore, true, now)
+		if s.store.mismatches++; s.store.mismatches == 1 { // the counts may be old
+			s.schedules[info].started = time.Time{}
+		} else {
+			s.failStore(errOtherStore, true, now)
+		}
 		s.requestImagesAgain()
 		return false
 	}
-	s.store.attempts = attempts{}
+	s.store.attempts, s.store.mismatches = attempts{}, 0
 	s.health.measure("containerd", nil, r.took, now)
 	s.health.record("containerd", readStore, nil)
 	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
@@ -148,11 +153,7 @@ func (s *state) isOfEngine(store *containerd.Store) bool {
 		return false
 	}
 	reported, _ := s.info.Get()
-	isEqual := reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
-	if !isEqual {
-		s.schedules[info].started = time.Time{} // its counts may be old
-	}
-	return isEqual
+	return reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
 }
 
 // requestImagesAgain makes the snapshots that are waited for wait for another image list.

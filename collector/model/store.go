@@ -9,10 +9,10 @@ type ContentStore struct {
 	Leases  []StoredLease
 	Objects []StoredObject // each key once
 
-	// LayerLists are the digests of the layers of each manifest of an image, joined, by image ID.
-	// A record of the build cache is shared if its blobs are one of these lists (BuildKit:
+	// Layers are the digests of the layers of each manifest of an image, by image ID. A record of
+	// the build cache is shared if its blobs are one of these lists (BuildKit:
 	// imagerefchecker.Checker.Exists).
-	LayerLists map[string][]string
+	Layers map[string][][]string
 }
 
 // StoredImage is one name of an image (containerd: images.Image).

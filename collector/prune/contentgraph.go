@@ -21,23 +21,29 @@ type contentGraph struct {
 	visited []int            // the last walk that visited each object
 	walks   int
 
-	blobs   []string // of each record: the digest of its own blob, or ""
-	garbage int      // holder of what nothing keeps
-	pulls   []int    // holders of leases that image prunes delete
-	sources []int    // holders of leases that builder prunes delete
+	isLayer map[string]bool // of images, by digest
+	blobs   []string        // of each record: the digest of its own blob, or "" if it is no layer of an image
+	garbage int             // holder of what nothing keeps
+	pulls   []int           // holders of leases that image prunes delete
+	sources []int           // holders of leases that builder prunes delete
 }
 
 // newContentGraph returns the graph at a time. Images, containers, volumes and records have the
 // usual holders. Each other lease and root has one, and so has what nothing keeps.
 func newContentGraph(h *host, store model.ContentStore, at time.Time) *contentGraph {
 	c := &contentGraph{host: h, store: store, at: at, index: make(map[string]int32, len(store.Objects)), leases: make(map[string]int, len(store.Leases)),
-		claimed: make([]bool, len(store.Leases)), visited: make([]int, len(store.Objects)), blobs: make([]string, len(h.cache))}
+		claimed: make([]bool, len(store.Leases)), visited: make([]int, len(store.Objects)), isLayer: make(map[string]bool), blobs: make([]string, len(h.cache))}
 	c.graph = &graph{pieces: make([]piece, 0, len(store.Objects)), holders: make([]holder, h.recordHolder(len(h.cache)))}
 	for i, object := range store.Objects {
 		c.index[object.Key] = int32(i)
 	}
 	for i, lease := range store.Leases {
 		c.leases[lease.ID] = i
+	}
+	for _, manifests := range store.Layers {
+		for _, digest := range slices.Concat(manifests...) {
+			c.isLayer[digest] = true
+		}
 	}
 	sizes := make(map[string]int, len(h.containers)) // containers by the key of what they write to
 	for i, container := range h.containers {
@@ -110,8 +116,8 @@ func (c *contentGraph) holdRecord(i int, record model.CacheRecord) {
 		}
 		return
 	}
-	for _, key := range c.store.Leases[lease].Resources {
-		if digest, isBlob := strings.CutPrefix(key, model.BlobKey("")); isBlob {
+	for _, key := range c.store.Leases[lease].Resources { // it may keep documents of its image, too
+		if digest, isBlob := strings.CutPrefix(key, model.BlobKey("")); isBlob && c.isLayer[digest] {
 			c.blobs[i] = digest
 		}
 	}
@@ -261,8 +267,10 @@ func (c *contentGraph) addRest(spec pruneSpec, r *removal) {
 func (c *contentGraph) sharedRecords(removedImages []bool) []bool {
 	lists := make(map[string]bool)
 	for i, image := range c.images {
-		for _, list := range c.store.LayerLists[image.ID] {
-			lists[list] = lists[list] || !removedImages[i]
+		for _, layers := range c.store.Layers[image.ID] {
+			if joined := strings.Join(layers, ""); !removedImages[i] {
+				lists[joined] = true
+			}
 		}
 	}
 	shared := make([]bool, len(c.cache))
