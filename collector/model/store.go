@@ -37,7 +37,7 @@ type StoredLease struct {
 	// IsOfPull says that an image prune deletes the lease (label moby/prune.images).
 	IsOfPull bool
 
-	// IsOfSource says that BuildKit keeps the lease for some minutes after it has looked up an
+	// IsOfSource says that BuildKit keeps the lease for some minutes after it has resolved an
 	// image, and that a builder prune deletes it while no build runs (BuildKit:
 	// imageutil.CancelCacheLeases).
 	IsOfSource bool

@@ -23,7 +23,7 @@ type contentGraph struct {
 
 	isLayer map[string]bool // of images, by digest
 	blobs   []string        // of each record: the digest of its own blob, or "" if it is no layer of an image
-	garbage int             // holder of what nothing keeps
+	garbage int             // holder of objects without a root
 	pulls   []int           // holders of leases that image prunes delete
 	sources []int           // holders of leases that builder prunes delete
 }

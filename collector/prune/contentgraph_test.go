@@ -131,7 +131,7 @@ func TestStoreReach(t *testing.T) {
 			f.blob("deep", 2048)
 			f.lease("r-view", "content/index").IsFlat = true
 		}, map[Command]int64{BuilderPrune: 768 + 1024 + 2048, ContainerPrune: 192 + 2048, ImagePrune: 48 + 2048}},
-		{"a lease of nobody", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept", "content/old") }, map[Command]int64{SystemPruneAll: 1023 - 48 - 4, BuilderPrune: 768}},
+		{"another lease", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept", "content/old") }, map[Command]int64{SystemPruneAll: 1023 - 48 - 4, BuilderPrune: 768}},
 		{"an expired lease", func(f *storeFixture) {
 			f.blob("kept", 1024)
 			f.lease("other", "content/kept").Expires = in(-time.Second)
