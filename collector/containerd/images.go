@@ -81,13 +81,13 @@ func (r *reading) fillImages(ctx context.Context, store *Store) error {
 		target := name.GetTarget().GetDigest()
 		names[target] = append(names[target], name)
 	}
-	store.Contents, store.LayerLists = make(map[string]model.Content, len(names)), make(map[string][]string, len(names))
+	store.Contents, store.Layers = make(map[string]model.Content, len(names)), make(map[string][][]string, len(names))
 	for id, names := range names {
 		w := imageWalk{reading: r}
 		if err := w.visit(ctx, ocispec.Descriptor{Digest: digest.Digest(id)}); err != nil {
 			return err
 		}
-		store.LayerLists[id] = w.lists
+		store.Layers[id] = w.layers
 		image := r.image(id, names)
 		image.Size, image.SeveralPlatforms = model.Known(w.size), w.platforms > 1
 		if image.Created = model.Known(time.Unix(0, 0)); w.best != nil && w.best.Created != nil {
@@ -155,8 +155,8 @@ func (r *reading) contentOf(config *document) (c model.Content) {
 // imageWalk is a walk through the manifests of an image.
 type imageWalk struct {
 	*reading
-	size      int64    // as the engine lists it
-	lists     []string // of layers
+	size      int64 // as the engine lists it
+	layers    [][]string
 	manifests int
 	platforms int       // that are present
 	best      *document // the configuration for this machine, else the first one
@@ -190,16 +190,16 @@ func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error 
 		return nil
 	}
 	w.size += w.blobs[target.Digest.String()].GetSize()
-	list := ""
+	var layers []string
 	for _, layer := range d.Layers {
-		list += layer.Digest.String()
+		layers = append(layers, layer.Digest.String())
 	}
 	for _, blob := range append(d.Layers, *d.Config) {
 		if w.blobs[blob.Digest.String()] != nil {
 			w.size += blob.Size
 		}
 	}
-	w.lists = append(w.lists, list)
+	w.layers = append(w.layers, layers)
 	if isAttestation(target, d) {
 		return nil
 	}

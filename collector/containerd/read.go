@@ -376,7 +376,7 @@ func expiry(labels map[string]string) (model.Optional[time.Time], error) {
 	return model.Known(at), nil
 }
 
-// lookupLease is for how long BuildKit keeps the lease of an image whose reference it has resolved
+// lookupLease is for how long BuildKit keeps the lease of an image that it has resolved
 // (BuildKit: imageutil.Config, source/containerimage).
 const lookupLease = 5 * time.Minute
 

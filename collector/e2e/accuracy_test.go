@@ -289,9 +289,9 @@ func (h *pruneHost) measure(command string) (outcomes []outcome) {
 		o := h.outcome(access, command, pages[i])
 		o.systemDF, o.reported = systemDF, reported
 		o.compare(pages[i], maps.Clone(before), maps.Clone(after), everything, everythingAfter)
-		// The logs of containers are not in the store.
-		isInexact := !o.exact && !strings.Contains(command, "container") && !strings.Contains(command, "system")
-		if access == accessContainerd && (isInexact || o.estimate != stored) {
+		// Whether BuildKit removes also the records below old ones depends on when it was started.
+		isInexact := !o.exact && command != "docker builder prune --filter until=168h"
+		if access == accessContainerd && (isInexact || o.exact && o.estimate != stored) {
 			h.t.Errorf("got an estimate %d (exact: %v), want exactly the %d bytes that containerd and volumes have lost: %s", o.estimate, o.exact, stored, o.explain())
 		}
 		outcomes = append(outcomes, o)
@@ -299,14 +299,17 @@ func (h *pruneHost) measure(command string) (outcomes []outcome) {
 	return outcomes
 }
 
-// stored returns the bytes of what containerd has, and of the files in volumes; 0 without the
-// containerd store.
+// stored returns the bytes of what containerd has, and of volumes and the directories of containers; 0
+// without the containerd store.
 func (h *pruneHost) stored() (bytes int64) {
 	if h.Kind != dockertest.Docker29Containerd {
 		return 0
 	}
 	for _, dir := range glob(h.t, h.Dir, "data/volumes/*/_data") {
 		bytes += treeBytes(dir, false)
+	}
+	for _, dir := range glob(h.t, h.Dir, "data/containers/*") {
+		bytes += treeBytes(dir, true)
 	}
 	return bytes + total(storeBytes(h.t, h.Real))
 }

@@ -23,7 +23,7 @@ type health struct {
 type failing struct {
 	collector string
 	logged    []cause
-	problem   model.Problem
+	problem   model.Problem // zero: it lacks access, and can do without
 }
 
 // cause is what makes two failures the same problem. Reasons differ where the answer of the
@@ -70,7 +70,11 @@ func (h *health) record(collector, operation string, err error) {
 		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
 		h.log = append(h.log, logLine{level, "cannot " + operation, args})
 	}
-	h.failing[operation] = failing{collector, before.logged, model.Problem{Operation: operation, Reason: model.Line(failure.Reason), Hint: model.Line(failure.Hint)}}
+	problem := model.Problem{Operation: operation, Reason: model.Line(failure.Reason), Hint: model.Line(failure.Hint)}
+	if level == slog.LevelInfo {
+		problem = model.Problem{}
+	}
+	h.failing[operation] = failing{collector, before.logged, problem}
 }
 
 // isLeftOut reports whether a collector that never succeeded lacks the access that it needs.
@@ -80,14 +84,8 @@ func (h *health) isLeftOut(collector string, err error) bool {
 }
 
 // note queues a line of information.
-func (h *health) note(message string, args ...any) {
-	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
-}
-
-// has reports whether a collector has made a request.
-func (h *health) has(collector string) bool {
-	_, has := h.collectors[collector]
-	return has
+func (h *health) note(message string) {
+	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
 }
 
 func (h *health) setSuccess(collector string, success bool) {
@@ -100,7 +98,7 @@ func (h *health) setSuccess(collector string, success bool) {
 
 // measure takes the duration of a collector's main request, or that it failed.
 func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
-	if h.isLeftOut(collector, err) {
+	if collector == "" || h.isLeftOut(collector, err) {
 		return
 	}
 	c := h.collectors[collector]
@@ -134,7 +132,9 @@ func (h *health) report() []model.Collector {
 // problems returns the operations that fail.
 func (h *health) problems() (problems []model.Problem) {
 	for _, operation := range slices.Sorted(maps.Keys(h.failing)) {
-		problems = append(problems, h.failing[operation].problem)
+		if problem := h.failing[operation].problem; problem != (model.Problem{}) {
+			problems = append(problems, problem)
+		}
 	}
 	return problems
 }

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
@@ -11,9 +9,8 @@ import (
 
 // layers is the layer store as it was when the engine had certain objects.
 type layers struct {
-	store    *model.LayerStore
-	objects  objectsVersion
-	isClosed bool // this process may not read it, which was logged
+	store   *model.LayerStore
+	objects objectsVersion
 }
 
 // objectsVersion identifies a time span in which no object was added or removed, as far as is known.
@@ -34,19 +31,9 @@ func (e *Engine) fetchLayerStore(ctx context.Context, t task) (*model.LayerStore
 }
 
 // mergeLayerStore takes the layer store. Without it, figures are computed from the Engine API, so it is
-// part of no collector: a failure is in the log only. That it may not be read is the usual case.
-func (s *state) mergeLayerStore(r result) {
-	isClosed := errors.Is(r.err, fs.ErrPermission)
-	if isClosed && !s.layers.isClosed {
-		failure := new(model.Failure)
-		errors.As(r.err, &failure)
-		s.health.note("the engine's root directory cannot be read: some figures of cleanup commands are estimates", "err", failure.Reason, "hint", failure.Hint)
-	}
-	if isClosed {
-		s.layers = layers{isClosed: true}
-		return
-	}
-	s.health.record("", "read the engine's layer store", r.err)
+// part of no collector: a failure is in the log only.
+func (s *state) mergeLayerStore(r result, now time.Time) {
+	s.recordRead("", "read the engine's layer store", r, now)
 	store, _ := r.value.(*model.LayerStore)
 	s.layers = layers{store: store, objects: r.task.objects}
 }

@@ -114,13 +114,13 @@ func TestLayerStoreAfterChange(t *testing.T) {
 func TestLayerStoreWithoutPermission(t *testing.T) {
 	t.Parallel()
 	runWithDisk(t, "api-1.51-graphdriver", func(f *diskFixture) {
-		f.store, f.err = nil, &model.Failure{Reason: "open image: permission denied", Hint: "give it CAP_DAC_READ_SEARCH", Err: fs.ErrPermission}
+		f.store, f.err = nil, &model.Failure{Reason: "open image: permission denied", Hint: "give it CAP_DAC_READ_SEARCH", Err: fs.ErrPermission, NoAccess: true}
 		s := f.scrape()
 		for range 100 {
 			s = f.scrapeAfter(time.Minute)
 		}
-		f.logged(1, "the engine's root directory cannot be read", "permission denied", "CAP_DAC_READ_SEARCH")
-		f.logged(0, "layer store", "level=ERROR")
+		f.logged(1, "cannot read the engine's layer store", "permission denied", "CAP_DAC_READ_SEARCH", "level=INFO")
+		f.logged(0, "level=ERROR")
 		for _, c := range s.Collectors {
 			if !c.Success {
 				t.Errorf("%s has failed", c.Name)

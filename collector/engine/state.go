@@ -166,12 +166,12 @@ func (s *state) reset() {
 	s.denied = make(map[string]int)
 	s.logs = model.Optional[int64]{}
 	s.listedImages = nil
-	s.store = store{isNoted: s.store.isNoted}
+	s.store = store{}
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
 	s.changed = changeQueue{}
 	s.unserved = request{}
-	s.layers = layers{isClosed: s.layers.isClosed}
+	s.layers = layers{}
 	s.stream = stream{backoff: s.stream.backoff, since: s.stream.since}
 }
 
@@ -212,7 +212,7 @@ func (s *state) merge(r result, now time.Time) {
 	case changes:
 		s.mergeChanges(r, now)
 	case layerStore:
-		s.mergeLayerStore(r)
+		s.mergeLayerStore(r, now)
 	case filesystems:
 		s.mergeFilesystems(r, now)
 	case events:

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"time"
 
@@ -24,7 +23,7 @@ type store struct {
 	containers int // generation of the containers that it was proven with, or -1 before the first list
 	named      int // version of the last event about an image
 	attempts   attempts
-	isNoted    bool // that there is no access; survives a reset
+	mismatches int // in a row
 }
 
 // storeAnswer is what an images request has got from containerd.
@@ -94,11 +93,15 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		return true
 	}
 	if !s.isOfEngine(read) {
-		s.failStore(errOtherStore, true, now)
+		if s.store.mismatches++; s.store.mismatches == 1 { // the counts may be old
+			s.schedules[info].started = time.Time{}
+		} else {
+			s.failStore(errOtherStore, true, now)
+		}
 		s.requestImagesAgain()
 		return false
 	}
-	s.store.attempts = attempts{}
+	s.store.attempts, s.store.mismatches = attempts{}, 0
 	s.health.measure("containerd", nil, r.took, now)
 	s.health.record("containerd", readStore, nil)
 	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
@@ -116,8 +119,7 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	return true
 }
 
-// failStore takes that the store could not be read, if it was tried. A process that has no
-// access says so once.
+// failStore takes that the store could not be read, if it was tried.
 func (s *state) failStore(err error, wasRead bool, now time.Time) {
 	if wasRead {
 		s.contents.version++
@@ -126,16 +128,7 @@ func (s *state) failStore(err error, wasRead bool, now time.Time) {
 		return
 	}
 	s.store.attempts.fail(now, err)
-	failure := new(model.Failure)
-	if errors.As(err, &failure) && failure.NoAccess && !s.health.has("containerd") {
-		if !s.store.isNoted {
-			s.store.isNoted = true
-			s.health.note("containerd's store is not read", "err", model.Line(failure.Reason), "hint", failure.Hint)
-		}
-		return
-	}
-	s.health.measure("containerd", err, 0, now)
-	s.health.record("containerd", readStore, err)
+	s.recordRead("containerd", readStore, result{err: err}, now)
 }
 
 // errOtherStore is a store that has nothing of the engine.
@@ -160,11 +153,7 @@ func (s *state) isOfEngine(store *containerd.Store) bool {
 		return false
 	}
 	reported, _ := s.info.Get()
-	isEqual := reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
-	if !isEqual {
-		s.schedules[info].started = time.Time{} // its counts may be old
-	}
-	return isEqual
+	return reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
 }
 
 // requestImagesAgain makes the snapshots that are waited for wait for another image list.

@@ -20,20 +20,30 @@ type fakeContainerd struct {
 	readings int
 	delay    time.Duration
 	err      error
-	owner    string // prefix of the snapshots of containers
-	used     map[string]time.Time
+	owner    string   // prefix of the snapshots of containers
+	more     []string // IDs of more images
 }
 
-func (c *fakeContainerd) read(ctx context.Context, _ containerd.Engine, used map[string]time.Time) (containerd.Store, error) {
+// add adds an image.
+func (c *fakeContainerd) add(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.more = append(c.more, id)
+}
+
+func (c *fakeContainerd) read(ctx context.Context, _ containerd.Engine, _ map[string]time.Time) (containerd.Store, error) {
 	c.mu.Lock()
 	delay, err := c.delay, c.err
 	c.readings++
-	c.used = used
 	store := containerd.Store{ImageList: []model.Image{{ID: "i1", Tags: []string{fmt.Sprint("reading:", c.readings)}, Size: model.Known[int64](1), HasDigest: model.Known(false)}}}
 	store.Images = []model.StoredImage{{Name: "app:1", Target: "i1"}}
 	store.Contents = map[string]model.Content{"i1": {DiffIDs: []string{"d"}, History: []model.Step{{Size: 1}}}}
 	for _, id := range []string{"c1", "c2"} {
 		store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + id)})
+	}
+	for _, id := range c.more {
+		store.ImageList = append(store.ImageList, model.Image{ID: id, HasDigest: model.Known(false)})
+		store.Images = append(store.Images, model.StoredImage{Name: id + ":1", Target: id})
 	}
 	c.mu.Unlock()
 	select {
@@ -175,7 +185,7 @@ func TestStoreWithoutAccess(t *testing.T) {
 				t.Errorf("got a collector %q, want none", name)
 			}
 		}
-		f.logged(1, "containerd's store is not read", "how to give it")
+		f.logged(1, "cannot read containerd's store", "how to give it")
 	})
 }
 
@@ -221,4 +231,20 @@ func TestStoreStale(t *testing.T) {
 			t.Errorf("%s: got stale %v, want %v", test.name, got, test.want)
 		}
 	}
+}
+
+// TestStoreOldCounts checks that a store is believed although the engine's counts are older, if
+// there are no containers.
+func TestStoreOldCounts(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.reply("/containers/json", []any{})
+		f.expectTags("first", f.scrape(), "[reading:1] true false")
+		c.add("i2")
+		f.reply("/info", map[string]any{"ServerVersion": "29.1.0", "Driver": "overlayfs", "DriverStatus": [][]string{{"driver-type", "io.containerd.snapshotter.v1"}}, "Images": 2})
+		f.expectTags("another image", f.scrapeAfter(15*time.Second), "[reading:3] true false")
+		f.logged(0, "cannot")
+		c.add("i3")
+		f.expectTags("more images than counted", f.scrapeAfter(15*time.Second), "[listed:1] false false")
+		f.logged(1, "other images and containers")
+	})
 }

@@ -9,10 +9,10 @@ type ContentStore struct {
 	Leases  []StoredLease
 	Objects []StoredObject // each key once
 
-	// LayerLists are the digests of the layers of each manifest of an image, joined, by image ID.
-	// A record of the build cache is shared if its blobs are one of these lists (BuildKit:
+	// Layers are the digests of the layers of each manifest of an image, by image ID. A record of
+	// the build cache is shared if its blobs are one of these lists (BuildKit:
 	// imagerefchecker.Checker.Exists).
-	LayerLists map[string][]string
+	Layers map[string][][]string
 }
 
 // StoredImage is one name of an image (containerd: images.Image).
@@ -37,7 +37,7 @@ type StoredLease struct {
 	// IsOfPull says that an image prune deletes the lease (label moby/prune.images).
 	IsOfPull bool
 
-	// IsOfSource says that BuildKit keeps the lease for some minutes after it has resolved the reference of an
+	// IsOfSource says that BuildKit keeps the lease for some minutes after it has resolved an
 	// image, and that a builder prune deletes it while no build runs (BuildKit:
 	// imageutil.CancelCacheLeases).
 	IsOfSource bool

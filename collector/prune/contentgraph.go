@@ -21,23 +21,29 @@ type contentGraph struct {
 	visited []int            // the last walk that visited each object
 	walks   int
 
-	blobs   []string // of each record: the digest of its own blob, or ""
-	garbage int      // holder of what no root reaches
-	pulls   []int    // holders of leases that image prunes delete
-	sources []int    // holders of leases that builder prunes delete
+	isLayer map[string]bool // of images, by digest
+	blobs   []string        // of each record: the digest of its own blob, or "" if it is no layer of an image
+	garbage int             // holder of objects without a root
+	pulls   []int           // holders of leases that image prunes delete
+	sources []int           // holders of leases that builder prunes delete
 }
 
 // newContentGraph returns the graph at a time. Images, containers, volumes and records have the
 // usual holders. Each other lease and root has one, and so has what nothing keeps.
 func newContentGraph(h *host, store model.ContentStore, at time.Time) *contentGraph {
 	c := &contentGraph{host: h, store: store, at: at, index: make(map[string]int32, len(store.Objects)), leases: make(map[string]int, len(store.Leases)),
-		claimed: make([]bool, len(store.Leases)), visited: make([]int, len(store.Objects)), blobs: make([]string, len(h.cache))}
+		claimed: make([]bool, len(store.Leases)), visited: make([]int, len(store.Objects)), isLayer: make(map[string]bool), blobs: make([]string, len(h.cache))}
 	c.graph = &graph{pieces: make([]piece, 0, len(store.Objects)), holders: make([]holder, h.recordHolder(len(h.cache)))}
 	for i, object := range store.Objects {
 		c.index[object.Key] = int32(i)
 	}
 	for i, lease := range store.Leases {
 		c.leases[lease.ID] = i
+	}
+	for _, manifests := range store.Layers {
+		for _, digest := range slices.Concat(manifests...) {
+			c.isLayer[digest] = true
+		}
 	}
 	sizes := make(map[string]int, len(h.containers)) // containers by the key of what they write to
 	for i, container := range h.containers {
@@ -93,9 +99,10 @@ func (c *contentGraph) holdContainer(i int) {
 	container, holder := &c.containers[i], &c.graph.holders[c.containerHolder(i)]
 	c.holdLease(holder, container.ID)
 	c.hold(holder, []string{model.SnapshotKey(container.ID)}, true)
-	if container.State != model.Created && container.KeepsLog != model.Known(false) || len(container.MountedImages) > 0 {
-		holder.pieces = append(holder.pieces, c.graph.addOwn(model.Optional[int64]{}))
-	}
+	keepsLog := container.State != model.Created && container.KeepsLog != model.Known(false)
+	directory := c.graph.addOwn(container.DirectorySize)
+	holder.pieces = append(holder.pieces, directory)
+	c.graph.pieces[directory].isOpen = !container.DirectorySize.IsKnown() && keepsLog || len(container.MountedImages) > 0
 }
 
 // holdRecord makes a record of the build cache hold what its leases keep (BuildKit:
@@ -109,8 +116,8 @@ func (c *contentGraph) holdRecord(i int, record model.CacheRecord) {
 		}
 		return
 	}
-	for _, key := range c.store.Leases[lease].Resources {
-		if digest, isBlob := strings.CutPrefix(key, model.BlobKey("")); isBlob {
+	for _, key := range c.store.Leases[lease].Resources { // it may keep documents of its image, too
+		if digest, isBlob := strings.CutPrefix(key, model.BlobKey("")); isBlob && c.isLayer[digest] {
 			c.blobs[i] = digest
 		}
 	}
@@ -260,8 +267,10 @@ func (c *contentGraph) addRest(spec pruneSpec, r *removal) {
 func (c *contentGraph) sharedRecords(removedImages []bool) []bool {
 	lists := make(map[string]bool)
 	for i, image := range c.images {
-		for _, list := range c.store.LayerLists[image.ID] {
-			lists[list] = lists[list] || !removedImages[i]
+		for _, layers := range c.store.Layers[image.ID] {
+			if joined := strings.Join(layers, ""); !removedImages[i] {
+				lists[joined] = true
+			}
 		}
 	}
 	shared := make([]bool, len(c.cache))

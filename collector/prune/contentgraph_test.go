@@ -114,11 +114,12 @@ func TestStoreReach(t *testing.T) {
 		}, map[Command]int64{BuilderPrune: 768, SystemPruneAll: 1023}},
 		{"a record that an image shares", func(f *storeFixture) {
 			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", Shared: true, Size: model.Known[int64](768)}})
-			f.store.LayerLists = map[string][]string{"old": {"recorded"}}
-		}, map[Command]int64{BuilderPrune: 0, BuilderPruneAll: 768, SystemPrune: 192 + 48 + 768}},
+			f.store.Layers = map[string][][]string{"old": {{"recorded"}}}
+			f.store.Leases[1].Resources = append(f.store.Leases[1].Resources, "content/old")
+		}, map[Command]int64{BuilderPrune: 0, BuilderPruneAll: 768, ImagePrune: 32, SystemPrune: 192 + 48 + 768}},
 		{"a record above the layers of images", func(f *storeFixture) {
 			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", Shared: true, Size: model.Known[int64](768)}})
-			f.store.LayerLists = map[string][]string{"app": {"other"}}
+			f.store.Layers = map[string][][]string{"app": {{"other"}, {"recorded", "other"}}}
 		}, map[Command]int64{BuilderPrune: 768}},
 		{"more leases of the record", func(f *storeFixture) {
 			f.blob("variant", 1024, "content/deep")
@@ -130,7 +131,7 @@ func TestStoreReach(t *testing.T) {
 			f.blob("deep", 2048)
 			f.lease("r-view", "content/index").IsFlat = true
 		}, map[Command]int64{BuilderPrune: 768 + 1024 + 2048, ContainerPrune: 192 + 2048, ImagePrune: 48 + 2048}},
-		{"a lease of no object", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept", "content/old") }, map[Command]int64{SystemPruneAll: 1023 - 48 - 4, BuilderPrune: 768}},
+		{"another lease", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept", "content/old") }, map[Command]int64{SystemPruneAll: 1023 - 48 - 4, BuilderPrune: 768}},
 		{"an expired lease", func(f *storeFixture) {
 			f.blob("kept", 1024)
 			f.lease("other", "content/kept").Expires = in(-time.Second)
