@@ -202,6 +202,9 @@ func longAnswers() map[string]struct {
 
 // Memory is bounded by what is kept, not by the length of an answer.
 func TestLongAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute with the race detector, and starts no goroutine")
+	}
 	for name, test := range longAnswers() {
 		read := answers()["images.json"]
 		if strings.Contains(test.answer.begin, "BuildCache") {

@@ -105,7 +105,7 @@ func dashboardsOf(t *testing.T, kind dockertest.Kind) {
 				t.Logf("%s: still empty: %q", d.Title, slices.Sorted(maps.Keys(empty)))
 			}
 		}()
-		eventuallyWithin(t, 2*time.Minute, d.Title+" without empty panels", func() bool {
+		eventually(t, d.Title+" without empty panels", func() bool {
 			empty = prometheus.empty(d)
 			return len(empty) == 0
 		})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -251,16 +252,21 @@ func runStatus(t *testing.T, engine *dockertest.Real, options ...string) (code i
 	return command.ProcessState.ExitCode(), string(combined)
 }
 
-// importProgram makes the image "exporter" of the program, with the user of the Dockerfile.
-func importProgram(t *testing.T, engine *dockertest.Real) {
-	t.Helper()
-	dir := t.TempDir()
+// programArchive builds the program as in the Dockerfile, once, and returns an archive of it.
+var programArchive = sync.OnceValues(func() ([]byte, error) {
+	dir := filepath.Join(os.Getenv("E2E_BINARIES"), "image")
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, binary), root)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
+		return nil, fmt.Errorf("%w\n%s", err, output)
 	}
-	archive, err := exec.Command("tar", "-c", "-C", dir, binary).Output()
+	return exec.Command("tar", "-c", "-C", dir, binary).Output()
+})
+
+// importProgram makes the image "exporter" of the program, with the user of the Dockerfile.
+func importProgram(t *testing.T, engine *dockertest.Real) {
+	t.Helper()
+	archive, err := programArchive()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestClientFaults(t *testing.T) {
 				go io.WriteString(conn, test.sends)
 			}
 			if test.status != 0 {
-				conns[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+				conns[0].SetReadDeadline(time.Now().Add(patience))
 				response, err := http.ReadResponse(bufio.NewReader(conns[0]), nil)
 				if err != nil || response.StatusCode != test.status {
 					t.Errorf("got %v, %v, want status %d", response, err, test.status)
@@ -90,7 +90,7 @@ func TestClientFaults(t *testing.T) {
 	}
 	for _, figure := range []string{"process_open_fds", "go_goroutines"} {
 		var now float64
-		eventuallyWithin(t, 20*time.Second, fmt.Sprintf("%s to be %v again", figure, before[figure]), func() bool {
+		eventually(t, fmt.Sprintf("%s to be %v again", figure, before[figure]), func() bool {
 			now = p.served()[figure]
 			return now <= before[figure]
 		})

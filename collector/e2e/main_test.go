@@ -74,7 +74,7 @@ type program struct {
 	exited  chan struct{}
 }
 
-// start runs the program on a free port until the test ends. It waits up to 20 seconds until the
+// start runs the program on a free port until the test ends. It waits up to three minutes until the
 // program serves requests.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
@@ -97,7 +97,7 @@ func startAs(t *testing.T, user syscall.Credential, args ...string) *program {
 	address := freeAddress(t)
 	p := runAs(t, user, append([]string{"--web.listen-address=" + address}, args...)...)
 	p.URL = "http://" + address
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		response, err := http.Get(p.URL + "/-/healthy")
 		if err == nil {
 			response.Body.Close()
@@ -177,19 +177,19 @@ func (p *program) kill() {
 	<-p.exited
 }
 
-// exitCode waits up to 20 seconds until the program exits, and returns its exit code.
+// exitCode waits up to three minutes until the program exits, and returns its exit code.
 func (p *program) exitCode() int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
 		return p.process.ProcessState.ExitCode()
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("timed out waiting for the program to exit:\n%s", p.log.String())
 		return -1
 	}
 }
 
-// logs waits up to a minute for each text to appear in the log.
+// logs waits up to three minutes for each text to appear in the log.
 func (p *program) logs(texts ...string) {
 	p.t.Helper()
 	for _, text := range texts {
@@ -207,7 +207,7 @@ func (p *program) scrape() string {
 	return body
 }
 
-// scrapeUntil scrapes until the page contains all of the texts, for up to a minute, and returns it.
+// scrapeUntil scrapes until the page contains all of the texts, for up to three minutes, and returns it.
 func (p *program) scrapeUntil(texts ...string) (page string) {
 	p.t.Helper()
 	eventually(p.t, fmt.Sprintf("a page with %q", texts), func() bool {
@@ -277,11 +277,14 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// eventually waits up to a minute until a condition is true. A condition usually depends on another
+// patience is how long tests wait for something that takes seconds: other tests may load the machine.
+const patience = 3 * time.Minute
+
+// eventually waits up to three minutes until a condition is true. A condition usually depends on another
 // process. The description what completes the sentence "timed out waiting for …".
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	eventuallyWithin(t, time.Minute, what, condition)
+	eventuallyWithin(t, patience, what, condition)
 }
 
 // eventuallyWithin is like eventually, with another timeout.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"docker_buildup_exporter/collector/docker/dockertest"
 )
@@ -139,8 +140,8 @@ func comparePodman(t *testing.T, p *program, engine *dockertest.Real) {
 		slices.Sort(different)
 		return different
 	}
-	for range 100 { // sizes of containers follow after the scrape
-		if len(differences()) == 0 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if len(differences()) == 0 { // sizes of containers follow after the scrape
 			return
 		}
 	}

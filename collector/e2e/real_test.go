@@ -39,7 +39,7 @@ func TestEngineLifecycle(t *testing.T) {
 
 // testEngineLifecycle is TestEngineLifecycle for one kind of engine.
 func testEngineLifecycle(t *testing.T, kind dockertest.Kind) {
-	p, engine := startWithEngine(t, kind, "--docker.timeout=500ms")
+	p, engine := startWithEngine(t, kind, "--docker.timeout=3s")
 	engine.Build("FROM scratch\nLABEL a=1\nLABEL b=2\n", "-t", "app:1")
 	disk := fmt.Sprintf("docker_filesystem_size_bytes{path=%q}", engine.Dir+"/data")
 	series := []string{"docker_images_tagged", "docker_images_intermediate", `docker_images{use="none"}`, `docker_containers{state="running"}`, "docker_images_virtual_size_bytes"}

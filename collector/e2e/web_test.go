@@ -62,7 +62,7 @@ func fakeEngine(t *testing.T, dir string) (string, *dockertest.Fake) {
 // as possible of what it receives.
 func (p *program) connect() net.Conn {
 	p.t.Helper()
-	dialer := net.Dialer{Timeout: 5 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+	dialer := net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
 	}}
 	conn, err := dialer.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
@@ -73,10 +73,11 @@ func (p *program) connect() net.Conn {
 	return conn
 }
 
-// served fails unless a new client gets the metrics of an engine that is up, soon.
+// served fails unless a new client gets the metrics of an engine that is up, before the program gives
+// up the clients that block it (10 s).
 func (p *program) served() map[string]float64 {
 	p.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 8 * time.Second}
 	response, err := client.Get(p.URL + "/metrics")
 	if err != nil {
 		p.t.Fatalf("a new client is not served: %v", err)
@@ -106,7 +107,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	}
 	const served = `promhttp_metric_handler_requests_total{code="200"}`
 	before := -1.0
-	eventuallyWithin(t, 20*time.Second, "all clients are stuck", func() bool {
+	eventually(t, "all clients are stuck", func() bool {
 		time.Sleep(200 * time.Millisecond)
 		now := p.scrapeOr503()[served]
 		isStuck := now > 0 && now == before+1 // only the scrape before
@@ -141,7 +142,7 @@ func TestIdleConnections(t *testing.T) {
 	for i := range 300 {
 		conn := p.connect()
 		fmt.Fprint(conn, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(patience))
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || response.StatusCode != http.StatusOK {
 			t.Fatalf("connection %d: %v", i, err)
@@ -202,7 +203,7 @@ func TestHealthyWhileEngineHangs(t *testing.T) {
 	}
 	p := start(t, "--docker.host="+address, "--docker.timeout=30s")
 	go http.Get(p.URL + "/metrics")
-	client := &http.Client{Timeout: time.Second}
+	client := &http.Client{Timeout: 10 * time.Second} // less than the timeouts of the engine
 	for range 5 {
 		response, err := client.Get(p.URL + "/-/healthy")
 		if err != nil || response.StatusCode != http.StatusOK {

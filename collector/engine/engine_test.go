@@ -63,7 +63,7 @@ func TestOneRequestFails(t *testing.T) {
 		{"a record without an ID", replyWith(`[{"Size":1}]`), `the field \"Id\" is missing`, whoAnswers},
 		{"HTML", replyWith("<html>Sign in</html>"), "'<' where a list should be", whoAnswers},
 		{"endless noise", endless("", "noise "), "'n' where a list should be", whoAnswers},
-		{"an endless list", endless(`[`, `{"Id":"sha256:aa","RepoTags":[],"RepoDigests":[],"Size":1},`), "more than 64 MiB to keep", whoAnswers},
+		{"an endless list", endless(`[`, `{"Id":"sha256:aa","RepoTags":["a"`+strings.Repeat(`,"a"`, 1000)+`],"RepoDigests":[],"Size":1},`), "more than 64 MiB to keep", whoAnswers},
 		{"an endless string", endless(`[{"Id":"`, `aaaaaaaa`), "a string of more than 1048576 bytes", whoAnswers},
 	}
 	for _, test := range tests {

@@ -27,21 +27,21 @@ func unmountBelow(dir string) {
 	}
 }
 
-// waitForStop waits up to 10 seconds until every thread of a process has stopped. SIGSTOP does not
+// waitForStop waits up to a minute until every thread of a process has stopped. SIGSTOP does not
 // stop all threads at once: on a busy machine some answer another request first.
 func waitForStop(pid int) {
 	isRunning := func(thread procfs.Proc) bool {
 		stat, err := thread.Stat()
 		return err == nil && stat.State != "T"
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if threads, err := procfs.AllThreads(pid); err != nil || !slices.ContainsFunc(threads, isRunning) {
 			break
 		}
 	}
 }
 
-// waitForExit waits up to 10 seconds until the process whose ID is in pidFile has exited, and
+// waitForExit waits up to a minute until the process whose ID is in pidFile has exited, and
 // removes the file. A zombie counts as exited.
 func waitForExit(pidFile string) {
 	text, err := os.ReadFile(pidFile)
@@ -52,7 +52,7 @@ func waitForExit(pidFile string) {
 	if err != nil {
 		return
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		process, err := procfs.NewProc(pid)
 		if err != nil {
 			break

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +61,7 @@ type Real struct {
 	Flags   []string // of dockerd
 	Removed func()   // called after the engine has stopped for good
 	t       testing.TB
+	client  string // a Docker CLI that can build with BuildKit, once it was looked for
 	process *exec.Cmd
 	log     bytes.Buffer
 	exited  chan struct{}
@@ -145,8 +147,8 @@ func (r *Real) Transport() *http.Transport {
 	}}
 }
 
-// Start starts the engine, or starts it again after it exited, and waits up to a minute until it
-// responds.
+// Start starts the engine, or starts it again after it exited, and waits up to three minutes until
+// it responds.
 func (r *Real) Start() {
 	r.t.Helper()
 	// The containerd of a killed engine also exits, but slightly later.
@@ -164,7 +166,7 @@ func (r *Real) Start() {
 		process.Wait()
 		close(exited)
 	}(r.process)
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		_, err := r.Try("version", "--format", "{{.Server.Version}}")
 		if err == nil {
 			return
@@ -260,6 +262,9 @@ func (r *Real) BuildKitIn(dir string, args ...string) string {
 // 23, or one with buildx.
 func (r *Real) buildKitClient() string {
 	r.t.Helper()
+	if r.client != "" {
+		return r.client
+	}
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		client := filepath.Join(dir, "docker")
 		version, err := r.run(client, "1", "--version")
@@ -269,6 +274,7 @@ func (r *Real) buildKitClient() string {
 		major := 0
 		fmt.Sscanf(version, "Docker version %d.", &major)
 		if _, err := r.run(client, "1", "buildx", "version"); err == nil || major < 23 {
+			r.client = client
 			return client
 		}
 	}
@@ -286,11 +292,12 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	}
 	idle := filepath.Join(context, "idle")
 	if _, err := os.Stat(idle); err != nil {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", idle, ".")
-		build.Dir = filepath.Join(packageDir(), "testdata/idle")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if output, err := build.CombinedOutput(); err != nil {
-			r.t.Fatalf("%v\n%s", err, output)
+		program, err := idleProgram()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if err := os.WriteFile(idle, program, 0o755); err != nil {
+			r.t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
@@ -298,6 +305,23 @@ func (r *Real) build(client, buildKit, dockerfile string, args []string) string 
 	}
 	return r.buildIn(context, client, buildKit, args)
 }
+
+// idleProgram builds the program "idle" once, and returns its content.
+var idleProgram = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "idle")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "idle")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, ".")
+	build.Dir = filepath.Join(packageDir(), "testdata/idle")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, output)
+	}
+	return os.ReadFile(path)
+})
 
 func (r *Real) buildIn(dir, client, buildKit string, args []string) string {
 	r.t.Helper()
