@@ -167,7 +167,8 @@ func (s *state) isEnabled(k kind) bool {
 	case containerSizes:
 		return s.config.ContainerSizes
 	case layerStore:
-		return s.config.LayerStore != nil && s.filesystems.DataRoot != "" && s.roots.StorageDriver == "overlay2" && s.roots.ImageStore == model.GraphDriver
+		hasLayout := s.roots.StorageDriver == "overlay2" || s.roots.StorageDriver == "fuse-overlayfs"
+		return s.config.LayerStore != nil && s.filesystems.DataRoot != "" && hasLayout && s.roots.ImageStore == model.GraphDriver
 	}
 	return true
 }
