@@ -76,10 +76,12 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = newMatches(h)
-	if chains := h.tree.chainIDs(); !h.isContainerd() && h.isOf(s.LayerStore, chains) {
-		h.store = s.LayerStore
-		h.graph = newDiskGraph(h, chains)
-		return h
+	if s.LayerStore != nil && !h.isContainerd() {
+		if chains := h.tree.chainIDs(); h.isOf(s.LayerStore, chains) {
+			h.store = s.LayerStore
+			h.graph = newDiskGraph(h, chains)
+			return h
+		}
 	}
 	h.matches.match()
 	if h.isContainerd() {
