@@ -40,7 +40,7 @@ func (s *state) mergeLayerStore(r result) {
 	if isClosed && !s.layers.isClosed {
 		failure := new(model.Failure)
 		errors.As(r.err, &failure)
-		s.health.note("the engine's root directory cannot be read: some figures of cleanup commands are estimates", "err", failure.Reason, "hint", failure.Hint)
+		s.health.note("the engine's root directory cannot be read: some figures of cleanup commands are estimates", "err", model.Line(failure.Reason), "hint", model.Line(failure.Hint))
 	}
 	if isClosed {
 		s.layers = layers{isClosed: true}
