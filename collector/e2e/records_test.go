@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,13 +28,55 @@ func TestBuildCacheRecordsOfOneLayer(t *testing.T) {
 		build(h.Build, "FROM scratch\nCOPY idle /", "-t", "c:1")
 		build(h.BuildKit, "FROM c:1\nCOPY data /", "-t", "d:1")
 		h.Docker("image", "rm", "a:1", "b:1", "d:1")
-		o := h.prune("docker builder prune")[0]
+		if kind != dockertest.Docker29Containerd {
+			checkAccess(t, h.pruneHost)
+		}
+		outcomes := h.prune("docker builder prune")
+		checkDataRoot(t, outcomes)
+		o := outcomes[0]
 		if kind != dockertest.Docker29Containerd && (o.exact || o.minimum != o.freed || o.estimate > o.reported || o.freed > o.reported-200_000) {
 			t.Errorf("got %+v, want a minimum that equals the freed bytes, at least 200000 less than reported", o)
 		}
 		h.prune("docker builder prune --all")
 		h.prune("docker system prune --all")
 	})
+}
+
+// checkAccess checks that a process without access to the engine's root directory logs once what it needs,
+// and that the first answer of one with access is exact.
+func checkAccess(t *testing.T, h *pruneHost) {
+	t.Helper()
+	h.steadyPages()
+	h.programs[0].logs("root directory cannot be read", "permission denied", "AmbientCapabilities=CAP_DAC_READ_SEARCH")
+	log := h.programs[0].log.String()
+	if strings.Count(log, "cannot be read") != 1 || strings.Contains(log, "level=ERROR") {
+		t.Errorf("got this log of a process without access, want one line about it:\n%s", log)
+	}
+	_, output, stderr := status(t, "--docker.host="+h.Host(), "--output=json")
+	var page struct {
+		Commands []struct {
+			Command     string
+			Reclaimable struct{ Exact bool }
+		}
+	}
+	if err := json.Unmarshal([]byte(output), &page); err != nil || len(page.Commands) == 0 {
+		t.Fatalf("got %v of %s", err, output)
+	}
+	for _, c := range page.Commands {
+		if c.Command == "docker builder prune" && !c.Reclaimable.Exact {
+			t.Errorf("got an estimate from status, want an exact figure: %s\n%s", output, stderr)
+		}
+	}
+}
+
+// checkDataRoot checks that an exporter that can read the engine's root directory has exact figures.
+func checkDataRoot(t *testing.T, outcomes []outcome) {
+	t.Helper()
+	for _, o := range outcomes {
+		if o.access == accessDataRoot && (!o.exact || o.estimate != o.freed) {
+			t.Errorf("got %s, want an exact figure", o.explain())
+		}
+	}
 }
 
 // TestRewrittenBuildCacheRecords checks that the prune estimate is a lower bound after builds have
@@ -50,7 +94,9 @@ COPY idle /
 RUN --mount=type=cache,target=/cache ["/idle", "/cache/file", "%d"]`, size), "-t", "b:1", "--network=none")
 			h.steadyPages()
 		}
-		o := h.prune("docker builder prune")[0]
+		outcomes := h.prune("docker builder prune")
+		checkDataRoot(t, outcomes)
+		o := outcomes[0]
 		if kind != dockertest.Docker29Containerd && (o.exact || o.reported < o.freed+190_000) {
 			t.Errorf("got %+v, want a lower bound, and at least 190000 bytes less freed than reported", o)
 		}
@@ -72,7 +118,9 @@ func TestImageWithoutHistory(t *testing.T) {
 		h.file("data", 100_000, 9999)
 		h.Build("FROM bare:1\nCOPY data /\nENV A=1\nENV B=2\nENV C=3\nENV D=4\nCMD [\"/data\"]", "-t", "built:1")
 		h.Docker("image", "rm", "bare:1")
-		if o := h.prune("docker image prune --all")[0]; o.freed < 2_000_000 || o.errorOf(o.estimate) > 5 {
+		outcomes := h.prune("docker image prune --all")
+		checkDataRoot(t, outcomes)
+		if o := outcomes[0]; o.freed < 2_000_000 || o.errorOf(o.estimate) > 5 {
 			t.Errorf("got %+v, want an estimate near the freed bytes, at least 2000000", o)
 		}
 	})

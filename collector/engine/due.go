@@ -169,7 +169,8 @@ func (s *state) isEnabled(k kind) bool {
 	case containerLogs:
 		return s.config.ContainerLogs && !s.isPodman
 	case layerStore:
-		return s.filesystems.DataRoot != "" && s.roots.StorageDriver == "overlay2" && s.roots.ImageStore == model.GraphDriver
+		hasLayout := s.roots.StorageDriver == "overlay2" || s.roots.StorageDriver == "fuse-overlayfs"
+		return s.filesystems.DataRoot != "" && hasLayout && s.roots.ImageStore == model.GraphDriver
 	}
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ type diskFixture struct {
 	events eventStream
 	store  *model.LayerStore
 	err    error
-	took   time.Duration
+	took   atomic.Int64 // nanoseconds
 	reads  int
 }
 
@@ -56,7 +57,7 @@ func (f *diskFixture) LayerStore(ctx context.Context, dir, driver string, ratio 
 	if dir != "/mnt/docker" || driver != "overlay2" || ratio != 0.1 {
 		f.Errorf("reads %q of %q with ratio %v", driver, dir, ratio)
 	}
-	if !sleep(ctx, f.took) {
+	if !sleep(ctx, time.Duration(f.took.Load())) {
 		return nil, 0, ctx.Err()
 	}
 	return f.store, time.Millisecond, f.err
@@ -95,10 +96,10 @@ func TestLayerStoreAfterChange(t *testing.T) {
 			f.reply("/images/json", []map[string]any{{"Id": "sha256:a", "Size": 5}})
 			f.reply("/containers/json", []map[string]any{{"Id": "c1", "State": "running"}})
 			before := f.settle()
-			f.took = 300 * time.Millisecond // reading goes on when the event comes
+			f.took.Store(int64(300 * time.Millisecond)) // reading goes on when the event comes
 			time.AfterFunc(1100*time.Millisecond, func() { f.events.send(event) })
 			during := f.scrapeAfter(time.Second)
-			f.took = 0
+			f.took.Store(int64(0))
 			if before.LayerStore == nil || during.LayerStore != nil {
 				t.Errorf("%s: before %v, during %v", event, before.LayerStore, during.LayerStore)
 			}
@@ -157,12 +158,12 @@ func TestLayerStoreFailure(t *testing.T) {
 func TestLayerStoreHangs(t *testing.T) {
 	t.Parallel()
 	runWithDisk(t, "api-1.51-graphdriver", func(f *diskFixture) {
-		f.took = time.Hour
+		f.took.Store(int64(time.Hour))
 		s, took := f.scrapeWithin(9500 * time.Millisecond)
 		if s.LayerStore != nil || !s.Images.IsKnown() || took > f.config.Timeout {
 			t.Errorf("after %v: %v", took, s)
 		}
-		f.took = 0
+		f.took.Store(int64(0))
 		if f.scrapeAfter(20*time.Minute).LayerStore == nil { // its deadline was before
 			t.Error("unknown after the deadline")
 		}

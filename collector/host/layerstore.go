@@ -180,16 +180,23 @@ func (r *layerReader) state(root *os.Root) (s layerState, err error) {
 		return s, err
 	}
 	s = layerState{layers: layers, mounts: mounts}
-	for file, transaction := range map[string]*uint64{snapshotsFile: &s.snapshots, metadataFile: &s.metadata} {
-		if err := withFile(root, file, func(f *os.File) error {
-			meta, err := readBoltMeta(f)
-			*transaction = meta.transaction
-			return err
-		}); err != nil {
-			return s, fmt.Errorf("%s: %w", file, err)
-		}
+	if s.snapshots, err = lastTransaction(root, snapshotsFile); err == nil {
+		s.metadata, err = lastTransaction(root, metadataFile)
 	}
-	return s, nil
+	return s, err
+}
+
+// lastTransaction returns the number of the last transaction of a database.
+func lastTransaction(root *os.Root, file string) (uint64, error) {
+	var meta boltMeta
+	err := withFile(root, file, func(f *os.File) (err error) {
+		meta, err = readBoltMeta(f)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	return meta.transaction, nil
 }
 
 // withFile calls read with a file, which may be a pipe without a writer.

@@ -24,9 +24,6 @@ func (t *layerTree) chainIDs() []string {
 // isOf reports whether a layer store is that of the listed objects: it has all layers of the images,
 // each on the right one, and the writable layer of each container.
 func (h *host) isOf(store *model.LayerStore, chains []string) bool {
-	if store == nil {
-		return false
-	}
 	for at, l := range h.tree.layers {
 		stored, exists := store.Layers[chains[at]]
 		if h.isListed[at] && (!exists || l.parent == none && stored.Parent != "" || l.parent != none && stored.Parent != chains[l.parent]) {

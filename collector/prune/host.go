@@ -79,15 +79,17 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = newMatches(h)
-	switch chains := h.tree.chainIDs(); {
+	switch {
 	case isStored:
 		h.content = newContentGraph(h, store, s.At)
 		h.graph = h.content.graph
 		return h
-	case !h.isContainerd() && h.isOf(s.LayerStore, chains):
-		h.store = s.LayerStore
-		h.graph = newDiskGraph(h, chains)
-		return h
+	case s.LayerStore != nil && !h.isContainerd():
+		if chains := h.tree.chainIDs(); h.isOf(s.LayerStore, chains) {
+			h.store = s.LayerStore
+			h.graph = newDiskGraph(h, chains)
+			return h
+		}
 	}
 	h.matches.match()
 	switch {
