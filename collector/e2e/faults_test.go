@@ -76,7 +76,7 @@ func TestClientFaults(t *testing.T) {
 				go io.WriteString(conn, test.sends)
 			}
 			if test.status != 0 {
-				conns[0].SetReadDeadline(time.Now().Add(patience))
+				conns[0].SetReadDeadline(time.Now().Add(testTimeout))
 				response, err := http.ReadResponse(bufio.NewReader(conns[0]), nil)
 				if err != nil || response.StatusCode != test.status {
 					t.Errorf("got %v, %v, want status %d", response, err, test.status)

@@ -97,7 +97,7 @@ func startAs(t *testing.T, user syscall.Credential, args ...string) *program {
 	address := freeAddress(t)
 	p := runAs(t, user, append([]string{"--web.listen-address=" + address}, args...)...)
 	p.URL = "http://" + address
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(testTimeout); ; {
 		response, err := http.Get(p.URL + "/-/healthy")
 		if err == nil {
 			response.Body.Close()
@@ -183,7 +183,7 @@ func (p *program) exitCode() int {
 	select {
 	case <-p.exited:
 		return p.process.ProcessState.ExitCode()
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		p.t.Fatalf("timed out waiting for the program to exit:\n%s", p.log.String())
 		return -1
 	}
@@ -277,14 +277,14 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// patience is how long tests wait for something that takes seconds: other tests may load the machine.
-const patience = 3 * time.Minute
+// testTimeout is how long tests wait for something that takes seconds: other tests may load the machine.
+const testTimeout = 3 * time.Minute
 
 // eventually waits up to three minutes until a condition is true. A condition usually depends on another
 // process. The description what completes the sentence "timed out waiting for …".
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	eventuallyWithin(t, patience, what, condition)
+	eventuallyWithin(t, testTimeout, what, condition)
 }
 
 // eventuallyWithin is like eventually, with another timeout.

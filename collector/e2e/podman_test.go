@@ -140,7 +140,7 @@ func comparePodman(t *testing.T, p *program, engine *dockertest.Real) {
 		slices.Sort(different)
 		return different
 	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if len(differences()) == 0 { // sizes of containers follow after the scrape
 			return
 		}

@@ -316,7 +316,7 @@ func TestMaxRequests(t *testing.T) {
 // scrapeConcurrently starts n scrapes at the same time. The channel receives the status of each, or 0
 // if it fails.
 func scrapeConcurrently(p *program, n int) <-chan int {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	statuses := make(chan int, n)
 	for range n {
 		go func() {

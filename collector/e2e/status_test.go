@@ -200,7 +200,7 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 			figures[fmt.Sprintf("docker_disk_usage_bytes{resource=%q}", r.Resource)] = r.Usage
 		}
 		// A page does not wait for slow requests, as the command does.
-		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(testTimeout); ; time.Sleep(20 * time.Millisecond) {
 			var different []string
 			page := values(t, p.scrape())
 			for series, got := range figures {

@@ -62,7 +62,7 @@ func fakeEngine(t *testing.T, dir string) (string, *dockertest.Fake) {
 // as possible of what it receives.
 func (p *program) connect() net.Conn {
 	p.t.Helper()
-	dialer := net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) error {
+	dialer := net.Dialer{Timeout: testTimeout, Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
 	}}
 	conn, err := dialer.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
@@ -142,7 +142,7 @@ func TestIdleConnections(t *testing.T) {
 	for i := range 300 {
 		conn := p.connect()
 		fmt.Fprint(conn, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
-		conn.SetReadDeadline(time.Now().Add(patience))
+		conn.SetReadDeadline(time.Now().Add(testTimeout))
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || response.StatusCode != http.StatusOK {
 			t.Fatalf("connection %d: %v", i, err)

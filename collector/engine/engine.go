@@ -27,7 +27,8 @@ type Config struct {
 	// What to request beside images and containers. Each can make the engine walk files.
 	ContainerSizes, Volumes, BuildCache bool
 
-	ContainerLogs bool // whether to read the directories of containers
+	// What to read in the engine's root directory.
+	ContainerLogs, Leftovers bool
 
 	Store StoreReader // nil: containerd is not read
 }
@@ -36,6 +37,7 @@ type Config struct {
 type Host interface {
 	Measure(context.Context, host.Engine) host.Usage
 	Logs(ctx context.Context, engine host.Engine, containerIDs []string) (host.Logs, error)
+	Leftovers(ctx context.Context, engine host.Engine, containerIDs []string) (host.Leftovers, error)
 
 	// LayerStore reads the layer store below a directory of this host.
 	LayerStore(ctx context.Context, dir, driver string, busyRatio float64) (*model.LayerStore, time.Duration, error)

@@ -52,6 +52,10 @@ func (f *diskFixture) Logs(context.Context, host.Engine, []string) (host.Logs, e
 	return host.Logs{}, nil
 }
 
+func (f *diskFixture) Leftovers(context.Context, host.Engine, []string) (host.Leftovers, error) {
+	return host.Leftovers{}, nil
+}
+
 func (f *diskFixture) LayerStore(ctx context.Context, dir, driver string, ratio float64) (*model.LayerStore, time.Duration, error) {
 	f.reads++
 	if dir != "/mnt/docker" || driver != "overlay2" || ratio != 0.1 {

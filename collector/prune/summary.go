@@ -72,11 +72,14 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 
 // summarize adds figures to a snapshot, as far as sizes are bytes on its disks.
 func summarize(s model.Snapshot, f figures) Summary {
-	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
+	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
 	sum.Counts.Images.Layers = f.layers
+	sum.DiskUsage = maps.Clone(f.usage)
 	if bytes, known := s.ContainerLogs.Get(); known {
-		sum.DiskUsage = maps.Clone(f.usage)
 		sum.DiskUsage[model.ContainerLogs] = bytes
+	}
+	if sizes, known := s.Leftovers.Get(); known {
+		sum.DiskUsage[model.Leftovers] = sizes.Sum()
 	}
 	engine, _ := s.Engine.Get()
 	limit := limitOf(s, engine)

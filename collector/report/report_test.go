@@ -54,6 +54,7 @@ func fullAt(at time.Time) prune.Summary {
 				{At: at.Add(-10 * time.Hour), Bytes: 24 * gb}, {At: at.Add(-8 * time.Hour), Bytes: 24 * gb}, {At: at.Add(-6 * time.Hour), Bytes: 21 * gb},
 				{At: at.Add(-4 * time.Hour), Bytes: 19 * gb}, {At: at.Add(-2 * time.Hour), Bytes: 16 * gb}, {At: at.Add(-5 * time.Minute), Bytes: 14_100 * mb},
 			}},
+			Leftovers: model.Known(model.LeftoverSizes{Layers: 250 * mb, OtherStore: 2_350 * mb, Temporary: 10 * mb}),
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
 				{Resource: model.Containers},
@@ -85,7 +86,7 @@ func fullAt(at time.Time) prune.Summary {
 			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
 		},
 		DiskUsage: map[model.Resource]int64{
-			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb,
+			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb, model.Leftovers: 2_610 * mb,
 		},
 		Reclaimable: map[prune.Command]prune.Reclaimable{
 			prune.ContainerPrune:        {Estimate: 1_870 * mb, Minimum: 1_870 * mb, Exact: true},

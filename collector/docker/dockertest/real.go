@@ -61,7 +61,7 @@ type Real struct {
 	Flags   []string // of dockerd
 	Removed func()   // called after the engine has stopped for good
 	t       testing.TB
-	client  string // a Docker CLI that can build with BuildKit, once it was looked for
+	client  string // a Docker CLI that can build with BuildKit, once it was found
 	process *exec.Cmd
 	log     bytes.Buffer
 	exited  chan struct{}
