@@ -494,8 +494,8 @@ func (h *pruneHost) systemDF(command string) (bytes int64) {
 // only after a command has returned.
 func (h *pruneHost) settledBytes() map[string]int64 {
 	bytes := h.diskUse()
-	for steady := 0; steady < 4; {
-		time.Sleep(150 * time.Millisecond)
+	for steady := 0; steady < 5; {
+		time.Sleep(250 * time.Millisecond)
 		now := h.diskUse()
 		steady++
 		if !maps.Equal(now, bytes) {

@@ -120,7 +120,7 @@ func TestDisks(t *testing.T) {
 	}
 	for path := range want {
 		fill(t, path, func() {
-			if code, output, _ := status(t, "--docker.host="+folder.Host(), "--timeout=5s"); code != 2 || !strings.Contains(output, path+" has 3") && !strings.Contains(output, path+" has 2") {
+			if code, output, _ := status(t, "--docker.host="+folder.Host(), "--timeout=15s"); code != 2 || !strings.Contains(output, path+" has 3") && !strings.Contains(output, path+" has 2") {
 				t.Errorf("%s is full: exit code %d, %s", path, code, output)
 			}
 		})
@@ -246,7 +246,7 @@ func runStatus(t *testing.T, engine *dockertest.Real, options ...string) (code i
 	command := exec.Command("docker", slices.Concat([]string{
 		"run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL",
 		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "-v", socket + ":/var/run/docker.sock",
-	}, options, []string{"exporter", "status", "--timeout=5s"})...)
+	}, options, []string{"exporter", "status", "--timeout=15s"})...)
 	command.Env = append(os.Environ(), "DOCKER_HOST="+engine.Host(), "DOCKER_CONFIG="+engine.Dir)
 	combined, _ := command.CombinedOutput()
 	return command.ProcessState.ExitCode(), string(combined)
