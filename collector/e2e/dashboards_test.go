@@ -239,7 +239,9 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 // it for variables, if that has one label.
 func (p prometheus) instances(expr, find string) (found []string) {
 	p.t.Helper()
-	var data struct{ Result []struct{ Metric map[string]string } }
+	var data struct {
+		Result []struct{ Metric map[string]string }
+	}
 	p.get("query", url.Values{"query": {expr}}, &data)
 	for _, series := range data.Result {
 		for name, value := range series.Metric {
