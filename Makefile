@@ -37,6 +37,11 @@ simulate: ## evaluate the alerts on simulated disks; takes minutes
 bench-rules: ## measure what evaluating the rules costs for ten thousand hosts
 	.ci/simulate -hosts 10000
 
+bench-dashboards: ## print the bytes and seconds of each query of the dashboards, for 300 and ten thousand hosts
+	.ci/apt-install prometheus
+	.ci/simulate -hosts 300 -dashboards dashboards
+	.ci/simulate -hosts 10000 -dashboards dashboards
+
 image: ## build the image and test it
 	.ci/test-image
 
@@ -45,4 +50,4 @@ update: ## what is generated: alert rules, dashboards, golden pages, the README'
 	go -C dashboards/generate run . ..
 	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
-.PHONY: build test unit integration lint faults soak demo bench accuracy simulate bench-rules image update
+.PHONY: build test unit integration lint faults soak demo bench accuracy simulate bench-rules bench-dashboards image update

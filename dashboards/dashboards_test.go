@@ -38,6 +38,8 @@ type variable struct {
 	Name, Label, Description, Type string
 	Datasource                     source
 	Query                          json.RawMessage // text, or an object that holds it
+	Regex                          string
+	Hide                           int
 	Multi, IncludeAll              bool
 	AllValue                       string
 	Refresh                        int
@@ -58,6 +60,7 @@ type panel struct {
 			}
 		}
 	}
+	Options         struct{ GraphMode string }
 	Targets         []target
 	Transformations []struct {
 		ID      string
@@ -71,12 +74,14 @@ type panel struct {
 type field struct {
 	Unit, NoValue string
 	Thresholds    thresholds
+	Custom        struct{ Filterable bool }
 }
 
 type thresholds struct{ Steps []struct{ Value *float64 } }
 
 type target struct {
 	Name, RefID    string
+	Enable         bool
 	Datasource     source
 	Expr           string
 	Instant, Range bool
@@ -97,7 +102,7 @@ func (r rectangle) overlaps(other rectangle) bool {
 }
 
 var (
-	selector = regexp.MustCompile(`\b((?:instance_path:)?docker_[a-z_]+(?::[a-z]+)?|ALERTS)(\{[^}]*\})?`)
+	selector = regexp.MustCompile(`\b((?:instance[a-z_]*:)?docker_[a-z_]+(?::[a-z0-9_]+)?|ALERTS)(\{[^}]*\})?`)
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
 
@@ -134,7 +139,7 @@ func TestDashboardsShowTheMetricsThatExistAndNoOthers(t *testing.T) {
 			for _, s := range selector.FindAllStringSubmatch(expr, -1) {
 				labels, known := exists[s[1]]
 				if s[1] == "ALERTS" {
-					labels, known = []string{"alertname", "alertstate"}, true
+					labels, known = []string{"alertname", "alertstate", "severity"}, true
 				}
 				if !known {
 					t.Errorf("%s: %s queries %s, which the exporter does not expose", d.UID, where, s[1])
@@ -181,10 +186,13 @@ func TestSettings(t *testing.T) {
 
 func TestVariables(t *testing.T) {
 	want := map[string]string{"datasource": "Data source", "job": "Job", "instance": "Instance"}
+	listing := regexp.MustCompile(`^query_result\((topk|bottomk)\(\d+, [a-z]+ by \(instance\) \(.*\)\)\)$`)
 	for _, d := range all(t) {
 		labels := make(map[string]string)
 		for _, v := range d.Templating.List {
-			labels[v.Name] = v.Label
+			if v.Hide == 0 {
+				labels[v.Name] = v.Label
+			}
 			if v.Description == "" {
 				t.Errorf("%s: variable %s has no description", d.UID, v.Name)
 			}
@@ -198,6 +206,12 @@ func TestVariables(t *testing.T) {
 			if err := json.Unmarshal(v.Query, &query); err != nil {
 				t.Fatal(err)
 			}
+			if v.Hide != 0 { // a bounded list of hosts, all of which are selected
+				if !listing.MatchString(query.Query) || v.Regex != `/instance="([^"]+)"/` || v.AllValue != "" || !v.Multi || !v.IncludeAll || v.Refresh != 2 {
+					t.Errorf("%s: variable %+v queries %s", d.UID, v, query.Query)
+				}
+				continue
+			}
 			if own := regexp.MustCompile(`^label_values\(docker_up.*, ` + v.Name + `\)$`); !own.MatchString(query.Query) {
 				t.Errorf("%s: variable %s queries %s", d.UID, v.Name, query.Query)
 			}
@@ -210,6 +224,52 @@ func TestVariables(t *testing.T) {
 		}
 		if !maps.Equal(labels, want) {
 			t.Errorf("%s: variables %q, want %q", d.UID, labels, want)
+		}
+	}
+}
+
+// A fleet can have ten thousand hosts. A graph shows a bounded number of them, which are chosen
+// once, and nothing else reads their history on each load of the page.
+func TestFleetIsBounded(t *testing.T) {
+	d := all(t)["docker-buildup-fleet.json"]
+	chosen := make(map[string]string) // queries by variable
+	for _, v := range d.Templating.List {
+		if v.Hide != 0 {
+			chosen[v.Name] = string(v.Query)
+		}
+	}
+	bounded := regexp.MustCompile(`^(topk|bottomk)\(20, `)
+	for _, a := range d.Annotations.List {
+		if a.Enable || !bounded.MatchString(a.Expr) {
+			t.Errorf("annotation %s: enabled %t, %s", a.Name, a.Enable, a.Expr)
+		}
+	}
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			where := fmt.Sprintf("%q %s", p.Title, target.RefID)
+			if !target.Range {
+				for _, s := range selector.FindAllStringSubmatch(target.Expr, -1) {
+					if strings.Contains(target.Expr, s[0]+"[") && s[1] != "instance:docker_up:max1h" {
+						t.Errorf("%s reads the history of %s", where, s[1])
+					}
+				}
+				if p.Type == "table" && !regexp.MustCompile(`^topk\(|instance=~"\$listed"`).MatchString(target.Expr) {
+					t.Errorf("%s lists all hosts", where)
+				}
+				continue
+			}
+			if how := bounded.FindStringSubmatch(target.Expr); how == nil {
+				t.Errorf("%s has no topk or bottomk: %s", where, target.Expr)
+			} else {
+				for _, s := range selector.FindAllStringSubmatch(target.Expr, -1) {
+					hosts := regexp.MustCompile(`instance=~"\$(\w+)", |instance=~"\$(\w+)"\}`).FindAllStringSubmatch(s[2], -1)
+					if len(hosts) != 2 {
+						t.Errorf("%s: the hosts of %s are not chosen once", where, s[0])
+					} else if query := chosen[hosts[1][1]+hosts[1][2]]; !strings.Contains(query, "("+how[0]) || !strings.Contains(query, s[1]) {
+						t.Errorf("%s: the hosts of %s are chosen by %s", where, s[0], query)
+					}
+				}
+			}
 		}
 	}
 }
@@ -310,7 +370,11 @@ func checkTargets(t *testing.T, uid string, p panel) {
 		if target.Datasource != (source{"prometheus", "$datasource"}) {
 			t.Errorf("%s: %q queries data source %q", uid, p.Title, target.Datasource)
 		}
-		overTime := p.Type == "timeseries" || p.Type == "state-timeline"
+		overTime := p.Type == "timeseries" || p.Type == "state-timeline" || p.Options.GraphMode == "area"
+		// Otherwise the panel would show the last value of a series that has ended.
+		if p.Type == "stat" && overTime && 2*strings.Count(target.Expr, "} @ end()") != len(selector.FindAllString(target.Expr, -1)) {
+			t.Errorf("%s: %q shows values that are not current: %s", uid, p.Title, target.Expr)
+		}
 		if target.Range != overTime || target.Instant == overTime || (target.Format == "table") != (p.Type == "table") {
 			t.Errorf("%s: %q is a %s of instant %t, range %t, format %s", uid, p.Title, p.Type, target.Instant, target.Range, target.Format)
 		}
@@ -325,6 +389,9 @@ func TestTables(t *testing.T) {
 			if p.Type != "table" {
 				continue
 			}
+			if !p.FieldConfig.Defaults.Custom.Filterable {
+				t.Errorf("%s: %q has no filters", d.UID, p.Title)
+			}
 			last := p.Transformations[len(p.Transformations)-1]
 			if last.ID != "organize" {
 				t.Errorf("%s: %q ends with %q", d.UID, p.Title, last.ID)
@@ -338,10 +405,15 @@ func TestTables(t *testing.T) {
 				if strings.HasPrefix(source, "Value") {
 					continue
 				}
+				// Rows are merged by the labels that all queries have. One query may have more.
+				with := 0
 				for _, target := range p.Targets {
-					if by := regexp.MustCompile(`^[a-z]+ by \([^)]*\b` + source + `\b`); !by.MatchString(target.Expr) {
-						t.Errorf("%s: %q: %s has no label %s", d.UID, p.Title, target.Expr, source)
+					if by := regexp.MustCompile(`^(?:topk\(\d+, )?[a-z]+ by \([^)]*\b` + source + `\b`); by.MatchString(target.Expr) {
+						with++
 					}
+				}
+				if with != len(p.Targets) && with != 1 {
+					t.Errorf("%s: %q: %d queries have a label %s", d.UID, p.Title, with, source)
 				}
 			}
 			for _, target := range p.Targets {
@@ -397,9 +469,9 @@ func TestLinks(t *testing.T) {
 			}
 		}
 	}
-	for _, d := range dashboards {
-		if !linked[d.UID] {
-			t.Errorf("no link leads to %s", d.UID)
+	for _, page := range []string{"docker-buildup-fleet", "docker-buildup-host", "/", "/runbook"} {
+		if !linked[page] {
+			t.Errorf("no link leads to %s", page)
 		}
 	}
 }
@@ -417,6 +489,9 @@ func checkLink(t *testing.T, dashboards map[string]dashboard, where string, l li
 			}
 		}
 		return ""
+	}
+	if regexp.MustCompile(`^http://(\$instance|\$\{__data\.fields\["Host"\]\})/(runbook)?$`).MatchString(l.URL) {
+		return l.URL[strings.LastIndex(l.URL, "/"):] // a page of the exporter
 	}
 	parts := regexp.MustCompile(`^/d/([a-z-]+)/([a-z-]+)\?(.*)$`).FindStringSubmatch(l.URL)
 	if parts == nil {
@@ -456,10 +531,11 @@ func TestQueriesHandleUnknownValuesCommandsAndCounters(t *testing.T) {
 					}
 				}
 			}
-			// Forecasts use the windows of the rules, counters those of the page.
+			// Forecasts use the windows of the rules, counters those of the page, and what was
+			// scraped once that of DockerExporterDown.
 			for _, w := range window.FindAllStringSubmatch(expr, -1) {
-				isForecast := slices.Contains([]string{"deriv", "predict_linear"}, w[1])
-				if ofPage := strings.HasPrefix(w[2], "$__"); ofPage == isForecast || isForecast && w[2] != "6h" {
+				want, ofRules := map[string]string{"deriv": "6h", "predict_linear": "6h", "last_over_time": "7d"}[w[1]]
+				if ofRules && w[2] != want || !ofRules && !strings.HasPrefix(w[2], "$__") {
 					t.Errorf("%s: %s: %s over %s", d.UID, where, w[1], w[2])
 				}
 			}
@@ -538,6 +614,7 @@ func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 		`time() - docker_scrape_collector_last_success_timestamp_seconds{collector!="layers"}`,
 		`[6h]`, // the window of forecasts
 		`259200`,
+		`_over_time(instance:docker_up:max1h[7d])`,
 	} {
 		if !strings.Contains(rules, expr) || !strings.Contains(withoutBraces, expr) {
 			t.Errorf("%s: in the rules %t, in a panel %t", expr, strings.Contains(rules, expr), strings.Contains(withoutBraces, expr))
@@ -581,7 +658,8 @@ func TestExpressionsParse(t *testing.T) {
 
 // Expressions have the expected values for known series.
 func TestExpressionValues(t *testing.T) {
-	fleet := all(t)["docker-buildup-fleet.json"].expressions()
+	fleet, host := all(t)["docker-buildup-fleet.json"].expressions(), all(t)["docker-buildup-host.json"].expressions()
+	const stack = `"What fills the disk" `
 	type series struct {
 		Series string `json:"series"`
 		Values string `json:"values"`
@@ -595,6 +673,8 @@ func TestExpressionValues(t *testing.T) {
 		At      string   `json:"eval_time"`
 		Samples []sample `json:"exp_samples"`
 	}
+	// Host variables have one value.
+	fillHost := func(expr string) string { return strings.ReplaceAll(fill(expr), `=".+"`, `="h"`) }
 	promtool(t, map[string]any{"tests": []any{map[string]any{
 		"interval": "1m",
 		"input_series": []series{
@@ -606,8 +686,9 @@ func TestExpressionValues(t *testing.T) {
 			{`docker_filesystem_size_bytes{job="docker", instance="filling", path="/a"}`, "2000000x720"},
 			{`docker_filesystem_size_bytes{job="docker", instance="steady", path="/a"}`, "2000x720"},
 			{`docker_up{job="docker", instance="elsewhere"}`, "1x720"},
-			{`instance_path:docker_filesystem_avail_bytes:min{job="docker", instance="elsewhere", path="/"}`, "800x720"},
-			{`instance_path:docker_filesystem_size_bytes:max{job="docker", instance="elsewhere", path="/"}`, "1000x720"},
+			{`instance_path:docker_filesystem_avail:ratio{job="docker", instance="elsewhere", path="/"}`, "0.8x720"},
+			{`instance_path:docker_filesystem_avail:ratio_deriv6h{job="docker", instance="elsewhere", path="/"}`, "-0.001x720"},
+			{`instance:docker_up:max1h{job="docker", instance="gone"}`, "1x60 stale"},
 		},
 		"promql_expr_test": []test{
 			{fill(fleet[`"Hosts" A`]), "12h", []sample{
@@ -624,18 +705,54 @@ func TestExpressionValues(t *testing.T) {
 			{"round(" + fill(fleet[`"Hosts" D`]) + ")", "12h", []sample{
 				{`{job="docker", instance="filling"}`, 280 * 60},
 				{`{job="docker", instance="steady"}`, 365 * 24 * 3600},
-				{`{job="docker", instance="elsewhere"}`, 365 * 24 * 3600},
+				{`{job="docker", instance="elsewhere"}`, 800},
 			}},
 			{fill(fleet[`"Fullest disk" A`]), "12h", []sample{
 				{`{job="docker", instance="filling", path="/a"}`, 0.14},
 			}},
+		},
+	}, map[string]any{ // the best command: safe and enough, or else what frees most without volumes
+		"interval": "1m",
+		"input_series": []series{
+			{`docker_filesystem_avail_bytes{job="docker", instance="enough", path="/a"}`, "50"},
+			{`docker_filesystem_size_bytes{job="docker", instance="enough", path="/a"}`, "1000"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker builder prune --filter until=168h"}`, "0"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker builder prune"}`, "50"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker image prune"}`, "51"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker system prune --all"}`, "400"},
+			{`docker_filesystem_avail_bytes{job="docker", instance="hopeless", path="/a"}`, "0"},
+			{`docker_filesystem_size_bytes{job="docker", instance="hopeless", path="/a"}`, "1000"},
+			{`docker_reclaimable_bytes{job="docker", instance="hopeless", command="docker builder prune"}`, "30"},
+			{`docker_reclaimable_bytes{job="docker", instance="hopeless", command="docker system prune --all"}`, "80"},
+			{`docker_reclaimable_bytes{job="docker", instance="hopeless", command="docker system prune --all --volumes"}`, "500"},
+			{`docker_reclaimable_bytes{job="docker", instance="clean", command="docker system prune --all"}`, "0"},
+		},
+		"promql_expr_test": []test{{fill(fleet[`"Hosts" E`]), "0", []sample{
+			{`{job="docker", instance="enough", command="docker image prune"}`, 51},
+			{`{job="docker", instance="hopeless", command="docker system prune --all"}`, 80},
+		}}},
+	}, map[string]any{ // everything adds up to the size of all disks, also while the engine is down
+		"interval": "1m",
+		"input_series": []series{
+			{`docker_filesystem_avail_bytes{job="h", instance="h", path="/a"}`, "100x20"},
+			{`docker_filesystem_avail_bytes{job="h", instance="h", path="/b"}`, "200x20"},
+			{`docker_filesystem_size_bytes{job="h", instance="h", path="/a"}`, "1000x20"},
+			{`docker_filesystem_size_bytes{job="h", instance="h", path="/b"}`, "500x20"},
+			{`docker_disk_usage_bytes{job="h", instance="h", resource="images"}`, "300x10 stale"},
+			{`docker_disk_usage_bytes{job="h", instance="h", resource="container_logs"}`, "50x10 stale"},
+		},
+		"promql_expr_test": []test{
+			{fillHost(host[stack+"B"]), "5m", []sample{{`{}`, 1500 - 300 - 350}}},
+			{fillHost(host[stack+"B"]), "15m", []sample{{`{}`, 1500 - 300}}},
+			{fillHost("sum(" + host[stack+"A"] + ") + " + host[stack+"B"] + " + sum(" + host[stack+"C"] + ") - " + host[stack+"D"]), "5m", []sample{{`{}`, 0}}},
 		},
 	}}}, "test", "rules")
 }
 
 // fill replaces Grafana's variables.
 func fill(expr string) string {
-	return strings.NewReplacer("$job", ".+", "$instance", ".+", "$__rate_interval", "5m", "$__range", "7d").Replace(expr)
+	expr = strings.NewReplacer("$__rate_interval", "5m", "$__range", "7d").Replace(expr)
+	return regexp.MustCompile(`\$[a-z]+`).ReplaceAllString(expr, ".+")
 }
 
 // promtool runs promtool on a file. If promtool is not installed, the test is skipped, or

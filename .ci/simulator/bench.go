@@ -29,36 +29,23 @@ import (
 // goal is the maximum ratio of the CPU time of all rules to their evaluation interval.
 const goal = 0.2
 
-// bench measures the evaluation of an unchanged rule file on a real TSDB of so many hosts. They
-// are copies of the disks that never fill. Each metric has as much history as the rules read.
+// bench measures the evaluation of an unchanged rule file on a real TSDB of so many hosts. Each
+// metric has as much history as the rules read.
 func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	book, err := readBook(file)
 	if err != nil {
 		return err
 	}
 	history := book.history()
-	minutes := slices.Max(append(slices.Collect(maps.Values(history)), day)) + hour
-	var traces []*trace
-	for _, k := range kinds() {
-		if !k.fills && len(traces) < hosts {
-			traces = append(traces, k.trace(0, max(minutes, 14*day)))
-		}
-	}
-	m := scrape(traces, max(minutes, 14*day), false)
-	r := run{book, m, newEngine(book.parser)}
-	if _, err := r.evaluate(ctx); err != nil {
-		return err
-	}
-	all, samples, err := copySeries(m, history, hosts, len(traces))
-	if err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := writeBlock(ctx, filepath.Join(dir, ulid.MustNew(1, nil).String()), all, m.minutes); err != nil {
+	minutes, err := writeFleet(ctx, out, dir, file, hosts, func(l labels.Labels) int {
+		return max(history[l.Get(labels.MetricName)], hour)
+	})
+	if err != nil {
 		return err
 	}
 	options := tsdb.DefaultOptions()
@@ -69,8 +56,39 @@ func bench(ctx context.Context, out io.Writer, file string, hosts int) error {
 	}
 	defer db.Close()
 	db.DisableCompactions()
-	fmt.Fprintf(out, "%d hosts, %d million samples of history\n", hosts, samples/1_000_000)
-	return evaluateAll(ctx, out, file, db, m.minutes)
+	return evaluateAll(ctx, out, file, db, minutes)
+}
+
+// writeFleet writes a block with the metrics, records and some firing alerts of so many hosts
+// to a TSDB. They are copies of the disks that never fill. History returns the minutes of a
+// series. The result is the end of the block, in minutes.
+func writeFleet(ctx context.Context, out io.Writer, dir, file string, hosts int, history func(labels.Labels) int) (int, error) {
+	book, err := readBook(file)
+	if err != nil {
+		return 0, err
+	}
+	minutes := max(slices.Max(append(slices.Collect(maps.Values(book.history())), day))+hour, 14*day)
+	var traces []*trace
+	for _, k := range kinds() {
+		if !k.fills && len(traces) < hosts {
+			traces = append(traces, k.trace(0, minutes))
+		}
+	}
+	m := scrape(traces, minutes, false)
+	r := run{book, m, newEngine(book.parser)}
+	if _, err := r.evaluate(ctx); err != nil {
+		return 0, err
+	}
+	for number, severity := range []string{"critical", "warning", "info"}[:min(3, len(traces))] {
+		t := target{m, traces[number], exporterJob, hostname(number) + exporterPort}
+		t.expose(constant(1), "ALERTS", "alertname", "DockerIsThere", "alertstate", "firing", "severity", severity, "component", "docker-buildup", "resource", "disk")
+	}
+	all, samples, err := copySeries(m, history, hosts, len(traces))
+	if err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(out, "%d hosts, %d series, %d million samples of history\n", hosts, len(all), samples/1_000_000)
+	return minutes, writeBlock(ctx, filepath.Join(dir, ulid.MustNew(1, nil).String()), all, minutes)
 }
 
 // evaluateAll evaluates each group as Prometheus does, including the annotations of pending
@@ -160,23 +178,32 @@ type hostSeries struct {
 
 // copySeries returns the series of so many hosts, sorted by labels, and the number of their
 // samples. The hosts are copies of those in the store, which has one for each trace.
-func copySeries(m *memoryStore, history map[string]int, hosts, traces int) ([]hostSeries, int, error) {
+func copySeries(m *memoryStore, history func(labels.Labels) int, hosts, traces int) ([]hostSeries, int, error) {
 	samples := 0
 	var all []hostSeries
-	for name, list := range m.byName {
+	for _, list := range m.byName {
 		for _, s := range (querier{m}).load(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
-			metas, n := encode(s, max(history[name], hour))
-			if len(metas) == 0 {
-				continue
-			}
 			var first int
 			if _, err := fmt.Sscanf(s.labels.Get("instance"), "host%d:", &first); err != nil {
 				return nil, 0, fmt.Errorf("%s: %w", s.labels, err)
 			}
+			type encoded struct {
+				chunks  []chunks.Meta
+				samples int
+			}
+			byMinutes := map[int]encoded{}
 			for number := first; number < hosts; number += traces {
 				l := labels.NewBuilder(s.labels).Set("instance", hostname(number)+exporterPort).Labels()
-				all = append(all, hostSeries{l, metas})
-				samples += n
+				minutes := history(l)
+				e, known := byMinutes[minutes]
+				if !known {
+					e.chunks, e.samples = encode(s, minutes)
+					byMinutes[minutes] = e
+				}
+				if e.samples > 0 {
+					all = append(all, hostSeries{l, e.chunks})
+					samples += e.samples
+				}
 			}
 		}
 	}

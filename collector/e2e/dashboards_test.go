@@ -25,9 +25,9 @@ type dashboard struct {
 	Title      string
 	Templating struct {
 		List []struct {
-			Name, Type string
-			Multi      bool
-			Query      json.RawMessage
+			Name, Type, Regex string
+			Multi             bool
+			Query             json.RawMessage
 		}
 	}
 	Annotations struct{ List []struct{ Name, Expr string } }
@@ -193,7 +193,7 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 			return value
 		})
 	}
-	labelValues := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
+	function := regexp.MustCompile(`^(?:label_values\((.+), (\w+)\)|query_result\((.+)\))$`)
 	for _, v := range d.Templating.List {
 		if v.Type != "query" {
 			continue
@@ -202,12 +202,16 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 		if err := json.Unmarshal(v.Query, &query); err != nil {
 			p.t.Fatal(err)
 		}
-		parts := labelValues.FindStringSubmatch(query.Query)
+		parts := function.FindStringSubmatch(query.Query)
 		if parts == nil {
 			p.t.Fatalf("%s: variable %s queries %s", d.Title, v.Name, query.Query)
 		}
 		var found []string
-		p.get("label/"+parts[2]+"/values", url.Values{"match[]": {fill(parts[1])}}, &found)
+		if parts[3] != "" {
+			found = p.instances(fill(parts[3]), v.Regex)
+		} else {
+			p.get("label/"+parts[2]+"/values", url.Values{"match[]": {fill(parts[1])}}, &found)
+		}
 		if len(found) == 0 {
 			return map[string]bool{"variable " + v.Name: true}
 		}
@@ -229,6 +233,26 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 		}
 	}
 	return empty
+}
+
+// instances returns what a regular expression finds in the result of a query as Grafana prints
+// it for variables, if that has one label.
+func (p prometheus) instances(expr, find string) (found []string) {
+	p.t.Helper()
+	var data struct {
+		Result []struct{ Metric map[string]string }
+	}
+	p.get("query", url.Values{"query": {expr}}, &data)
+	for _, series := range data.Result {
+		for name, value := range series.Metric {
+			parts := regexp.MustCompile(strings.Trim(find, "/")).FindStringSubmatch(fmt.Sprintf(`{%s="%s"} 1`, name, value))
+			if len(series.Metric) != 1 || parts == nil {
+				p.t.Fatalf("%s does not find the label in %v", find, series.Metric)
+			}
+			found = append(found, parts[1])
+		}
+	}
+	return found
 }
 
 // hasData reports whether an expression has a value other than NaN, now or within the

@@ -25,15 +25,21 @@ func host(t alerts.Thresholds) page {
 		title:       "Docker buildup / Host",
 		description: "What has accumulated on a Docker host, which commands remove it, and when the disk is full.",
 		hosts:       `job="$job", instance="$instance"`,
-		alerts:      `ALERTS{alertname=~"Docker.*", alertstate="firing", job="$job", instance="$instance"}`,
+		annotations: annotationQueries(true, "5m",
+			`ALERTS{alertname=~"Docker.*", alertstate="firing", job="$job", instance="$instance"}`,
+			`docker_last_prune_timestamp_seconds{job="$job", instance="$instance"}`),
 		variables: []dashboard.VariableModel{
 			datasourceVariable(),
 			labelVariable("job", "Job", "Scrape job of the exporter.", "docker_up"),
 			labelVariable("instance", "Instance", "Host to show.", `docker_up{job="$job"}`),
 		},
-		link: dashboard.DashboardLink{
-			Title: "Fleet", Type: dashboard.DashboardLinkTypeLink, Icon: "external link", Tags: []string{},
-			Url: cog.ToPtr("/d/" + fleetUID + "/" + fleetUID + "?${datasource:queryparam}"), KeepTime: true,
+		links: []dashboard.DashboardLink{
+			{
+				Title: "Fleet", Type: dashboard.DashboardLinkTypeLink, Icon: "external link", Tags: []string{},
+				Url: cog.ToPtr("/d/" + fleetUID + "/" + fleetUID + "?${datasource:queryparam}"), KeepTime: true,
+			},
+			exporterLink("Page of the exporter", "/", "Names of what holds the disk, and commands"),
+			exporterLink("Runbook", "/runbook", "What each alert means, and what to do"),
 		},
 		rows: []row{disk(t), cleanups(), images(), containers(), buildCacheAndVolumes(), exporter()},
 	}
@@ -43,22 +49,22 @@ func disk(t alerts.Thresholds) row {
 	forecast := fmt.Sprintf(`clamp_min(predict_linear(%[1]s[6h], %[3]s) or predict_linear(%[2]s[6h], %[3]s), 0)`,
 		recordedAvail, `docker_filesystem_avail_bytes`, t.FillingWithin.Seconds())
 	return row{"Disk", panels{
-		statPanel("Free",
+		sparklinePanel("Free",
 			fmt.Sprintf("Free space ratio of the file system that holds Docker data. Orange below %s and red below %s, the warning and critical thresholds of DockerDiskAlmostFull.", t.AlmostFull.Percent(), t.Full.Percent()),
-			"percentunit", instantQuery(free, "{{path}}")).
+			"percentunit", rangeQuery(existing(free), "{{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Decimals(1).Thresholds(freeRatio(t)).Span(6).Height(5),
 		statPanel("Full in",
 			fmt.Sprintf("Time until the disk is full at the rate of the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling.", t.FillingWithin, t.PageWithin),
-			"s", instantQuery(timeToFull(), "{{path}}")).
+			"s", instantQuery(timeToFull, "{{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Decimals(1).Thresholds(timeLeft(t)).
 			Mappings([]dashboard.ValueMapping{overAYear()}).Span(6).Height(5),
-		statPanel("Free bytes",
+		sparklinePanel("Free bytes",
 			"Bytes available to non-root users, and the size of the file system.",
-			"decbytes", instantQuery(avail, "free in {{path}}"), instantQuery(size, "size of {{path}}")).
+			"decbytes", rangeQuery(existing(avail), "free in {{path}}"), rangeQuery(existing(size), "size of {{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Span(6).Height(5),
-		statPanel("Free inodes",
+		sparklinePanel("Free inodes",
 			fmt.Sprintf("Ratio of free inodes. Many small files can use up the inodes of a disk before its bytes. Orange below %s and red below %s. Unknown if the file system has no fixed number of inodes.", t.AlmostFull.Percent(), t.Full.Percent()),
-			"percentunit", instantQuery(freeInodes, "{{path}}")).
+			"percentunit", rangeQuery(existing(freeInodes), "{{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Decimals(1).Thresholds(freeRatio(t)).Span(6).Height(5),
 		linePanel("Free bytes and forecast",
 			fmt.Sprintf("Free bytes and, dashed, the bytes that will be free %[1]s later at the rate of the 6 hours before. A dashed line at zero means that the disk will be full within %[1]s.", t.FillingWithin),
@@ -68,11 +74,25 @@ func disk(t alerts.Thresholds) row {
 			fmt.Sprintf("Ratio of free bytes and, dashed, of free inodes. The lines are thresholds of DockerDiskFilling: it is a warning only below %s and if the disk is full within %s, and critical only below %s and if the disk is full within %s.", t.FillingBelow.Percent(), t.FillingWithin, t.PageBelow.Percent(), t.PageWithin),
 			"percentunit", rangeQuery(free, "{{path}}"), rangeQuery(freeInodes, "{{path}} inodes")), t).
 			OverrideByQuery("B", dashed()).Span(12).Height(9),
-		linePanel("Disk usage by resource",
-			"Bytes on disk: images with each layer counted once, writable layers of containers, volumes, and build cache that no image shares. Unknown values are missing. The rest of the disk holds logs and data that is not Docker's. Not comparable between image stores.",
-			"decbytes", rangeQuery(`docker_disk_usage_bytes`, "{{resource}}")).
-			Span(24).Height(8),
+		stackedPanel("What fills the disk",
+			"Everything on the disk, stacked up to its size (dashed): images with each layer counted once, writable layers of containers, volumes, build cache that no image shares, logs of containers and leftovers where the exporter can read them; other: files that are not Docker's, space that the file system reserves, and resources that are unknown; free space. If several file systems hold Docker data, their sizes and all but the free space are added up. The stack is higher than the disk where files use less space than their length: sparse or compressed ones. Not comparable between image stores.",
+			"decbytes",
+			rangeQuery(`docker_disk_usage_bytes`, "{{resource}}"),
+			rangeQuery(`clamp_min(sum(`+size+`) - sum(`+avail+`) - (sum(docker_disk_usage_bytes) or sum(`+size+`) * 0), 0)`, "other"),
+			rangeQuery(avail, "free in {{path}}"),
+			rangeQuery(`sum(`+size+`)`, "size")).
+			OverrideByQuery("B", colored("gray")).
+			OverrideByQuery("C", colored("transparent")).
+			OverrideByQuery("D", append(append(dashed(), unstacked()...), colored("text")...)).Span(24).Height(10),
 	}}
+}
+
+// exporterLink returns a link to a page of the exporter on the host.
+func exporterLink(title, path, tooltip string) dashboard.DashboardLink {
+	return dashboard.DashboardLink{
+		Title: title, Type: dashboard.DashboardLinkTypeLink, Icon: "external link", Tooltip: tooltip, Tags: []string{},
+		Url: cog.ToPtr("http://$instance" + path), TargetBlank: true,
+	}
 }
 
 func cleanups() row {

@@ -20,11 +20,11 @@ const schemaVersion = 39
 type page struct {
 	uid, title, description string
 
-	hosts     matchers
-	alerts    string // series of the firing alerts to mark
-	variables []dashboard.VariableModel
-	link      dashboard.DashboardLink
-	rows      []row
+	hosts       matchers
+	annotations []dashboard.AnnotationQuery
+	variables   []dashboard.VariableModel
+	links       []dashboard.DashboardLink
+	rows        []row
 }
 
 // A row is a heading with the panels below it.
@@ -58,8 +58,8 @@ func (p page) build() (dashboard.Dashboard, error) {
 	}
 	d.SchemaVersion = schemaVersion
 	// The SDK's builders would move links and annotations into a menu.
-	d.Links = []dashboard.DashboardLink{p.link}
-	d.Annotations.List = p.annotations()
+	d.Links = p.links
+	d.Annotations.List = p.annotations
 	d.Templating.List = p.variables
 	for i, panel := range d.Panels {
 		id := uint32(i + 1)
@@ -77,16 +77,18 @@ func (p page) build() (dashboard.Dashboard, error) {
 	return d, nil
 }
 
-func (p page) annotations() []dashboard.AnnotationQuery {
+// annotationQueries returns the annotations of a page: firing alerts, and prunes by the time
+// at which they were. Disabled ones can be enabled on the page.
+func annotationQueries(isEnabled bool, step, alerts, lastPrunes string) []dashboard.AnnotationQuery {
 	source := datasource()
 	return []dashboard.AnnotationQuery{
 		{
 			Name:        "Firing alerts",
 			Datasource:  &source,
-			Enable:      true,
+			Enable:      isEnabled,
 			IconColor:   "red",
-			Expr:        cog.ToPtr(p.alerts),
-			Step:        cog.ToPtr("5m"),
+			Expr:        &alerts,
+			Step:        &step,
 			TitleFormat: cog.ToPtr("{{alertname}}"),
 			TextFormat:  cog.ToPtr("{{severity}} on {{instance}}"),
 			TagKeys:     cog.ToPtr("alertname,severity,instance"),
@@ -94,10 +96,10 @@ func (p page) annotations() []dashboard.AnnotationQuery {
 		{
 			Name:        "Prunes",
 			Datasource:  &source,
-			Enable:      true,
+			Enable:      isEnabled,
 			IconColor:   "blue",
-			Expr:        cog.ToPtr(p.hosts.addTo(`docker_last_prune_timestamp_seconds * 1000`)),
-			Step:        cog.ToPtr("5m"),
+			Expr:        cog.ToPtr(lastPrunes + " * 1000"),
+			Step:        &step,
 			TitleFormat: cog.ToPtr("Prune of {{resource}}"),
 			TextFormat:  cog.ToPtr("{{instance}}"),
 			TagKeys:     cog.ToPtr("resource,instance"),
@@ -107,19 +109,27 @@ func (p page) annotations() []dashboard.AnnotationQuery {
 	}
 }
 
-// matchers are the label matchers that select the hosts of a dashboard.
+// metric matches the name of a metric of the exporter, or of a series that the rules record
+// from them, and the brace of its matchers.
+const metric = `\b(?:instance[a-z_]*:)?docker_[a-z0-9_:]+\{?`
+
+// matchers are label matchers that select hosts.
 type matchers string
 
-// addTo adds the matchers to each metric of the exporter and to each series that the
-// rules record from them.
+// addTo adds the matchers to each metric.
 func (m matchers) addTo(expr string) string {
-	metric := regexp.MustCompile(`\b(?:instance_path:)?docker_[a-z_:]+\{?`)
-	return metric.ReplaceAllStringFunc(expr, func(found string) string {
+	return regexp.MustCompile(metric).ReplaceAllStringFunc(expr, func(found string) string {
 		if name, hasMatchers := strings.CutSuffix(found, "{"); hasMatchers {
 			return name + "{" + string(m) + ", "
 		}
 		return found + "{" + string(m) + "}"
 	})
+}
+
+// existing returns an expression without the series that have no value at the end of the
+// time range. The expression has no matchers.
+func existing(expr string) string {
+	return "(" + expr + ") and (" + regexp.MustCompile(metric).ReplaceAllString(expr, "$0 @ end()") + ")"
 }
 
 func datasource() common.DataSourceRef {
@@ -137,10 +147,15 @@ func datasourceVariable() dashboard.VariableModel {
 	}
 }
 
-// labelVariable returns a variable with the values of a label of metric.
-func labelVariable(name, label, description, metric string) dashboard.VariableModel {
+// The types of queries of variables.
+const (
+	labelValues = 1
+	queryResult = 3
+)
+
+// queryVariable returns a variable with the values that a query of Grafana returns.
+func queryVariable(name, label, description string, queryType int, query string) dashboard.VariableModel {
 	source := datasource()
-	query := fmt.Sprintf("label_values(%s, %s)", metric, name)
 	return dashboard.VariableModel{
 		Type:        dashboard.VariableTypeQuery,
 		Name:        name,
@@ -149,7 +164,7 @@ func labelVariable(name, label, description, metric string) dashboard.VariableMo
 		Datasource:  &source,
 		Definition:  &query,
 		Query: &dashboard.StringOrMap{Map: map[string]any{
-			"qryType": 1, // label values
+			"qryType": queryType,
 			"query":   query,
 			"refId":   "PrometheusVariableQueryEditor-VariableQuery",
 		}},
@@ -157,6 +172,22 @@ func labelVariable(name, label, description, metric string) dashboard.VariableMo
 		Refresh: cog.ToPtr(dashboard.VariableRefreshOnTimeRangeChanged),
 		Sort:    cog.ToPtr(dashboard.VariableSortAlphabeticalAsc),
 	}
+}
+
+// labelVariable returns a variable with the values of a label of metric.
+func labelVariable(name, label, description, metric string) dashboard.VariableModel {
+	return queryVariable(name, label, description, labelValues, fmt.Sprintf("label_values(%s, %s)", metric, name))
+}
+
+// instancesVariable returns a hidden variable with the instances in the result of an
+// expression at the end of the time range.
+func instancesVariable(name, label, description, expr string) dashboard.VariableModel {
+	v := multiple(queryVariable(name, label, description, queryResult, "query_result("+expr+")"))
+	v.Regex = cog.ToPtr(`/instance="([^"]+)"/`)
+	v.AllValue = nil // these instances only
+	v.Hide = cog.ToPtr(dashboard.VariableHideHideVariable)
+	v.SkipUrlSync = cog.ToPtr(true)
+	return v
 }
 
 // multiple lets the user select several values, by default all of them. Grafana joins

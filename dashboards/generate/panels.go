@@ -64,6 +64,12 @@ func statPanel(title, description, unit string, queries ...*prometheus.Dataquery
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"}).Fields("").Values(false))
 }
 
+// sparklinePanel shows the current value of each series that has one, and its history. It
+// requests as many values as a graph does, so that the last one is recent.
+func sparklinePanel(title, description, unit string, queries ...*prometheus.DataqueryBuilder) *stat.PanelBuilder {
+	return statPanel(title, description, unit, queries...).GraphMode(common.BigValueGraphModeArea).MaxDataPoints(1000)
+}
+
 // linePanel shows each series as a line.
 func linePanel(title, description, unit string, queries ...*prometheus.DataqueryBuilder) *timeseries.PanelBuilder {
 	return configure(timeseries.NewPanelBuilder(), title, description, unit, queries).
@@ -131,7 +137,7 @@ func tablePanel(title, description string, columns ...column) *table.PanelBuilde
 	panel := configure(table.NewPanelBuilder(), title, description, "short", queries).
 		Align(common.FieldTextAlignmentAuto).
 		CellOptions(common.TableCellOptions{TableAutoCellOptions: common.NewTableAutoCellOptions()}).
-		Filterable(false).
+		Filterable(true).
 		CellHeight(common.TableCellHeightSm).
 		ShowHeader(true).
 		Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{})) // the SDK's default lacks a reducer, which is required
@@ -209,11 +215,23 @@ func coloredBy(t thresholds) properties {
 func byteBar() properties {
 	bar := common.NewTableBarGaugeCellOptions()
 	bar.Mode = cog.ToPtr(common.BarGaugeDisplayModeBasic)
-	return properties{
+	return append(properties{
 		unit("decbytes"),
 		property("min", 0),
-		property("color", dashboard.FieldColor{Mode: dashboard.FieldColorModeIdFixed, FixedColor: cog.ToPtr("blue")}),
 		property("custom.cellOptions", bar),
+	}, colored("blue")...)
+}
+
+// colored draws a query in one color.
+func colored(color string) properties {
+	return properties{property("color", dashboard.FieldColor{Mode: dashboard.FieldColorModeIdFixed, FixedColor: &color})}
+}
+
+// unstacked draws a query over a stack, not on top of it.
+func unstacked() properties {
+	return properties{
+		property("custom.stacking", common.StackingConfig{Mode: cog.ToPtr(common.StackingModeNone), Group: cog.ToPtr("A")}),
+		property("custom.fillOpacity", 0),
 	}
 }
 
