@@ -197,6 +197,8 @@ func (p *program) addEngineFlags(app *kingpin.Application) {
 		Default("true").BoolVar(&p.engine.BuildCache)
 	app.Flag("collector.container-logs", "Collect the log sizes of containers. The exporter reads the directories of containers, if it may.").
 		Default("true").BoolVar(&p.engine.ContainerLogs)
+	app.Flag("collector.leftovers", "Collect the size of what is in the engine's root directory and belongs to no object of the engine. The exporter reads the directories, if it may.").
+		Default("true").BoolVar(&p.engine.Leftovers)
 	add(app, "collector.repositories", "Number of largest repositories to expose with image count and reclaimable bytes (2 series each, at most 255).", "0", &p.repositories, upTo(255))
 	app.Flag("filesystem.path", "Filesystem that holds the engine's data, as HOSTPATH or HOSTPATH=MOUNTPOINT. Repeatable. Detected if not set.").
 		PlaceHolder("HOSTPATH[=MOUNTPOINT]").SetValue((*mountMappings)(&p.mappings))

@@ -225,7 +225,7 @@ func TestLabelsAndAnnotations(t *testing.T) {
 			"severity":  {"info", "warning", "critical"},
 			"component": {"docker-buildup"},
 			// DockerCleanupMissing takes it from the metric
-			"resource": {"images", "containers", "volumes", "build_cache", "disk", "engine", "exporter", ""},
+			"resource": {"images", "containers", "volumes", "build_cache", "leftovers", "disk", "engine", "exporter", ""},
 		} {
 			if !slices.Contains(allowed, rule.Labels[label]) {
 				t.Errorf("%s: label %s is %q, want one of %q", rule.Alert, label, rule.Labels[label], allowed)

@@ -28,6 +28,7 @@ type Thresholds struct {
 	CacheRatio       Ratio
 	CacheFree        Ratio
 	VolumesRatio     Ratio
+	LeftoversRatio   Ratio
 	GrowthRatio      Ratio
 	PressureRatio    Ratio
 	PressureFree     Ratio
@@ -47,7 +48,7 @@ func Defaults() Thresholds {
 		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 4,
 		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
 		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
-		VolumesRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
+		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
 		IneffectiveRatio: 0.01, IneffectiveLoss: 0.05,
 		UntaggedMin: 20, StoppedRatio: 2, StoppedMin: 20, MissingFor: 72 * hour,
 	}
@@ -89,6 +90,7 @@ func (t *Thresholds) All() []Threshold {
 		{"causes.cache-share", "DockerBuildCacheBuildup fires if unused build cache holds more than this ratio of the disk.", &t.CacheRatio},
 		{"causes.cache-free", "DockerBuildCacheBuildup fires only below this free ratio.", &t.CacheFree},
 		{"causes.volumes-share", "DockerUnusedVolumesBuildup fires above this ratio of the disk.", &t.VolumesRatio},
+		{"causes.leftovers-share", "DockerLeftovers fires above this ratio of the disk.", &t.LeftoversRatio},
 		{"causes.growth-share", "DockerDiskUsageGrowing fires if Docker grows by more than this ratio of the disk within a week.", &t.GrowthRatio},
 		{"causes.missing-for", "Time without a prune after which DockerCleanupMissing fires.", &t.MissingFor},
 		{"causes.useless-share", "DockerCleanupUseless fires if prunes free less than this ratio of the disk within a week.", &t.IneffectiveRatio},

@@ -158,7 +158,7 @@ func Metrics() []Metric {
 		},
 		{
 			Name:   "docker_disk_usage_bytes",
-			Help:   "Disk usage in bytes. images: each layer counted once, plus compressed blobs with the containerd image store (incomplete before Engine 29.5). containers: writable layers. volumes: volumes of the local driver without options. build_cache: records not shared with images, with the sizes reported by the engine. container_logs: blocks of the files in which the engine keeps logs, if the exporter may read them. Resources do not overlap with overlay2. Not comparable between image stores: overlay2 reports bytes of content, the containerd image store allocated blocks.",
+			Help:   "Disk usage in bytes. images: each layer counted once, plus compressed blobs with the containerd image store (incomplete before Engine 29.5). containers: writable layers. volumes: volumes of the local driver without options. build_cache: records not shared with images, with the sizes reported by the engine. container_logs: blocks of the files in which the engine keeps logs, if the exporter may read them. leftovers: what is in the engine's root directory and belongs to no object of the engine, like the image store that it used before, if the exporter may read it. Resources do not overlap with overlay2. Not comparable between image stores: overlay2 reports bytes of content, the containerd image store allocated blocks.",
 			Labels: []string{"resource"},
 			values: func(s prune.Summary, emit emit) {
 				for resource, bytes := range s.DiskUsage {

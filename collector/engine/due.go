@@ -17,6 +17,9 @@ type request struct {
 // resyncInterval is how often the engine's own counts are compared with the known objects.
 const resyncInterval = time.Minute
 
+// leftoversInterval is how often leftovers are searched for, at most.
+const leftoversInterval = 10 * time.Minute
+
 // due returns the requests to make now, and marks them as in flight.
 func (s *state) due(now time.Time) (tasks []task) {
 	if len(s.waiting) > 0 {
@@ -67,6 +70,9 @@ func (s *state) isDue(k kind, now time.Time) bool {
 	if !s.isEnabled(k) || !s.isWanted(k, now) {
 		return false
 	}
+	if sched := s.schedules[leftovers]; k == leftovers && sched.known && sched.failures == 0 && now.Sub(sched.ended) < leftoversInterval {
+		return false
+	}
 	if k == containerSizes {
 		s.markStaleSizes(now)
 		s.schedules[k].checked = now
@@ -96,7 +102,7 @@ func (s *state) isUnusable(k kind) bool {
 		return false
 	case contents:
 		return s.images.records == nil
-	case details, containerSizes, sizeRetries, containerLogs:
+	case details, containerSizes, sizeRetries, containerLogs, leftovers:
 		return s.containers.records == nil
 	}
 	return s.schedules[info].ended.IsZero()
@@ -113,7 +119,7 @@ func dependencies(k kind) []kind {
 		return []kind{ping, info, images}
 	case details:
 		return []kind{ping, info, containers}
-	case containerSizes, sizeRetries, containerLogs:
+	case containerSizes, sizeRetries, containerLogs, leftovers:
 		return []kind{ping, info, containers, details}
 	}
 	return []kind{ping, info}
@@ -166,6 +172,10 @@ func (s *state) isEnabled(k kind) bool {
 		return s.config.ContainerSizes
 	case containerLogs:
 		return s.config.ContainerLogs && !s.isPodman
+	case leftovers:
+		info, known := s.info.Get()
+		list, _ := s.containers.all()
+		return s.config.Leftovers && !s.isPodman && known && info.Containers <= len(list) // a proxy may hide some
 	}
 	return true
 }
@@ -194,7 +204,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.containers, _ = s.unmeasured(true, now)
 		t.timeouts = s.sizeTimeouts(t.containers)
 		return t, len(t.containers) > 0
-	case containerLogs:
+	case containerLogs, leftovers:
 		t.containers, _ = s.detailedContainers()
 		t.roots = s.roots
 	case changes:

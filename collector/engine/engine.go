@@ -29,13 +29,15 @@ type Config struct {
 
 	Store StoreReader // nil: containerd is not read
 
-	ContainerLogs bool // whether to read the directories of containers
+	// What to read in the engine's root directory.
+	ContainerLogs, Leftovers bool
 }
 
 // Host is the machine of the engine, as far as this process sees it: a host.Filesystems.
 type Host interface {
 	Measure(context.Context, host.Engine) host.Usage
 	Logs(ctx context.Context, engine host.Engine, containerIDs []string) (host.Logs, error)
+	Leftovers(ctx context.Context, engine host.Engine, containerIDs []string) (host.Leftovers, error)
 }
 
 // Engine is a Docker engine, running or not.

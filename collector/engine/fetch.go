@@ -25,7 +25,9 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case filesystems:
 		value = e.host.Measure(ctx, t.machine())
 	case containerLogs:
-		value, err = e.fetchLogs(ctx, t)
+		value, err = readRoot(ctx, t, e.host.Logs)
+	case leftovers:
+		value, err = readRoot(ctx, t, e.host.Leftovers)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:
@@ -54,14 +56,15 @@ func (t task) machine() host.Engine {
 	}}
 }
 
-func (e *Engine) fetchLogs(ctx context.Context, t task) (host.Logs, error) {
+// readRoot reads something in the engine's root directory.
+func readRoot[T any](ctx context.Context, t task, read func(context.Context, host.Engine, []string) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	ids := make([]string, 0, len(t.containers))
 	for _, c := range t.containers {
 		ids = append(ids, c.ID)
 	}
-	return e.host.Logs(ctx, t.machine(), ids)
+	return read(ctx, t.machine(), ids)
 }
 
 // hasContainer reports whether the engine has a container. api is nil while it is unreachable.

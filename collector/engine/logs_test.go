@@ -32,11 +32,22 @@ func (h *logHost) Logs(ctx context.Context, _ host.Engine, ids []string) (host.L
 	return h.logs, h.err
 }
 
+// Leftovers are found after as long as logs.
+func (h *logHost) Leftovers(ctx context.Context, engine host.Engine, ids []string) (host.Leftovers, error) {
+	_, err := h.Logs(ctx, engine, ids)
+	return host.Leftovers{LeftoverSizes: model.LeftoverSizes{Layers: 5, OtherStore: 7}}, err
+}
+
 // runLogs runs a test with a container that is listed, and a machine with its log.
 func runLogs(t *testing.T, test func(f *fixture, machine *logHost, set func(state, finished string))) {
 	t.Helper()
 	config := listsOnly()
 	config.ContainerLogs, config.Events = true, true
+	runWithLogs(t, config, test)
+}
+
+func runWithLogs(t *testing.T, config Config, test func(f *fixture, machine *logHost, set func(state, finished string))) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "api-1.51-graphdriver", config)
 		machine := &logHost{Host: f.host, logs: host.Logs{Sizes: map[string]host.LogSize{"c": {Logs: 100, Freed: 130}}}}
@@ -135,5 +146,36 @@ func TestContainerLogFails(t *testing.T) {
 			}
 		}
 		f.logged(1, "cannot read the container logs", "too many entries")
+	})
+}
+
+// Leftovers change rarely, so they are searched for at most every ten minutes, and not while the
+// engine has more containers than it lists.
+func TestLeftovers(t *testing.T) {
+	config := listsOnly()
+	config.Leftovers, config.Events = true, true
+	runWithLogs(t, config, func(f *fixture, machine *logHost, _ func(state, finished string)) {
+		f.reply("/info", `{"Containers":2}`)
+		if s := f.scrapeAfter(2 * time.Minute); s.Leftovers.IsKnown() || len(machine.reads) > 0 || collectorOf(s, "leftovers").Name != "" {
+			t.Errorf("with a container that is not listed: %+v, read %v", s.Leftovers, machine.reads)
+		}
+		f.reply("/info", `{"Containers":1}`)
+		f.scrapeAfter(2 * time.Minute)
+		for i := range 60 {
+			s := f.scrapeAfter(time.Minute)
+			if sizes, _ := s.Leftovers.Get(); sizes.Sum() != 12 || !collectorOf(s, "leftovers").Success {
+				t.Fatalf("scrape %d: %+v, %+v", i, s.Leftovers, s.Collectors)
+			}
+		}
+		if n := len(machine.reads); n < 6 || n > 7 {
+			t.Errorf("read %d times in an hour", n)
+		}
+		machine.err = errors.New("the disk is broken")
+		f.scrapeAfter(10 * time.Minute) // it does not wait for what is slow
+		s := f.scrapeAfter(time.Second)
+		if s.Leftovers.IsKnown() || collectorOf(s, "leftovers").Success {
+			t.Errorf("%+v, %+v", s.Leftovers, s.Collectors)
+		}
+		f.logged(1, "cannot find leftovers", "the disk is broken")
 	})
 }

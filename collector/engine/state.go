@@ -32,6 +32,7 @@ const (
 	containerSizes kind = "container sizes"
 	sizeRetries    kind = "container size retries"
 	containerLogs  kind = "container logs"
+	leftovers      kind = "leftovers"
 	changes        kind = "changes" // objects that events have named, one by one
 	filesystems    kind = "file systems"
 	events         kind = "events"
@@ -40,7 +41,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, changes, events}
+	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, leftovers, changes, events}
 }
 
 // task is a request to be made.
@@ -53,10 +54,10 @@ type task struct {
 
 	store      model.Optional[model.ImageStore] // for images
 	images     []*model.Image                   // for contents
-	containers []model.Container                // for details, containerSizes, sizeRetries and containerLogs
+	containers []model.Container                // for details, containerSizes, sizeRetries, containerLogs and leftovers
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
-	roots      host.Roots                       // for filesystems and containerLogs
+	roots      host.Roots                       // for filesystems, containerLogs and leftovers
 	asOf       cacheVersion                     // for buildCache and diskUsage
 	since      string                           // for events
 
@@ -116,6 +117,7 @@ type state struct {
 	denied      map[string]int // containers that are listed and said not to exist, by the version of the list
 	discardedAt time.Time      // when the stop times of all were
 	logs        model.Optional[int64]
+	leftovers   model.Optional[model.LeftoverSizes]
 
 	usage   usage
 	changed changeQueue
@@ -159,7 +161,7 @@ func (s *state) reset() {
 	s.containers = newObjects(func(c model.Container) string { return c.ID })
 	s.details = make(map[string]*detail)
 	s.denied = make(map[string]int)
-	s.logs = model.Optional[int64]{}
+	s.logs, s.leftovers = model.Optional[int64]{}, model.Optional[model.LeftoverSizes]{}
 	s.listedImages = nil
 	s.store = store{}
 	s.contents.clearFailures()
@@ -203,6 +205,8 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeContainerSizes(r, now)
 	case containerLogs:
 		s.mergeLogs(r, now)
+	case leftovers:
+		s.mergeLeftovers(r, now)
 	case changes:
 		s.mergeChanges(r, now)
 	case filesystems:
@@ -339,6 +343,15 @@ func (s *state) recordRead(collector, operation string, r result, now time.Time)
 	s.health.record(collector, operation, r.err)
 }
 
+func (s *state) mergeLeftovers(r result, now time.Time) {
+	s.recordRead("leftovers", "find leftovers", r, now)
+	answer, _ := r.value.(host.Leftovers)
+	s.leftovers = known(answer.LeftoverSizes, r.err)
+	if r.err == nil {
+		s.health.record("leftovers", "read leftovers", answer.Err)
+	}
+}
+
 func measureFilesystem(path string) string { return "measure the file system " + path }
 
 // snapshot returns what is known.
@@ -355,7 +368,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if s.api == nil {
 		return snapshot
 	}
-	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs} {
+	for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs, leftovers} {
 		if first := s.schedules[k]; first.inFlight && first.ended.IsZero() {
 			snapshot.Pending = append(snapshot.Pending, string(k))
 		}
@@ -377,13 +390,16 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if list, known := s.detailedContainers(); known {
 		snapshot.Containers = model.Known(list)
 	}
-	snapshot.ContainerLogs = s.logs
+	snapshot.ContainerLogs, snapshot.Leftovers = s.logs, s.leftovers
 	s.fillUsage(&snapshot)
 	return snapshot
 }
 
 // fastLimit returns the duration below which a request is repeated for every snapshot.
 func (s *state) fastLimit(k kind) time.Duration {
+	if k == leftovers { // they change rarely
+		return 0
+	}
 	if k == containers && s.lastStore == model.Known(model.Containerd) {
 		return fastContainerList
 	}

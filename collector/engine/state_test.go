@@ -1550,7 +1550,10 @@ func TestFastLimit(t *testing.T) {
 		s.lastStore = model.Known(store)
 		for _, k := range kinds() {
 			want := 500 * time.Millisecond
-			if k == containers && store == model.Containerd {
+			switch {
+			case k == leftovers:
+				want = 0
+			case k == containers && store == model.Containerd:
 				want = 100 * time.Millisecond
 			}
 			if got := s.fastLimit(k); got != want {
@@ -1576,6 +1579,7 @@ func TestPatience(t *testing.T) {
 		{[]kind{events, changes, sizeRetries}, 0, 0, 0, 0},
 		{[]kind{contents, details}, whenFast, whenFast, whenFast, whenFast},
 		{[]kind{info, images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs}, limit, whenFast, 0, whenFast},
+		{[]kind{leftovers}, limit, 0, 0, 0},
 	}
 	seen := 0
 	for _, test := range tests {

@@ -22,9 +22,16 @@ func noAccess(collector string, err error) error {
 	return &model.Failure{Reason: err.Error(), Hint: accessHint + collector, Err: err, NoAccess: !isUnanswered}
 }
 
-// directories returns the paths by which this process may see a directory of the engine: what
-// the mappings say, then where it is proven to be.
-func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) (paths []string, err error) {
+// sighting is a path by which this process may see a directory of the engine.
+type sighting struct {
+	path     string
+	isProven bool // else a mapping says so
+	since    time.Time
+}
+
+// directories returns where this process may see a directory of the engine: what the mappings say,
+// then where it is proven to be.
+func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) (seen []sighting, err error) {
 	longest := target{}
 	for _, t := range f.configured {
 		if isWithin(path, t.path) && len(t.path) > len(longest.path) {
@@ -32,14 +39,16 @@ func (f *Filesystems) directories(ctx context.Context, engine Engine, path strin
 		}
 	}
 	if longest.path != "" {
-		paths = append(paths, filepath.Join(longest.views[0], strings.TrimPrefix(path, longest.path)))
+		seen = append(seen, sighting{path: filepath.Join(longest.views[0], strings.TrimPrefix(path, longest.path))})
 	}
 	found, err := f.locate(ctx, engine)
 	if err == nil {
-		paths = append(paths, found.local.paths(found.place(path))...)
+		for _, at := range found.local.paths(found.place(path)) {
+			seen = append(seen, sighting{at, true, found.since})
+		}
 	}
-	if len(paths) > 0 {
-		return paths, nil
+	if len(seen) > 0 {
+		return seen, nil
 	}
 	if err == nil {
 		err = fmt.Errorf("this process does not see %s", path)
@@ -65,6 +74,13 @@ func read[T any](ctx context.Context, f *Filesystems, name string, run func() (T
 		err = context.DeadlineExceeded
 	}
 	return got.value, err
+}
+
+// fileStat is what stat(2) returns of a file.
+type fileStat struct {
+	bytes                int64 // of allocated blocks
+	device, inode, links uint64
+	changed              time.Time // of its content, name, owner or mode
 }
 
 // errTooMany is a directory with more entries than are read.

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 
@@ -68,6 +69,7 @@ type view struct {
 	targets []target
 	local   mountTable
 	place   func(path string) place // of a directory of the engine; the zero place if it is not known
+	since   time.Time               // when the engine started; zero if its process is not visible
 }
 
 // locate returns the file systems and the directories of an engine.
@@ -97,7 +99,7 @@ func (l locator) locate(ctx context.Context, e Engine) (view, error) {
 			return view{}, unansweredError{err}
 		case isOurs:
 			targets, place := inContainer(local, m, match[1], e.Roots)
-			return view{targets, local, place}, nil
+			return view{targets: targets, local: local, place: place}, nil
 		}
 		containerErr = errors.New("the container of this process is not one of the engine's")
 	}
@@ -109,12 +111,29 @@ func (l locator) locate(ctx context.Context, e Engine) (view, error) {
 	if err != nil {
 		return view{}, unansweredError{fmt.Errorf("cannot read the mounts of the engine: %w", err)} // it has ended
 	}
-	return view{l.onHost(proc, pid, local, engine, e.Roots), local, engine.place}, nil
+	return view{l.onHost(proc, pid, local, engine, e.Roots), local, engine.place, startOf(proc, pid)}, nil
 }
 
 // ownFile matches what Docker mounts at /etc/hostname, /etc/hosts and /etc/resolv.conf of a
 // container: its directory among the containers, its ID.
 var ownFile = regexp.MustCompile(`^(.*)/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf)$`)
+
+// startOf returns when a process started, or a short while before. Zero if that is not known.
+func startOf(proc procfs.FS, pid int) time.Time {
+	process, err := proc.Proc(pid)
+	if err != nil {
+		return time.Time{}
+	}
+	stat, err := process.Stat()
+	if err != nil {
+		return time.Time{}
+	}
+	seconds, err := stat.StartTime()
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds)-2, 0) // it is a sum of two rounded times
+}
 
 // line returns the content of a file of one line, or "".
 func (l locator) line(path string) string {

@@ -27,13 +27,13 @@ const maxLogEntries = 10_000
 
 // Logs reads the directories of containers, by their IDs: one directory and its files for each.
 func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Logs, error) {
-	paths, err := f.directories(ctx, engine, filepath.Join(engine.Docker, "containers"))
+	seen, err := f.directories(ctx, engine, filepath.Join(engine.Docker, "containers"))
 	if err != nil {
 		return Logs{}, noAccess("container-logs", err)
 	}
 	return read(ctx, f, "container logs", func() (logs Logs, err error) {
-		for _, path := range paths {
-			if logs, err = readLogs(ctx, path, ids); err == nil {
+		for _, at := range seen {
+			if logs, err = readLogs(ctx, at.path, ids); err == nil {
 				break
 			}
 		}
@@ -96,14 +96,13 @@ func readLog(path, id string) (size LogSize, err error) {
 		if entries++; entries > maxLogEntries {
 			return fmt.Errorf("%s: %w", path, errTooMany)
 		}
-		_, device, _ := blocks(dir)
-		allocated, on, links := blocks(entry)
+		stat := statOf(entry)
 		if name := entry.Name(); entry.Mode().IsRegular() &&
 			(strings.HasPrefix(name, id+"-json.log") || strings.HasPrefix(name, "container-cached.log") || strings.HasPrefix(name, "container.log")) {
-			size.Logs += allocated
+			size.Logs += stat.bytes
 		}
-		if on == device && (links <= 1 || entry.IsDir()) {
-			size.Freed += allocated
+		if stat.device == statOf(dir).device && (stat.links <= 1 || entry.IsDir()) {
+			size.Freed += stat.bytes
 		}
 		return nil
 	}
@@ -111,8 +110,7 @@ func readLog(path, id string) (size LogSize, err error) {
 	if err != nil {
 		return LogSize{}, err
 	}
-	allocated, _, _ := blocks(dir)
-	size.Freed += allocated
+	size.Freed += statOf(dir).bytes
 	_, err = readFolder(filepath.Join(path, "local-logs"), add)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		err = nil

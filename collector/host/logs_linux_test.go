@@ -151,7 +151,11 @@ func TestDirectories(t *testing.T) {
 			f.timeout = time.Minute
 			f.locator = newMachine(test.local, test.engine).locator(t)
 			e := Engine{overlay2Engine(), func(_ context.Context, has string) (bool, error) { return has == id, nil }}
-			got, err := f.directories(t.Context(), e, test.path)
+			seen, err := f.directories(t.Context(), e, test.path)
+			var got []string
+			for _, at := range seen {
+				got = append(got, at.path)
+			}
 			if fmt.Sprint(got) != test.want || (err == nil) != (test.want != "[]") {
 				t.Errorf("got %v, %v, want %s", got, err, test.want)
 			}

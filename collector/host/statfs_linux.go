@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 
@@ -79,12 +80,20 @@ func openDirectory(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// blocks returns the bytes that are allocated to a file, its device, and how many names it has.
-func blocks(info fs.FileInfo) (allocated int64, device, links uint64) {
-	if stat, isUnix := info.Sys().(*syscall.Stat_t); isUnix {
-		return stat.Blocks * 512, stat.Dev, uint64(stat.Nlink) //nolint:unconvert // not on all platforms
+// openFile opens a file, and fails if it is a link. It does not wait for the writer of a pipe.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+func statOf(info fs.FileInfo) fileStat {
+	stat, isUnix := info.Sys().(*syscall.Stat_t)
+	if !isUnix {
+		return fileStat{}
 	}
-	return 0, 0, 0
+	return fileStat{
+		bytes: stat.Blocks * 512, device: stat.Dev, inode: stat.Ino, links: uint64(stat.Nlink), //nolint:unconvert // not on all platforms
+		changed: time.Unix(stat.Ctim.Unix()),
+	}
 }
 
 // typeName returns the name of a file system that prune knows, as the engine names it (moby:

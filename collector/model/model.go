@@ -48,6 +48,9 @@ type Snapshot struct {
 	// ContainerLogs is the allocated size in bytes of the log files of all containers.
 	ContainerLogs Optional[int64]
 
+	// Leftovers is what is in the engine's root directory that no object accounts for.
+	Leftovers Optional[LeftoverSizes]
+
 	// BuildCacheStale says that an image was added or removed, or the build cache was
 	// pruned, after the build cache was listed. Which records images share is unknown then.
 	BuildCacheStale bool
@@ -227,6 +230,17 @@ const (
 	Dead       State = "dead"
 )
 
+// LeftoverSizes are the sizes in bytes of what no object of the engine accounts for.
+type LeftoverSizes struct {
+	Layers     int64 `json:"layers"`      // folders of layers that no layer, container or record of the build cache has
+	OtherStore int64 `json:"other_store"` // the image store that was used before another one
+	Containers int64 `json:"containers"`  // directories of containers that the engine does not list
+	Temporary  int64 `json:"temporary"`   // what pulls and builds left behind that ended early
+}
+
+// Sum returns all of them.
+func (l LeftoverSizes) Sum() int64 { return l.Layers + l.OtherStore + l.Containers + l.Temporary }
+
 // States returns the documented states. An engine may report others.
 func States() []State {
 	return []State{Created, Running, Paused, Restarting, Removing, Exited, Dead}
@@ -261,6 +275,7 @@ const (
 	BuildCache Resource = "build_cache"
 
 	ContainerLogs Resource = "container_logs"
+	Leftovers     Resource = "leftovers"
 )
 
 // Resources returns the resources that Docker has a prune command for.

@@ -38,6 +38,7 @@ type figures struct {
 	usage        map[model.Resource]int64
 	reclaimable  map[Command]Reclaimable
 	repositories model.Optional[[]Repository]
+	leftovers    model.Optional[int64] // in containerd; 0 where that is not read
 }
 
 // inputs returns what figures depend on, besides the time. Of layers and of the list it has the
@@ -68,11 +69,16 @@ func Summarize(s model.Snapshot, repositories int) Summary {
 
 // summarize adds figures to a snapshot, as far as sizes are bytes on its disks.
 func summarize(s model.Snapshot, f figures) Summary {
-	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), DiskUsage: f.usage, Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
+	sum := Summary{Snapshot: s, Counts: model.CountObjects(s), Reclaimable: make(map[Command]Reclaimable, len(f.reclaimable))}
 	sum.Counts.Images.Layers = f.layers
+	sum.DiskUsage = maps.Clone(f.usage)
 	if bytes, known := s.ContainerLogs.Get(); known {
-		sum.DiskUsage = maps.Clone(f.usage)
 		sum.DiskUsage[model.ContainerLogs] = bytes
+	}
+	stored, isComplete := f.leftovers.Get()
+	if sizes, known := s.Leftovers.Get(); known && isComplete {
+		sizes.Layers = saturate(sizes.Layers, stored)
+		sum.Leftovers, sum.DiskUsage[model.Leftovers] = model.Known(sizes), sizes.Sum()
 	}
 	engine, _ := s.Engine.Get()
 	limit := limitOf(s, engine)
@@ -99,7 +105,10 @@ func compute(s model.Snapshot, repositories int) figures {
 	if h.isInspected {
 		f.layers = model.Known(h.listedLayers)
 	}
-	f.usage = h.diskUsage(s)
+	f.usage, f.leftovers = h.diskUsage(s), model.Known[int64](0)
+	if h.content != nil {
+		f.leftovers = h.content.leftovers()
+	}
 	if !known {
 		delete(f.usage, model.Images)
 		return f

@@ -77,6 +77,11 @@ func (r Report) Columns() [][]Block {
 	if len(prunes) > 0 {
 		columns[2] = append(columns[2], Block{"Prunes observed", false, []line{{"prunes", false, prunes}}})
 	}
+	if l, _ := r.Leftovers.Get(); l.Sum() > 0 {
+		columns[2] = append(columns[2], Block{"Leftovers", false, []line{{"leftovers", false, []figure{
+			{"layers", formatBytes(l.Layers)}, {"another image store", formatBytes(l.OtherStore)}, {"containers", formatBytes(l.Containers)}, {"temporary files", formatBytes(l.Temporary)},
+		}}}})
+	}
 	return columns
 }
 

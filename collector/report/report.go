@@ -24,9 +24,10 @@ type Report struct {
 	Resources   []Resource                   `json:"resources"`
 	Commands    []Command                    `json:"commands"` // those of the engine's API version; null if that is unknown, empty for Podman
 	model.ObjectCounts
-	Prunes         []model.Prune     `json:"prunes"` // of resources of which a prune was observed
-	Collectors     []model.Collector `json:"collectors"`
-	UnknownReasons []string          `json:"-"` // why figures are unknown or incomplete
+	Prunes         []model.Prune                       `json:"prunes"` // of resources of which a prune was observed
+	Leftovers      model.Optional[model.LeftoverSizes] `json:"leftovers"`
+	Collectors     []model.Collector                   `json:"collectors"`
+	UnknownReasons []string                            `json:"-"` // why figures are unknown or incomplete
 }
 
 // Filesystem is a file system that holds engine data, with its status.
@@ -70,6 +71,7 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 		Unmeasured:     append([]string{}, s.Unmeasured...),
 		ObjectCounts:   s.Counts,
 		Prunes:         []model.Prune{},
+		Leftovers:      s.Leftovers,
 		Collectors:     append([]model.Collector{}, s.Collectors...),
 		UnknownReasons: unknownReasons(s),
 	}
@@ -92,7 +94,7 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	for _, command := range commands {
 		r.Commands = append(r.Commands, Command{command, removedBy(command, commands), reclaimable(command)})
 	}
-	for _, name := range append(model.Resources(), model.ContainerLogs) {
+	for _, name := range append(model.Resources(), model.ContainerLogs, model.Leftovers) {
 		command := pruneCommandFor(name, commands)
 		resource := Resource{Name: name, Reclaimable: reclaimable(command), Command: command}
 		bytes, known := s.DiskUsage[name]

@@ -49,6 +49,7 @@ func full() prune.Summary {
 				Path: "/var/lib/docker", Size: 105 * gb, Avail: 14 * gb,
 				Files: model.Known[int64](6_500_000), FilesFree: model.Known[int64](5_900_000),
 			}},
+			Leftovers: model.Known(model.LeftoverSizes{Layers: 250 * mb, OtherStore: 2_350 * mb, Temporary: 10 * mb}),
 			Prunes: []model.Prune{
 				{Resource: model.Images, Count: 2, Bytes: 5 * gb, Last: ago(30 * time.Hour)},
 				{Resource: model.Containers},
@@ -72,7 +73,7 @@ func full() prune.Summary {
 			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
 		},
 		DiskUsage: map[model.Resource]int64{
-			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb,
+			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb, model.Leftovers: 2_610 * mb,
 		},
 		Reclaimable: map[prune.Command]prune.Reclaimable{
 			prune.ContainerPrune:        {Estimate: 1_870 * mb, Minimum: 1_870 * mb, Exact: true},
