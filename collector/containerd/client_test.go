@@ -293,6 +293,12 @@ func TestRead(t *testing.T) {
 	if size("r") != 11 || err != nil || f.took()["snapshots.v1.Snapshots/Usage"] != 1 {
 		t.Errorf("got %d bytes and the error %v after the record was used, want 11", size("r"), err)
 	}
+	f.layers[0].CreatedAt = timestamppb.New(created) // another one of the name
+	f.usage["sha256:diff"] = 200
+	store, err = client.Read(t.Context(), testEngine, used)
+	if size("sha256:diff") != 200 || err != nil || f.took()["snapshots.v1.Snapshots/Usage"] != 1 {
+		t.Errorf("got %d bytes and the error %v after the snapshot was made again, want 200", size("sha256:diff"), err)
+	}
 }
 
 // TestOnlyRead checks that no other call leaves the program.

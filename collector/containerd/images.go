@@ -147,7 +147,7 @@ func (r *reading) contentOf(config *document) (c model.Content) {
 	for i, diff := range config.RootFS.DiffIDs {
 		c.DiffIDs = append(c.DiffIDs, diff.String())
 		chain := identity.ChainID(slices.Clone(config.RootFS.DiffIDs[:i+1]))
-		c.History = append(c.History, model.Step{Size: r.sizes[chain.String()]})
+		c.History = append(c.History, model.Step{Size: r.cache.sizes[chain.String()].bytes})
 	}
 	return c
 }
@@ -248,7 +248,7 @@ func (w *imageWalk) unpacked(config *document) (bytes int64) {
 	}
 	name := identity.ChainID(slices.Clone(config.RootFS.DiffIDs)).String()
 	for name != "" && w.snapshots[name] != nil {
-		bytes += w.sizes[name]
+		bytes += w.cache.sizes[name].bytes
 		name = w.snapshots[name].GetParent()
 	}
 	return bytes

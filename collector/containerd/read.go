@@ -34,17 +34,17 @@ type Store struct {
 
 // cache is what does not change, or what can be recognized as unchanged.
 type cache struct {
-	sizes     map[string]int64     // of committed snapshots, by name; they never change
-	written   map[string]written   // sizes of other snapshots, by name
+	sizes     map[string]measured  // of snapshots, by name
 	documents map[string]*document // by digest
 	names     []string             // of all objects and leases when resources were listed
 	resources map[string][]string  // of leases, by ID
 }
 
-// written is the size of a snapshot that can be written to, and when that last happened.
-type written struct {
-	bytes int64
-	used  time.Time
+// measured is the size of a snapshot.
+type measured struct {
+	bytes   int64
+	created time.Time // of the snapshot
+	used    time.Time // when the record of the build cache was last used, if it is known
 }
 
 // reading is one reading of a store.
@@ -59,7 +59,6 @@ type reading struct {
 	leases    []*leases.Lease
 	blobs     map[string]*content.Info   // by digest
 	snapshots map[string]*snapshots.Info // by name
-	sizes     map[string]int64           // of snapshots, by name
 	elsewhere map[string]bool            // digests of blobs that other namespaces have
 }
 
@@ -218,45 +217,36 @@ func (r *reading) listSnapshots(ctx context.Context) (map[string]*snapshots.Info
 
 // readSizes reads the sizes of snapshots. That of a committed one never changes. That of a
 // container is known from the engine, and that of a record of the build cache that can be
-// written to is read again when it was used.
+// written to is read again when it was used. What was read before a failure is kept.
 func (r *reading) readSizes(ctx context.Context) error {
-	sizes, writes := make(map[string]int64, len(r.snapshots)), make(map[string]written)
+	sizes := make(map[string]measured, len(r.snapshots))
 	var unknown []string
 	for name, snapshot := range r.snapshots {
-		size, isCached := r.cache.sizes[name]
-		before, isWritten := r.cache.written[name]
-		used, isRecord := r.used[name]
+		isActive := snapshot.GetKind() == snapshots.Kind_ACTIVE
+		before, isCached := r.cache.sizes[name]
+		isUnused := !isActive || !r.used[name].IsZero() && before.used.Equal(r.used[name])
 		switch {
-		case snapshot.GetKind() == snapshots.Kind_COMMITTED && isCached:
-			sizes[name] = size
-		case snapshot.GetKind() == snapshots.Kind_ACTIVE && isRecord && isWritten && before.used.Equal(used):
-			writes[name] = before
-		case snapshot.GetKind() != snapshots.Kind_ACTIVE || r.snapshots[name+"-init"] == nil:
+		case isCached && isUnused && before.created.Equal(snapshot.GetCreatedAt().AsTime()):
+			sizes[name] = before
+		case !isActive || r.snapshots[name+"-init"] == nil:
 			unknown = append(unknown, name)
 		}
 	}
-	results := make([]int64, len(unknown))
+	results := make([]model.Optional[int64], len(unknown))
 	err := r.forEach(ctx, len(unknown), func(ctx context.Context, i int) error {
 		usage, err := r.services.snapshots.Usage(ctx, &snapshots.UsageRequest{Snapshotter: r.engine.Snapshotter, Key: unknown[i]})
-		results[i] = usage.GetSize()
+		if err == nil {
+			results[i] = model.Known(usage.GetSize())
+		}
 		return err
 	})
 	for i, name := range unknown {
-		if r.snapshots[name].GetKind() == snapshots.Kind_ACTIVE {
-			writes[name] = written{results[i], r.used[name]}
-		} else {
-			sizes[name] = results[i]
+		if bytes, known := results[i].Get(); known {
+			sizes[name] = measured{bytes, r.snapshots[name].GetCreatedAt().AsTime(), r.used[name]}
 		}
 	}
-	if err != nil {
-		return err
-	}
-	r.cache.sizes, r.cache.written = sizes, writes
-	r.sizes = maps.Clone(sizes)
-	for name, w := range writes {
-		r.sizes[name] = w.bytes
-	}
-	return nil
+	r.cache.sizes = sizes
+	return err
 }
 
 // forEach makes calls at the same time, until one fails.
@@ -313,8 +303,8 @@ func (r *reading) objects() ([]model.StoredObject, error) {
 	}
 	for name, snapshot := range r.snapshots {
 		object := model.StoredObject{Key: model.SnapshotKey(name)}
-		if size, known := r.sizes[name]; known {
-			object.Size = model.Known(size)
+		if size, known := r.cache.sizes[name]; known {
+			object.Size = model.Known(size.bytes)
 		}
 		if snapshot.GetParent() != "" {
 			object.Parent = model.SnapshotKey(snapshot.GetParent())

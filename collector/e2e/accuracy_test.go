@@ -318,8 +318,10 @@ func (h *pruneHost) stored() (bytes int64) {
 func (o *outcome) compare(page map[string]float64, before, after map[string]int64, everythingBefore, everythingAfter string) {
 	if _, counted := page[`docker_disk_usage_bytes{resource="container_logs"}`]; !counted {
 		o.logs = before[logObject] - after[logObject]
-		delete(before, logObject)
-		delete(after, logObject)
+		for _, object := range []string{logObject, directoryObject} {
+			delete(before, object)
+			delete(after, object)
+		}
 	}
 	o.freed = total(before) - total(after)
 	for object := range before {
@@ -525,6 +527,9 @@ func sizeChanges(before, after map[string]int64) (sizes []int64) {
 	return sizes
 }
 
+// directoryObject stands for the directories of all containers, which are counted with the logs.
+const directoryObject = "directories"
+
 // contentBytes returns the sizes of the volumes, layers and blobs in the engine's data, by path. It
 // counts as the engine does: overlay2 counts the bytes of files; the containerd image store counts
 // the blocks of files and folders, and the bytes of blobs. Neither counts the layer with the mount
@@ -533,6 +538,9 @@ func (h *pruneHost) contentBytes() map[string]int64 {
 	data, bytes := filepath.Join(h.Dir, "data"), make(map[string]int64)
 	for _, dir := range glob(h.t, data, "volumes/*/_data") {
 		bytes[dir] = treeBytes(dir, false)
+	}
+	for _, dir := range glob(h.t, data, "containers/*") {
+		bytes[directoryObject] += treeBytes(dir, true)
 	}
 	if h.Kind != dockertest.Docker29Containerd {
 		for _, dir := range glob(h.t, data, "overlay2/*/diff") {

@@ -26,6 +26,7 @@ type contentGraph struct {
 	garbage int             // holder of objects without a root
 	pulls   []int           // holders of leases that image prunes delete
 	sources []int           // holders of leases that builder prunes delete
+	lost    []int           // holders of leases that never end, and belong to no known object
 }
 
 // newContentGraph returns the graph at a time. Images, containers, volumes and records have the
@@ -156,6 +157,8 @@ func (c *contentGraph) holdRest() {
 			c.pulls = append(c.pulls, at)
 		case lease.IsOfSource:
 			c.sources = append(c.sources, at)
+		case !lease.Expires.IsKnown():
+			c.lost = append(c.lost, at)
 		}
 	}
 	var roots []string
@@ -308,6 +311,27 @@ func (c *contentGraph) fillUsage(usage map[model.Resource]int64) {
 	if _, known := usage[model.Containers]; known {
 		usage[model.Containers] = containers
 	}
+}
+
+// leftovers returns the bytes of what only leases keep that belong to no known object, or nothing.
+// It is unknown while a build runs, whose records and leases come and go.
+func (c *contentGraph) leftovers() model.Optional[int64] {
+	if !c.cacheKnown || !c.containersKnown || !c.isInspected || slices.ContainsFunc(c.cache, func(r model.CacheRecord) bool { return r.InUse }) {
+		return model.Optional[int64]{}
+	}
+	kept := make([]bool, len(c.graph.pieces))
+	for at, holder := range c.graph.holders {
+		if at != c.garbage && !slices.Contains(c.lost, at) {
+			c.graph.reach(kept, holder.pieces)
+		}
+	}
+	var bytes int64
+	for at, object := range c.store.Objects {
+		if !kept[at] && !object.IsElsewhere {
+			bytes = saturate(bytes, sizeOr(object.Size, 0))
+		}
+	}
+	return model.Known(bytes)
 }
 
 // maxChain bounds the number of records on each other, in case a record is its own ancestor.

@@ -214,6 +214,40 @@ func TestStoreUsage(t *testing.T) {
 	}
 }
 
+// TestStoreLeftovers checks what no object accounts for.
+func TestStoreLeftovers(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(f *storeFixture)
+		want   int64
+	}{
+		{"unchanged", func(*storeFixture) {}, 0},
+		{"nothing keeps it", func(f *storeFixture) { f.blob("lost", 1024) }, 1024},
+		{"a lease keeps it", func(f *storeFixture) { f.blob("lost", 1024); f.lease("other", "content/lost", "content/app") }, 1024},
+		{"a pull keeps it", func(f *storeFixture) {
+			f.blob("kept", 1024)
+			f.lease("other", "content/kept").Expires = model.Known(storeTime.Add(time.Hour))
+		}, 0},
+		{"another namespace has it", func(f *storeFixture) { f.blob("kept", 1024).IsElsewhere = true }, 0},
+		{"the container was removed", func(f *storeFixture) { f.Containers = model.Known([]model.Container{}) }, 64},
+	}
+	for _, test := range tests {
+		f := newStoreFixture()
+		f.Leftovers = model.Known(model.LeftoverSizes{Temporary: 5})
+		test.change(f)
+		if got := f.summarize(); got.DiskUsage[model.Leftovers] != test.want+5 {
+			t.Errorf("%s: got %d, want %d", test.name, got.DiskUsage[model.Leftovers], test.want+5)
+		}
+	}
+	f := newStoreFixture()
+	f.Leftovers = model.Known(model.LeftoverSizes{})
+	records, _ := f.BuildCache.Get()
+	records[0].InUse = true
+	if bytes, known := f.summarize().DiskUsage[model.Leftovers]; known {
+		t.Errorf("while a build runs: got %d, want none", bytes)
+	}
+}
+
 // FuzzStore compares what commands free with a search for everything that is reached.
 func FuzzStore(f *testing.F) {
 	f.Add([]byte("any bytes are the recipe of a store"))

@@ -41,6 +41,7 @@ type figures struct {
 	reclaimable  map[Command]Reclaimable
 	repositories model.Optional[[]Repository]
 	holders      []Holder
+	leftovers    model.Optional[int64] // in containerd; 0 where that is not read
 }
 
 // inputs returns what figures depend on, besides the time. Of layers and of the list it has the
@@ -78,8 +79,10 @@ func summarize(s model.Snapshot, f figures) Summary {
 	if bytes, known := s.ContainerLogs.Get(); known {
 		sum.DiskUsage[model.ContainerLogs] = bytes
 	}
-	if sizes, known := s.Leftovers.Get(); known {
-		sum.DiskUsage[model.Leftovers] = sizes.Sum()
+	stored, isComplete := f.leftovers.Get()
+	if sizes, known := s.Leftovers.Get(); known && isComplete {
+		sizes.Layers = saturate(sizes.Layers, stored)
+		sum.Leftovers, sum.DiskUsage[model.Leftovers] = model.Known(sizes), sizes.Sum()
 	}
 	engine, _ := s.Engine.Get()
 	limit := limitOf(s, engine)
@@ -110,7 +113,10 @@ func compute(s model.Snapshot, repositories, holders int) figures {
 	if h.isInspected {
 		f.layers = model.Known(h.listedLayers)
 	}
-	f.usage = h.diskUsage(s)
+	f.usage, f.leftovers = h.diskUsage(s), model.Known[int64](0)
+	if h.content != nil {
+		f.leftovers = h.content.leftovers()
+	}
 	if !known {
 		delete(f.usage, model.Images)
 		return f
