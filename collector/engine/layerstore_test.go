@@ -162,6 +162,21 @@ func TestLayerStoreHangs(t *testing.T) {
 	})
 }
 
+// TestDataRootOfOneEngine checks that the root directory of one engine is not read for another one.
+func TestDataRootOfOneEngine(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	s.filesystems.DataRoot = "/mnt/docker"
+	s.setRoots(s.roots)
+	if s.filesystems.DataRoot == "" {
+		t.Error("forgotten, although the engine is the same")
+	}
+	s.setRoots(host.Roots{Docker: "/another"})
+	if s.filesystems.DataRoot != "" {
+		t.Error("kept for another engine")
+	}
+}
+
 // TestLayerStoreOfOneEpoch checks that nothing of it remains when another engine answers.
 func TestLayerStoreOfOneEpoch(t *testing.T) {
 	t.Parallel()
