@@ -14,6 +14,7 @@ type layers struct {
 	store    *model.LayerStore
 	objects  objectsVersion
 	isClosed bool // this process may not read it, which was logged
+	isOther  bool // it lacks a container: it is another engine's, or that of another moment
 }
 
 // objectsVersion identifies a time span in which no object was added or removed, as far as is known.
@@ -46,7 +47,26 @@ func (s *state) mergeLayerStore(r result) {
 		s.layers = layers{isClosed: true}
 		return
 	}
-	s.health.record("", "read the engine's layer store", r.err)
 	store, _ := r.value.(*model.LayerStore)
+	before, err := s.layers, r.err
 	s.layers = layers{store: store, objects: r.task.objects}
+	if store != nil {
+		missing := s.missingMount(store)
+		if s.layers.isOther = missing != ""; before.isOther && s.layers.isOther {
+			err = &model.Failure{Reason: "it has no container " + missing, Kind: "another engine", Hint: "is it another engine's? See --filesystem.path"}
+		}
+	}
+	s.health.record("", "read the engine's layer store", err)
+}
+
+// missingMount returns a container whose writable layer is missing in a layer store, or "". See
+// prune.host.isOf, which decides what the layer store counts for.
+func (s *state) missingMount(store *model.LayerStore) string {
+	list, _ := s.containers.all()
+	for _, c := range list {
+		if _, exists := store.Mounts[c.ID]; !exists && c.State != model.Dead && c.State != model.Removing {
+			return c.ID
+		}
+	}
+	return ""
 }
