@@ -11,6 +11,7 @@ import (
 type layers struct {
 	store   *model.LayerStore
 	objects objectsVersion
+	isOther bool // it lacks a container: it is another engine's, or that of another moment
 }
 
 // objectsVersion identifies a time span in which no object was added or removed, as far as is known.
@@ -33,7 +34,26 @@ func (e *Engine) fetchLayerStore(ctx context.Context, t task) (*model.LayerStore
 // mergeLayerStore takes the layer store. Without it, figures are computed from the Engine API, so it is
 // part of no collector: a failure is in the log only.
 func (s *state) mergeLayerStore(r result, now time.Time) {
-	s.recordRead("", "read the engine's layer store", r, now)
 	store, _ := r.value.(*model.LayerStore)
+	before := s.layers
 	s.layers = layers{store: store, objects: r.task.objects}
+	if store != nil {
+		missing := s.missingMount(store)
+		if s.layers.isOther = missing != ""; before.isOther && s.layers.isOther {
+			r.err = &model.Failure{Reason: "it has no container " + missing, Kind: "another engine", Hint: "is it another engine's? See --filesystem.path"}
+		}
+	}
+	s.recordRead("", "read the engine's layer store", r, now)
+}
+
+// missingMount returns a container whose writable layer is missing in a layer store, or "". See
+// prune.host.isOf, which decides what the layer store counts for.
+func (s *state) missingMount(store *model.LayerStore) string {
+	list, _ := s.containers.all()
+	for _, c := range list {
+		if _, exists := store.Mounts[c.ID]; !exists && c.State != model.Dead && c.State != model.Removing {
+			return c.ID
+		}
+	}
+	return ""
 }

@@ -174,6 +174,41 @@ func TestLayerStoreHangs(t *testing.T) {
 	})
 }
 
+// TestLayerStoreOfAnother checks that the log says that a layer store is another engine's, unless the
+// engine has changed between two requests.
+func TestLayerStoreOfAnother(t *testing.T) {
+	t.Parallel()
+	runWithDisk(t, "api-1.51-graphdriver", func(f *diskFixture) {
+		f.reply("/containers/json", []map[string]any{{"Id": "c1", "State": "running"}, {"Id": "c2", "State": "dead"}})
+		f.store = &model.LayerStore{Mounts: map[string]string{"c1": ""}}
+		f.scrape()
+		f.store = new(model.LayerStore)
+		f.scrapeAfter(time.Minute)
+		f.logged(0, "another engine")
+		f.scrapeAfter(time.Minute)
+		f.scrapeAfter(time.Minute)
+		f.logged(1, "cannot read the engine's layer store", "has no container c1")
+		f.store = &model.LayerStore{Mounts: map[string]string{"c1": ""}}
+		f.scrapeAfter(time.Minute)
+		f.logged(1, "recovered")
+	})
+}
+
+// TestDataRootOfOneEngine checks that the root directory of one engine is not read for another one.
+func TestDataRootOfOneEngine(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	s.filesystems.DataRoot = "/mnt/docker"
+	s.setRoots(s.roots)
+	if s.filesystems.DataRoot == "" {
+		t.Error("unknown, although the engine is the same")
+	}
+	s.setRoots(host.Roots{Docker: "/another"})
+	if s.filesystems.DataRoot != "" {
+		t.Error("kept for another engine")
+	}
+}
+
 // TestLayerStoreOfOneEpoch checks that nothing of it remains when another engine answers.
 func TestLayerStoreOfOneEpoch(t *testing.T) {
 	t.Parallel()

@@ -290,6 +290,9 @@ func (s *state) setRoots(roots host.Roots) {
 	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
 		sched.started, sched.answered = time.Time{}, time.Time{}
 	}
+	if roots != s.roots {
+		s.filesystems.DataRoot = "" // that of another engine
+	}
 	s.roots = roots
 }
 

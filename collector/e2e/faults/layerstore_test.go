@@ -38,7 +38,7 @@ var layerStores = []struct {
 		layers, _ := filepath.Glob(filepath.Join(r.dataRoot, "image/overlay2/layerdb/sha256/0*"))
 		r.must(os.RemoveAll(layers[0]))
 	}, ""},
-	{"it is another engine's", func(r *rig) { r.remove("image/overlay2/layerdb/mounts") }, ""},
+	{"it is another engine's", func(r *rig) { r.remove("image/overlay2/layerdb/mounts") }, "it has no container"},
 }
 
 func TestLayerStoreFaults(t *testing.T) {
