@@ -159,7 +159,7 @@ func TestReadOnlyRequestsToRealEngine(t *testing.T) {
 		requests <- r.Method + " " + r.URL.Path
 		reverseProxy.ServeHTTP(w, r)
 	}))
-	p := start(t, append(withoutLimits(), "--docker.host="+address)...) // an engine that is busy would not be asked at each scrape
+	p := start(t, append(withoutLimits(), "--docker.host="+address)...) // an engine that is busy is not listed at each scrape
 	for range 3 {
 		if got := values(t, p.scrape()); got["docker_up"] != 1 {
 			t.Errorf("got docker_up %v through a proxy, want 1: %s", got["docker_up"], p.log.String())

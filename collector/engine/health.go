@@ -65,7 +65,7 @@ func (h *health) record(collector, operation string, err error) {
 	}
 	h.setSuccess(collector, false)
 	c := cause{failure.Endpoint, cmp.Or(failure.Kind, failure.Reason)}
-	if !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
+	if isKnown := level == slog.LevelInfo && h.isLogged(c); !isKnown && !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
 		before.logged = append(before.logged, c)
 		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
 		h.log = append(h.log, logLine{level, "cannot " + operation, args})
@@ -75,6 +75,16 @@ func (h *health) record(collector, operation string, err error) {
 		problem = model.Problem{}
 	}
 	h.failing[operation] = failing{collector, before.logged, problem}
+}
+
+// isLogged reports whether a line about a cause was written for another operation.
+func (h *health) isLogged(c cause) bool {
+	for _, f := range h.failing {
+		if slices.Contains(f.logged, c) {
+			return true
+		}
+	}
+	return false
 }
 
 // isLeftOut reports whether a collector that never succeeded lacks the access that it needs.

@@ -14,12 +14,12 @@ import (
 )
 
 // accessHint is how to let the exporter read the engine's root directory.
-const accessHint = `see "Levels of access" in the README, or switch this collector off with --no-collector.`
+const accessHint = `for logs, leftovers and exact figures, see "Levels of access" in collector/README.md; to do without, set --no-collector.container-logs and --no-collector.leftovers`
 
-// noAccess returns the failure of a collector that reads the engine's root directory and cannot.
-func noAccess(collector string, err error) error {
+// noAccess returns the failure of what reads the engine's root directory and cannot.
+func noAccess(err error) error {
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
-	return &model.Failure{Reason: err.Error(), Hint: accessHint + collector, Err: err, NoAccess: !isUnanswered}
+	return &model.Failure{Kind: "no access to the root directory", Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: !isUnanswered}
 }
 
 // sighting is a path by which this process may see a directory of the engine.

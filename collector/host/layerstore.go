@@ -100,11 +100,10 @@ func (f *Filesystems) LayerStore(ctx context.Context, dir, driver string, busyRa
 }
 
 func layerStoreFailure(err error) error {
-	f := &model.Failure{Reason: err.Error(), Err: err}
-	if f.NoAccess = errors.Is(err, fs.ErrPermission); f.NoAccess {
-		f.Hint = "for exact figures, give the exporter CAP_DAC_READ_SEARCH (AmbientCapabilities=CAP_DAC_READ_SEARCH in a systemd drop-in), or run it as root"
+	if errors.Is(err, fs.ErrPermission) {
+		return noAccess(err)
 	}
-	return f
+	return &model.Failure{Reason: err.Error(), Err: err}
 }
 
 func newLayerReader(dir, driver string) *layerReader {

@@ -43,7 +43,7 @@ const (
 func (f *Filesystems) Leftovers(ctx context.Context, engine Engine, containerIDs []string) (Leftovers, error) {
 	seen, err := f.directories(ctx, engine, engine.Docker)
 	if err != nil {
-		return Leftovers{}, noAccess("leftovers", err)
+		return Leftovers{}, noAccess(err)
 	}
 	return read(ctx, f, "leftovers", func() (found Leftovers, err error) {
 		for _, at := range seen {
@@ -53,7 +53,7 @@ func (f *Filesystems) Leftovers(ctx context.Context, engine Engine, containerIDs
 			}
 		}
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-			err = noAccess("leftovers", err)
+			err = noAccess(err)
 		}
 		return found, err
 	})

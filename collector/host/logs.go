@@ -29,7 +29,7 @@ const maxLogEntries = 10_000
 func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Logs, error) {
 	seen, err := f.directories(ctx, engine, filepath.Join(engine.Docker, "containers"))
 	if err != nil {
-		return Logs{}, noAccess("container-logs", err)
+		return Logs{}, noAccess(err)
 	}
 	return read(ctx, f, "container logs", func() (logs Logs, err error) {
 		for _, at := range seen {
@@ -38,7 +38,7 @@ func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Lo
 			}
 		}
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-			err = noAccess("container-logs", err)
+			err = noAccess(err)
 		}
 		return logs, err
 	})
