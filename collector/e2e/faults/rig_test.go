@@ -49,6 +49,7 @@ type rig struct {
 	transport *http.Transport
 	data      string // the folder that is measured as the engine's disk
 	dataRoot  string // the engine's root directory; "": it is not visible
+	readsRoot bool   // logs and leftovers are read in it
 
 	mu      sync.Mutex
 	broken  map[string]broken // by endpoint
@@ -195,7 +196,7 @@ func (r *rig) start() (stop func()) {
 	disks := host.New(mappings, nil)
 	config := engine.Config{
 		Timeout: timeout, BusyRatio: engine.BusyRatio{Unchanged: 0.005, Changed: 0.1},
-		Events: true, ContainerSizes: true, Volumes: true, BuildCache: true,
+		Events: true, ContainerSizes: true, Volumes: true, BuildCache: true, ContainerLogs: r.readsRoot, Leftovers: r.readsRoot,
 	}
 	e := engine.New(config, client, disks, slog.New(slog.NewJSONHandler(&lockedWriter{r}, nil)))
 	r.page = collector.NewHandler(e.Snapshot, 0, prometheus.NewRegistry(), 0, promhttp.HandlerOpts{})
