@@ -90,7 +90,7 @@ func (s *state) isWanted(k kind, now time.Time) bool {
 	started, checked := s.schedules[k].started, s.schedules[k].checked
 	isWantedBy := func(r request) bool {
 		isOlder := started.Before(r.notBefore) && checked.Before(r.notBefore) || started.IsZero() && checked.IsZero()
-		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
+		return isOlder && !slices.ContainsFunc(s.dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
 	}
 	return !s.unserved.notBefore.IsZero() && isWantedBy(s.unserved) || slices.ContainsFunc(s.waiting, isWantedBy)
 }
@@ -111,8 +111,12 @@ func (s *state) isUnusable(k kind) bool {
 // dependencies returns the requests whose answers come first, if they can be had soon: the
 // ping and the engine's info before all others; the images before the build cache, so that
 // both are of the same time; lists before the inspection of their objects.
-func dependencies(k kind) []kind {
+func (s *state) dependencies(k kind) []kind {
 	switch k {
+	case images:
+		if s.store.content != nil { // it is compared with the containers
+			return []kind{ping, info, containers}
+		}
 	case ping, filesystems:
 		return nil
 	case volumeSizes, buildCache, diskUsage, contents:
@@ -252,6 +256,8 @@ func (s *state) maxWait(k kind) time.Duration {
 	switch {
 	case sched.ended.IsZero(): // no answer yet
 		return s.config.Timeout
+	case k == images && s.store.content != nil && sched.took < storeWait:
+		return storeWait
 	case sched.took < s.fastLimit(k):
 		return s.fastLimit(k)
 	}

@@ -41,7 +41,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, leftovers, changes, events}
+	return []kind{filesystems, ping, info, containers, images, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, leftovers, changes, events}
 }
 
 // task is a request to be made.

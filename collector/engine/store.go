@@ -39,6 +39,9 @@ const (
 	// that is merely large is read in the end: what was read is kept.
 	storeTimeout    = 10 * time.Second
 	maxStoreTimeout = 2 * time.Minute
+
+	// storeWait is how long a snapshot waits for a reading that usually takes less.
+	storeWait = 2 * time.Second
 )
 
 // fetchImages reads the images from containerd if the task says so, else or if that fails from
