@@ -62,6 +62,8 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		limit := s.config.BusyRatio.Changed
 		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
 		return isAllowed && now.Sub(s.changed.checked) >= debounce/4
+	case storeRetries:
+		return s.store.attempts.failures > 0 && s.store.attempts.isDue(now) && !s.schedules[images].inFlight && s.isWanted(k, now)
 	case contents, details: // once for each object; what fails has a back-off of its own
 		return s.isWanted(k, now)
 	case sizeRetries:
@@ -121,7 +123,7 @@ func (s *state) dependencies(k kind) []kind {
 		return nil
 	case volumeSizes, buildCache, diskUsage, contents:
 		return []kind{ping, info, images}
-	case details:
+	case details, storeRetries:
 		return []kind{ping, info, containers}
 	case containerSizes, sizeRetries, containerLogs, leftovers:
 		return []kind{ping, info, containers, details}
@@ -191,7 +193,12 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	switch k {
 	case images:
 		t.store = s.imageStore()
-		s.prepareStore(&t, now)
+		if s.store.attempts.failures == 0 {
+			s.prepareStore(&t)
+		}
+	case storeRetries:
+		s.prepareStore(&t)
+		return t, t.storeTimeout > 0
 	case volumeSizes, buildCache, diskUsage:
 		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
 	case contents:
@@ -250,6 +257,8 @@ func (s *state) maxWait(k kind) time.Duration {
 		return time.Hour // their own timeouts are short
 	case events, changes, sizeRetries:
 		return 0
+	case storeRetries:
+		return fastRequest
 	case contents, details:
 		return fastRequest
 	}

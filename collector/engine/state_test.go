@@ -1577,7 +1577,7 @@ func TestPatience(t *testing.T) {
 	}{
 		{[]kind{ping, filesystems}, time.Hour, time.Hour, time.Hour, time.Hour},
 		{[]kind{events, changes, sizeRetries}, 0, 0, 0, 0},
-		{[]kind{contents, details}, whenFast, whenFast, whenFast, whenFast},
+		{[]kind{contents, details, storeRetries}, whenFast, whenFast, whenFast, whenFast},
 		{[]kind{info, images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs}, limit, whenFast, 0, whenFast},
 		{[]kind{leftovers}, limit, 0, 0, 0},
 	}
