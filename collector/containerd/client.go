@@ -96,7 +96,7 @@ func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) 
 const unreadHint = "until it can be read, the figures are computed from the Engine API"
 
 // accessHint is how to give access to the socket.
-const accessHint = "with access to containerd's socket all figures of prune commands are exact, and cost the engine next to nothing: run the exporter as root or, in a container, as user 0 with the socket mounted; --containerd.address=none turns this off"
+const accessHint = `see "Levels of access" in the README: with access to containerd's socket the figures of cleanup commands are exact, and cost the engine little; --containerd.address=none turns this off`
 
 // dialFailure describes why there is no connection. Where the address was not given, a socket
 // that does not exist is no access, too.
