@@ -85,24 +85,28 @@ func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) 
 		store, err := c.readFrom(ctx, conn, e, used)
 		if err != nil {
 			return Store{}, &model.Failure{Kind: status.Code(err).String(), Reason: fmt.Sprintf("%s: %v", address, err), Err: err,
-				Hint: "until containerd answers, the figures are computed from the Engine API"}
+				Hint: unreadHint}
 		}
 		return store, nil
 	}
 	return Store{}, failure
 }
 
+// unreadHint is what happens while containerd does not answer.
+const unreadHint = "until it can be read, the figures are computed from the Engine API"
+
 // accessHint is how to give access to the socket.
-const accessHint = "with access to containerd's socket all figures of prune commands are exact, and cost the engine next to nothing: run the exporter as root or, in a container, as user 0 with the socket mounted; --containerd.address=none turns this off"
+const accessHint = `see "Levels of access" in the README: with access to containerd's socket the figures of cleanup commands are exact, and cost the engine little; --containerd.address=none turns this off`
 
 // dialFailure describes why there is no connection. Where the address was not given, a socket
 // that does not exist is no access, too.
 func (c *Client) dialFailure(address string, err error) error {
 	isMissing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-	return &model.Failure{
-		Kind: "dial", Reason: err.Error(), Hint: accessHint, Err: err,
-		NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == "",
+	failure := &model.Failure{Kind: "dial", Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == ""}
+	if isMissing && c.address != "" {
+		failure.Hint = unreadHint
 	}
+	return failure
 }
 
 // maxMessage bounds the size of an answer in bytes.

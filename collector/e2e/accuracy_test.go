@@ -271,6 +271,7 @@ func (h *pruneHost) measure(command string) (outcomes []outcome) {
 	h.t.Helper()
 	pages, systemDF := h.steadyPages(), h.systemDF(command)
 	stored := h.stored()
+	h.compareImages(pages)
 	everything, before := h.everything(), h.settledBytes()
 	h.mu.Lock()
 	h.reported = 0
@@ -297,6 +298,21 @@ func (h *pruneHost) measure(command string) (outcomes []outcome) {
 		outcomes = append(outcomes, o)
 	}
 	return outcomes
+}
+
+// compareImages checks that all pages have the same figures of images, wherever they are from.
+func (h *pruneHost) compareImages(pages []map[string]float64) {
+	h.t.Helper()
+	isOfImages := func(series string) bool {
+		return strings.HasPrefix(series, "docker_image") || strings.HasPrefix(series, "docker_repository_images")
+	}
+	for _, page := range pages[1:] {
+		for series, want := range pages[0] {
+			if got, exists := page[series]; isOfImages(series) && (got != want || !exists) {
+				h.t.Errorf("%s: got %v (exists: %v) with more access, want %v", series, got, exists, want)
+			}
+		}
+	}
 }
 
 // stored returns the bytes of what containerd has, and of volumes and the directories of containers; 0

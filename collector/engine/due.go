@@ -62,6 +62,8 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		limit := s.config.BusyRatio.Changed
 		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
 		return isAllowed && now.Sub(s.changed.checked) >= debounce/4
+	case storeRetries:
+		return s.store.attempts.failures > 0 && s.store.attempts.isDue(now) && !s.schedules[images].inFlight && s.isWanted(k, now)
 	case contents, details: // once for each object; what fails has a back-off of its own
 		return s.isWanted(k, now)
 	case sizeRetries:
@@ -90,7 +92,7 @@ func (s *state) isWanted(k kind, now time.Time) bool {
 	started, checked := s.schedules[k].started, s.schedules[k].checked
 	isWantedBy := func(r request) bool {
 		isOlder := started.Before(r.notBefore) && checked.Before(r.notBefore) || started.IsZero() && checked.IsZero()
-		return isOlder && !slices.ContainsFunc(dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
+		return isOlder && !slices.ContainsFunc(s.dependencies(k), func(d kind) bool { return s.needs(r, d, now) })
 	}
 	return !s.unserved.notBefore.IsZero() && isWantedBy(s.unserved) || slices.ContainsFunc(s.waiting, isWantedBy)
 }
@@ -111,13 +113,17 @@ func (s *state) isUnusable(k kind) bool {
 // dependencies returns the requests whose answers come first, if they can be had soon: the
 // ping and the engine's info before all others; the images before the build cache, so that
 // both are of the same time; lists before the inspection of their objects.
-func dependencies(k kind) []kind {
+func (s *state) dependencies(k kind) []kind {
 	switch k {
+	case images:
+		if s.store.content != nil { // it is compared with the containers
+			return []kind{ping, info, containers}
+		}
 	case ping, filesystems:
 		return nil
 	case volumeSizes, buildCache, diskUsage, contents:
 		return []kind{ping, info, images}
-	case details:
+	case details, storeRetries:
 		return []kind{ping, info, containers}
 	case layerStore:
 		return []kind{ping, info, images, containers, filesystems}
@@ -192,7 +198,12 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	switch k {
 	case images:
 		t.store = s.imageStore()
-		s.prepareStore(&t, now)
+		if s.store.attempts.failures == 0 {
+			s.prepareStore(&t)
+		}
+	case storeRetries:
+		s.prepareStore(&t)
+		return t, t.storeTimeout > 0
 	case volumeSizes, buildCache, diskUsage:
 		t.timeout, t.asOf = sched.timeout(maxTimeout), s.cacheVersion() // the engine may walk many files
 	case contents:
@@ -253,12 +264,16 @@ func (s *state) maxWait(k kind) time.Duration {
 		return time.Hour // their own timeouts are short
 	case events, changes, sizeRetries:
 		return 0
+	case storeRetries:
+		return fastRequest
 	case contents, details:
 		return fastRequest
 	}
 	switch {
 	case sched.ended.IsZero(): // no answer yet
 		return s.config.Timeout
+	case k == images && s.store.content != nil && sched.took < storeWait:
+		return storeWait
 	case sched.took < s.fastLimit(k):
 		return s.fastLimit(k)
 	}

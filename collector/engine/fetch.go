@@ -38,7 +38,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 		err = fetchContainerSizes(ctx, t, part)
 	case changes:
 		fetchChanges(ctx, t, part)
-	case images:
+	case images, storeRetries:
 		value, store, took, err = e.fetchImages(ctx, t)
 	case events:
 		err = t.api.Events(ctx, t.since, func() { part(streamOpened{}) }, func(e docker.Event) { part(e) })

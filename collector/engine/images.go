@@ -22,7 +22,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 	list := r.value.([]model.Image)
 	s.images.mergeList(list, r.task.version)
 	s.listedImages = list
-	if s.lastStore == model.Known(model.Containerd) {
+	if s.lastStore == model.Known(model.Containerd) && s.store.content == nil { // else mergeStore knows
 		s.contents.version++
 	}
 	s.changed.drop(images, s.schedules[images].started)

@@ -22,6 +22,7 @@ const (
 	ping           kind = "ping"
 	info           kind = "info"
 	images         kind = "images"
+	storeRetries   kind = "containerd" // after a failure; else it is read for images
 	containers     kind = "containers"
 	volumes        kind = "volumes"
 	volumeSizes    kind = "volume sizes"
@@ -42,7 +43,7 @@ const (
 // kinds returns all kinds in the order in which they are started: dependencies first, because
 // a request waits for those in flight.
 func kinds() []kind {
-	return []kind{filesystems, ping, info, images, containers, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, leftovers, layerStore, changes, events}
+	return []kind{filesystems, ping, info, containers, images, storeRetries, volumes, volumeSizes, buildCache, diskUsage, details, contents, containerSizes, sizeRetries, containerLogs, leftovers, layerStore, changes, events}
 }
 
 // task is a request to be made.
@@ -64,7 +65,7 @@ type task struct {
 	dataRoot   string                           // for layerStore
 	since      string                           // for events
 
-	// For images, if containerd is to be read: storeTimeout is not 0.
+	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0.
 	storeTimeout time.Duration
 	containerd   containerd.Engine
 	used         map[string]time.Time // when records of the build cache were last used, by ID
@@ -199,6 +200,8 @@ func (s *state) merge(r result, now time.Time) {
 		s.mergeInfo(r, now)
 	case images:
 		s.mergeImages(r, now)
+	case storeRetries:
+		s.mergeStoreRetry(r, now)
 	case containers:
 		s.mergeContainers(r, now)
 	case volumes, volumeSizes, buildCache, diskUsage:

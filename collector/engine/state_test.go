@@ -606,7 +606,7 @@ func TestCheckCounts(t *testing.T) {
 		{"nothing has changed", func(*state) {}, 0, 0, "", true},
 		{"an image more", func(*state) {}, 1, 0, "images", true},
 		{"a container less", func(*state) {}, 0, -1, "containers", true},
-		{"both", func(*state) {}, -1, 1, "images, containers", true},
+		{"both", func(*state) {}, -1, 1, "containers, images", true},
 		{"a change is pending", func(s *state) { s.changed.add(objectKey{containers, "c9"}, at(0)) }, 1, 1, "", true},
 		{"the lists are in flight", func(s *state) {
 			s.schedules[images].begin(at(0))
@@ -1152,7 +1152,7 @@ func TestMergeFilesystems(t *testing.T) {
 // TestOpenStream checks what may have been missed when the stream opens.
 func TestOpenStream(t *testing.T) {
 	t.Parallel()
-	const all = "images, containers, volumes, volume sizes, build cache, disk usage"
+	const all = "containers, images, volumes, volume sizes, build cache, disk usage"
 	tests := []struct {
 		name    string
 		prepare func(*state)
@@ -1198,7 +1198,7 @@ func TestOpenStreamAfterRefusal(t *testing.T) {
 	s.schedules[events].inFlight = true
 	s.answered(events, at(time.Minute), nil, failure("forbidden"), time.Second)
 	s.partOf(events, 0, at(time.Hour), streamOpened{})
-	if got := s.staleKinds(); !strings.Contains(got, "images, containers") {
+	if got := s.staleKinds(); !strings.Contains(got, "containers, images") {
 		t.Errorf("stale %q", got)
 	}
 }
@@ -1577,7 +1577,7 @@ func TestPatience(t *testing.T) {
 	}{
 		{[]kind{ping, filesystems}, time.Hour, time.Hour, time.Hour, time.Hour},
 		{[]kind{events, changes, sizeRetries}, 0, 0, 0, 0},
-		{[]kind{contents, details}, whenFast, whenFast, whenFast, whenFast},
+		{[]kind{contents, details, storeRetries}, whenFast, whenFast, whenFast, whenFast},
 		{[]kind{info, images, containers, volumes, volumeSizes, buildCache, diskUsage, containerSizes, containerLogs, layerStore}, limit, whenFast, 0, whenFast},
 		{[]kind{leftovers}, limit, 0, 0, 0},
 	}
@@ -1720,7 +1720,7 @@ func TestDueOrder(t *testing.T) {
 	end(ping)
 	check("pinged", info)
 	end(info)
-	check("informed", images, containers, volumes, events)
+	check("informed", containers, images, volumes, events)
 	end(volumes)
 	check("volumes")
 	end(images)

@@ -39,6 +39,9 @@ const (
 	// that is merely large is read in the end: what was read is kept.
 	storeTimeout    = 10 * time.Second
 	maxStoreTimeout = 2 * time.Minute
+
+	// storeWait is how long a snapshot waits for a reading that usually takes less.
+	storeWait = 2 * time.Second
 )
 
 // fetchImages reads the images from containerd if the task says so, else or if that fails from
@@ -53,7 +56,11 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 		if err == nil {
 			return read.ImageList, storeAnswer{content: &read}, time.Since(started), nil
 		}
-		answer.err, started = err, time.Now()
+		answer.err = err
+		if t.kind == storeRetries {
+			return nil, answer, time.Since(started), nil
+		}
+		started = time.Now()
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -61,10 +68,23 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 	return list, answer, time.Since(started), err
 }
 
-// prepareStore adds to an images task what it takes to read the store.
-func (s *state) prepareStore(t *task, now time.Time) {
+// mergeStoreRetry takes a reading that was made without the image list. It takes the place of one.
+func (s *state) mergeStoreRetry(r result, now time.Time) {
+	if r.store.content == nil {
+		s.failStore(r.store.err, false, now)
+		return
+	}
+	s.mergeImages(r, now)
+	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight {
+		sched.begin(s.schedules[storeRetries].started)
+		sched.end(now, r.took, false, false)
+	}
+}
+
+// prepareStore adds to a task what it takes to read the store.
+func (s *state) prepareStore(t *task) {
 	info, known := s.info.Get()
-	if s.config.Store == nil || !known || info.ImageStore != model.Containerd || s.isPodman || !s.store.attempts.isDue(now) {
+	if s.config.Store == nil || !known || info.ImageStore != model.Containerd || s.isPodman {
 		return
 	}
 	t.storeTimeout = min(storeTimeout<<min(s.store.attempts.failures, 4), maxStoreTimeout)
@@ -96,9 +116,11 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		if s.store.mismatches++; s.store.mismatches == 1 { // the counts may be old
 			s.schedules[info].started = time.Time{}
 		} else {
-			s.failStore(errOtherStore, true, now)
+			s.failStore(errOtherStore, before != nil, now)
 		}
-		s.requestImagesAgain()
+		if r.task.kind == images {
+			s.requestImagesAgain()
+		}
 		return false
 	}
 	s.store.attempts, s.store.mismatches = attempts{}, 0

@@ -166,7 +166,7 @@ func TestStoreHangs(t *testing.T) {
 		c.set(time.Hour, nil, "")
 		started := time.Now()
 		f.expectTags("while it hangs", f.scrapeAfter(15*time.Second), "[reading:1] true false")
-		if took := time.Since(started) - 15*time.Second; took > time.Second {
+		if took := time.Since(started) - 15*time.Second; took > storeWait {
 			t.Errorf("got a scrape of %v, want a short one", took)
 		}
 		f.expectTags("after its deadline", f.scrapeAfter(15*time.Second), "[listed:1] false false")
@@ -247,4 +247,30 @@ func TestStoreOldCounts(t *testing.T) {
 		f.expectTags("more images than counted", f.scrapeAfter(15*time.Second), "[listed:1] false false")
 		f.logged(1, "other images and containers")
 	})
+}
+
+// TestStoreRetry checks that a containerd that failed is read again, however slow the image list
+// is that took its place, and that it costs no other list.
+func TestStoreRetry(t *testing.T) {
+	for _, owner := range []string{"", "other "} {
+		runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+			f.Answer("/images/json", slow(2*time.Second, replyWith([]map[string]any{{"Id": "i1", "RepoTags": []string{"listed:1"}, "Size": 1}})))
+			c.set(0, errors.New("what"), owner)
+			f.scrape()
+			time.Sleep(2 * time.Second)
+			f.expectTags("failed", f.scrape(), "[listed:1] false false")
+			c.set(0, nil, owner)
+			want := map[string]string{"": "true false", "other ": "false false"}[owner]
+			s := f.scrapeAfter(15 * time.Second)
+			for range 10 {
+				s = f.scrapeAfter(15 * time.Second)
+			}
+			if got := fmt.Sprint(s.Store.IsKnown(), " ", s.StoreStale); got != want {
+				t.Errorf("%q: got whether the store is known, and whether it is stale %s, want %s", owner, got, want)
+			}
+			if n := f.requested("/images/json"); n != 1 {
+				t.Errorf("%q: got %d image lists, want 1", owner, n)
+			}
+		})
+	}
 }
