@@ -146,7 +146,7 @@ global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [docker-buildup.yml, test.yml]
 scrape_configs: [{job_name: docker, static_configs: [{targets: ["` + exporter + `"]}]}]`,
 		"test.yml": `
-groups: [{name: test, rules: [{alert: DockerIsThere, expr: docker_up == 1, labels: {severity: info}}]}]`,
+groups: [{name: test, rules: [{alert: DockerIsThere, expr: docker_up == 1, labels: {severity: critical}}]}]`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
