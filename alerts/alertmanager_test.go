@@ -285,7 +285,7 @@ func (l labels) String() string {
 	return strings.Join(strings.Fields(strings.Join([]string{l.host(), l["alertname"], l["severity"], l["path"]}, " ")), " ")
 }
 
-// An alertmanager is a real Alertmanager with our configuration. The test is its receivers.
+// An alertmanager is a real Alertmanager with our configuration.
 type alertmanager struct {
 	t        *testing.T
 	url      string
@@ -293,26 +293,43 @@ type alertmanager struct {
 	messages map[string][]string // by receiver and host
 }
 
-// startAlertmanager starts an Alertmanager that stops with the test. In the configuration
-// it replaces the addresses of receivers, and each odd argument by the next.
+// startAlertmanager starts an Alertmanager that stops with the test. The test is its receivers,
+// by webhooks. In the configuration it replaces each odd argument by the next.
 func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 	t.Helper()
-	if os.Getenv(dockertest.RealVariable) == "" {
-		t.Skipf("starts an Alertmanager: set %s=1 to run it", dockertest.RealVariable)
-	}
-	program := dockertest.Need(t, "prometheus-alertmanager")
 	a := &alertmanager{t: t, messages: make(map[string][]string)}
 	receiver := httptest.NewServer(http.HandlerFunc(a.receive))
 	t.Cleanup(receiver.Close)
+	config, _, _ := strings.Cut(configuration(t, replace...), "\nreceivers:\n")
+	config += "\nreceivers:\n- name: quiet\n"
+	for _, name := range []string{"pager", "tickets"} {
+		config += "- name: " + name + "\n  webhook_configs: [{url: '" + receiver.URL + "'}]\n"
+	}
+	a.start(config)
+	return a
+}
 
+// configuration returns alertmanager.yml with each odd argument replaced by the next.
+func configuration(t *testing.T, replace ...string) string {
+	t.Helper()
 	config := read(t, "alertmanager.yml")
-	replace = append(replace, "http://pager.example/", receiver.URL, "http://tickets.example/", receiver.URL)
 	for pair := range slices.Chunk(replace, 2) {
 		if strings.Count(config, pair[0]) != 1 {
 			t.Fatalf("alertmanager.yml does not have %q once", pair[0])
 		}
 		config = strings.Replace(config, pair[0], pair[1], 1)
 	}
+	return config
+}
+
+// start starts the process.
+func (a *alertmanager) start(config string) {
+	t := a.t
+	t.Helper()
+	if os.Getenv(dockertest.RealVariable) == "" {
+		t.Skipf("starts an Alertmanager: set %s=1 to run it", dockertest.RealVariable)
+	}
+	program := dockertest.Need(t, "prometheus-alertmanager")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "alertmanager.yml")
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
@@ -341,7 +358,6 @@ func startAlertmanager(t *testing.T, replace ...string) *alertmanager {
 		}
 		return text, a.url != ""
 	})
-	return a
 }
 
 // receive stores a message to either receiver.
@@ -382,15 +398,17 @@ func (a *alertmanager) received() map[string][]string {
 // post fires alerts that end after a duration.
 func (a *alertmanager) post(ends time.Duration, alerts ...labels) {
 	a.t.Helper()
-	type alert struct {
-		Labels labels    `json:"labels"`
-		EndsAt time.Time `json:"endsAt"`
-	}
-	var posted []alert
+	var posted []map[string]any
 	for _, l := range alerts {
-		posted = append(posted, alert{l, time.Now().Add(ends)})
+		posted = append(posted, map[string]any{"labels": l, "endsAt": time.Now().Add(ends)})
 	}
-	body, err := json.Marshal(posted)
+	a.postJSON(posted)
+}
+
+// postJSON posts alerts with the fields of the API.
+func (a *alertmanager) postJSON(alerts []map[string]any) {
+	a.t.Helper()
+	body, err := json.Marshal(alerts)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -63,9 +63,10 @@ func Write(w io.Writer, t Thresholds, o Options, format Format) error {
 // bySafety lists the cleanup commands that alerts name, starting with the one that
 // removes least. None removes volumes, which may hold the only copy of data.
 func bySafety() []string {
+	const week = " --filter until=168h"
 	return []string{
-		"docker container prune", "docker image prune", "docker builder prune",
-		"docker image prune --all", "docker builder prune --all", "docker system prune --all",
+		"docker container prune" + week, "docker container prune", "docker image prune", "docker builder prune",
+		"docker image prune --all" + week, "docker image prune --all", "docker builder prune --all", "docker system prune --all",
 	}
 }
 

@@ -117,6 +117,7 @@ type scenario struct {
 	engine *promql.Engine
 	parser parser.Parser
 	series samples
+	own    map[*rule]samples // the series of each recording rule
 }
 
 // samples are series by metric name.
@@ -124,7 +125,7 @@ type samples map[string][]*storage.SeriesEntry
 
 func newScenario(t *testing.T, test unitTest, all []*rule) *scenario {
 	t.Helper()
-	s := &scenario{unitTest: test, series: samples{}, parser: parser.NewParser(parser.Options{})}
+	s := &scenario{unitTest: test, series: samples{}, own: map[*rule]samples{}, parser: parser.NewParser(parser.Options{})}
 	s.engine = promql.NewEngine(promql.EngineOpts{
 		Logger: quiet(), MaxSamples: math.MaxInt, Timeout: time.Hour, Parser: s.parser,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return test.every.Milliseconds() },
@@ -154,7 +155,9 @@ func newScenario(t *testing.T, test unitTest, all []*rule) *scenario {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.record(s.series, r, matrix)
+			s.own[r] = samples{}
+			s.record(s.own[r], r, matrix)
+			s.series[r.Record] = append(slices.Clip(s.series[r.Record]), s.own[r][r.Record]...)
 		}
 	}
 	return s
@@ -179,6 +182,11 @@ func (s *scenario) fails(original, changed *rule) (string, error) {
 	series := maps.Clone(s.series)
 	if changed.Record != "" {
 		delete(series, changed.Record)
+		for other, own := range s.own { // a record may be of several rules
+			if other != original && other.Record == original.Record {
+				series[other.Record] = append(slices.Clip(series[other.Record]), own[other.Record]...)
+			}
+		}
 		s.record(series, changed, matrix)
 	} else {
 		firing, err := s.alert(series, changed, matrix)

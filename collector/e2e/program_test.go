@@ -43,7 +43,7 @@ func TestRules(t *testing.T) {
 	if output, err := exec.Command(binaryPath(), "rules", "--test="+dir).CombinedOutput(); err != nil {
 		t.Fatal(err, string(output))
 	}
-	for _, name := range []string{"docker-buildup.yml", "tests/minutes.yml", "tests/days.yml", "tests/weeks.yml", "tests/thresholds.yml", "tests/thresholds-minutes.yml", "tests/thresholds-days.yml"} {
+	for _, name := range []string{"docker-buildup.yml", "tests/minutes.yml", "tests/days.yml", "tests/weeks.yml", "tests/cleanup.yml", "tests/thresholds.yml", "tests/thresholds-minutes.yml", "tests/thresholds-days.yml"} {
 		if readFile(t, filepath.Join(dir, name)) != readFile(t, filepath.Join(root, "alerts", name)) {
 			t.Errorf("rules --test: got a different %s, want that of the repository", name)
 		}
