@@ -126,7 +126,7 @@ func (s *state) dependencies(k kind) []kind {
 	case details, storeRetries:
 		return []kind{ping, info, containers}
 	case layerStore:
-		return []kind{ping, info, images, containers, filesystems}
+		return []kind{ping, info, images, containers}
 	case containerSizes, sizeRetries, containerLogs, leftovers:
 		return []kind{ping, info, containers, details}
 	}
@@ -182,7 +182,7 @@ func (s *state) isEnabled(k kind) bool {
 		return s.config.ContainerLogs && !s.isPodman
 	case layerStore:
 		hasLayout := s.roots.StorageDriver == "overlay2" || s.roots.StorageDriver == "fuse-overlayfs"
-		return s.filesystems.DataRoot != "" && hasLayout && s.roots.ImageStore == model.GraphDriver
+		return !s.isPodman && hasLayout && s.roots.ImageStore == model.GraphDriver
 	case leftovers:
 		info, known := s.info.Get()
 		list, _ := s.containers.all()
@@ -231,7 +231,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	case filesystems:
 		t.roots = s.roots
 	case layerStore:
-		t.timeout, t.roots, t.dataRoot, t.objects = sched.timeout(maxTimeout), s.roots, s.filesystems.DataRoot, s.objectsVersion()
+		t.timeout, t.roots, t.objects = sched.timeout(maxTimeout), s.roots, s.objectsVersion()
 	case events:
 		if info, known := s.info.Get(); known && s.stream.since == 0 {
 			s.stream.since = firstSince(info)

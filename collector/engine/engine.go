@@ -38,9 +38,7 @@ type Host interface {
 	Measure(context.Context, host.Engine) host.Usage
 	Logs(ctx context.Context, engine host.Engine, containerIDs []string) (host.Logs, error)
 	Leftovers(ctx context.Context, engine host.Engine, containerIDs []string) (host.Leftovers, error)
-
-	// LayerStore reads the layer store below a directory of this host.
-	LayerStore(ctx context.Context, dir, driver string, busyRatio float64) (*model.LayerStore, time.Duration, error)
+	LayerStore(ctx context.Context, engine host.Engine, busyRatio float64) (store *model.LayerStore, busy time.Duration, err error)
 }
 
 // Engine is a Docker engine, running or not.

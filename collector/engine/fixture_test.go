@@ -82,6 +82,10 @@ type noHost struct{ Host }
 
 func (noHost) Measure(context.Context, host.Engine) host.Usage { return host.Usage{} }
 
+func (noHost) LayerStore(context.Context, host.Engine, float64) (*model.LayerStore, time.Duration, error) {
+	return nil, 0, nil
+}
+
 // start runs the Engine, and returns what stops it.
 func (f *fixture) start() (stop func()) {
 	ctx, cancel := context.WithCancel(f.Context())

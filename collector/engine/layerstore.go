@@ -28,7 +28,7 @@ func (s *state) objectsVersion() objectsVersion {
 func (e *Engine) fetchLayerStore(ctx context.Context, t task) (*model.LayerStore, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	return e.host.LayerStore(ctx, t.dataRoot, t.roots.StorageDriver, e.config.BusyRatio.Changed)
+	return e.host.LayerStore(ctx, t.machine(), e.config.BusyRatio.Changed)
 }
 
 // mergeLayerStore takes the layer store. Without it, figures are computed from the Engine API, so it is

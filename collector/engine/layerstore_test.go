@@ -16,6 +16,7 @@ import (
 
 // diskFixture is a fixture whose engine's root directory can be read.
 type diskFixture struct {
+	noHost
 	*fixture
 	events eventStream
 	store  *model.LayerStore
@@ -40,26 +41,10 @@ func runWithDisk(t *testing.T, dir string, test func(f *diskFixture)) {
 	})
 }
 
-// Measure returns where the root directory is, as soon as the engine has reported it.
-func (f *diskFixture) Measure(_ context.Context, e host.Engine) host.Usage {
-	if e.Docker == "" {
-		return host.Usage{}
-	}
-	return host.Usage{DataRoot: "/mnt/docker"}
-}
-
-func (f *diskFixture) Logs(context.Context, host.Engine, []string) (host.Logs, error) {
-	return host.Logs{}, nil
-}
-
-func (f *diskFixture) Leftovers(context.Context, host.Engine, []string) (host.Leftovers, error) {
-	return host.Leftovers{}, nil
-}
-
-func (f *diskFixture) LayerStore(ctx context.Context, dir, driver string, ratio float64) (*model.LayerStore, time.Duration, error) {
+func (f *diskFixture) LayerStore(ctx context.Context, engine host.Engine, ratio float64) (*model.LayerStore, time.Duration, error) {
 	f.reads++
-	if dir != "/mnt/docker" || driver != "overlay2" || ratio != 0.1 {
-		f.Errorf("reads %q of %q with ratio %v", driver, dir, ratio)
+	if engine.Docker != "/var/lib/docker" || ratio != 0.1 {
+		f.Errorf("reads %q with ratio %v", engine.Docker, ratio)
 	}
 	if !sleep(ctx, time.Duration(f.took.Load())) {
 		return nil, 0, ctx.Err()
@@ -192,21 +177,6 @@ func TestLayerStoreOfAnother(t *testing.T) {
 		f.scrapeAfter(time.Minute)
 		f.logged(1, "recovered")
 	})
-}
-
-// TestDataRootOfOneEngine checks that the root directory of one engine is not read for another one.
-func TestDataRootOfOneEngine(t *testing.T) {
-	t.Parallel()
-	s := newTestState(t)
-	s.filesystems.DataRoot = "/mnt/docker"
-	s.setRoots(s.roots)
-	if s.filesystems.DataRoot == "" {
-		t.Error("unknown, although the engine is the same")
-	}
-	s.setRoots(host.Roots{Docker: "/another"})
-	if s.filesystems.DataRoot != "" {
-		t.Error("kept for another engine")
-	}
 }
 
 // TestLayerStoreOfOneEpoch checks that nothing of it remains when another engine answers.

@@ -62,7 +62,6 @@ type task struct {
 	roots      host.Roots                       // for filesystems, containerLogs and leftovers
 	asOf       cacheVersion                     // for buildCache and diskUsage
 	objects    objectsVersion                   // for layerStore
-	dataRoot   string                           // for layerStore
 	since      string                           // for events
 
 	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0.
@@ -292,9 +291,6 @@ func (s *state) mergeInfo(r result, now time.Time) {
 func (s *state) setRoots(roots host.Roots) {
 	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
 		sched.started, sched.answered = time.Time{}, time.Time{}
-	}
-	if roots != s.roots {
-		s.filesystems.DataRoot = "" // that of another engine
 	}
 	s.roots = roots
 }

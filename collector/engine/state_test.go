@@ -1726,7 +1726,7 @@ func TestDueOrder(t *testing.T) {
 	end(images)
 	check("images", volumeSizes, buildCache, contents)
 	end(containers)
-	check("containers", details)
+	check("containers", details, layerStore)
 	s.partOf(details, s.version, at(0), inspectedContainer{"c1", inspected("c1"), nil})
 	end(details)
 	check("inspected", containerSizes)
@@ -1735,7 +1735,7 @@ func TestDueOrder(t *testing.T) {
 // TestDueByConfig checks that nothing is requested that is not wanted.
 func TestDueByConfig(t *testing.T) {
 	t.Parallel()
-	basic := []kind{filesystems, info, images, containers}
+	basic := []kind{filesystems, info, images, containers, layerStore}
 	tests := []struct {
 		name    string
 		version string

@@ -41,7 +41,6 @@ func ParseMountMapping(text string) (MountMapping, error) {
 type Usage struct {
 	Filesystems []model.Filesystem
 	Failures    map[string]error // by host path: *model.Failure
-	DataRoot    string           // where this process sees the engine's root directory; "" if it does not
 }
 
 // Filesystems measures the file systems of one engine. A statfs that hangs, as on a dead NFS
@@ -78,7 +77,7 @@ type call struct {
 func New(mappings []MountMapping, dial func(context.Context) (net.Conn, error)) *Filesystems {
 	f := &Filesystems{timeout: statfsTimeout, statfs: statfs, calls: make(map[string]*call)}
 	for _, m := range mappings {
-		f.configured = append(f.configured, target{path: m.HostPath, dir: m.LocalPath, views: []string{m.LocalPath}})
+		f.configured = append(f.configured, target{path: m.HostPath, views: []string{m.LocalPath}})
 	}
 	if dial != nil {
 		f.locator.peer = peerOf(dial)
@@ -111,7 +110,6 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 		}
 		targets = view.targets
 	}
-	usage.DataRoot = dataRoot(targets, engine.Docker)
 	var calls []*call
 	for _, t := range targets { // all at once, so that one that hangs delays no other
 		calls = append(calls, f.startStatfs(t))
@@ -143,20 +141,6 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 		}
 	}
 	return usage
-}
-
-// dataRoot returns where this process sees a directory of the engine's host, or "".
-func dataRoot(targets []target, dir string) string {
-	var nearest target
-	for _, t := range targets {
-		if t.dir != "" && isWithin(dir, t.path) && len(t.path) > len(nearest.path) {
-			nearest = t
-		}
-	}
-	if nearest.dir == "" {
-		return ""
-	}
-	return filepath.Join(nearest.dir, strings.TrimPrefix(dir, nearest.path))
 }
 
 // locate returns what was found a short while ago, or searches again. While the engine does not

@@ -73,37 +73,44 @@ var (
 	folderName  = regexp.MustCompile(`^[0-9a-z]{1,128}$`)
 )
 
-// LayerStore reads the layer store below dir, where an engine keeps its data. It returns the same
-// pointer as long as nothing has changed. busy is how long it took without measuring folders whose
-// files can change: it does that after a build, and for no more than a ratio of the time.
-func (f *Filesystems) LayerStore(ctx context.Context, dir, driver string, busyRatio float64) (store *model.LayerStore, busy time.Duration, err error) {
-	f.mu.Lock()
-	if f.layers == nil || f.layers.dir != dir || f.layers.driver != driver {
-		f.layers = newLayerReader(dir, driver)
+// LayerStore reads the layer store of an engine whose root directory this process sees; else it is nil. It
+// returns the same pointer as long as nothing has changed. busy is how long it took without measuring
+// folders whose files can change: it does that after a build, and for no more than a ratio of the time.
+func (f *Filesystems) LayerStore(ctx context.Context, engine Engine, busyRatio float64) (store *model.LayerStore, busy time.Duration, err error) {
+	started := time.Now()
+	seen, err := f.directories(ctx, engine, engine.Docker)
+	if err != nil {
+		return nil, time.Since(started), nil
 	}
-	reader, started := f.layers, time.Now()
-	f.mu.Unlock()
 	type answer struct {
 		store  *model.LayerStore
 		walked time.Duration
 	}
-	read := f.start("layer store of "+dir, func() (any, error) {
-		store, walked, err := reader.read(ctx, busyRatio)
-		return answer{store, walked}, err
-	})
-	result, err := f.await(ctx, read)
-	if err != nil {
-		return nil, 0, layerStoreFailure(err)
+	for _, at := range seen {
+		var got answer
+		reader := f.layerReader(at.path, engine.StorageDriver)
+		got, err = read(ctx, f, "layer store of "+at.path, func() (answer, error) {
+			store, walked, err := reader.read(ctx, busyRatio)
+			return answer{store, walked}, err
+		})
+		if err == nil {
+			return got.store, time.Since(started) - got.walked, nil
+		}
 	}
-	found := result.(answer)
-	return found.store, time.Since(started) - found.walked, nil
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, 0, noAccess(err)
+	}
+	return nil, 0, &model.Failure{Reason: err.Error(), Err: err}
 }
 
-func layerStoreFailure(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return noAccess(err)
+// layerReader returns the reader of a directory.
+func (f *Filesystems) layerReader(dir, driver string) *layerReader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.layers == nil || f.layers.dir != dir || f.layers.driver != driver {
+		f.layers = newLayerReader(dir, driver)
 	}
-	return &model.Failure{Reason: err.Error(), Err: err}
+	return f.layers
 }
 
 func newLayerReader(dir, driver string) *layerReader {
@@ -425,7 +432,8 @@ func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err 
 		if err != nil {
 			return nil // it was removed
 		}
-		if links, id := hardLinks(info); links > 1 {
+		if stat := statOf(info); stat.links > 1 {
+			id := [2]uint64{stat.device, stat.inode}
 			if seen[id] {
 				return nil
 			}

@@ -42,7 +42,6 @@ type Engine struct {
 // target is a file system to measure.
 type target struct {
 	path  string   // on the engine's host
-	dir   string   // the same directory for this process; "" if it does not see it
 	views []string // paths for this process; the first that can be reached is measured
 	err   error    // why there are none
 
@@ -221,9 +220,6 @@ func visible(engine, local mountTable, root string) (targets []target) {
 		}
 		devices = append(devices, device)
 		t := target{path: path, views: local.views(device, path)}
-		if engine.place(path) == local.place(path) {
-			t.dir = path
-		}
 		if len(t.views) == 0 {
 			t.err = errors.New("this process sees no directory of its file system")
 		}

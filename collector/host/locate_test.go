@@ -249,35 +249,3 @@ func TestLocateUnanswered(t *testing.T) {
 		t.Errorf("no socket: got %v", err)
 	}
 }
-
-// TestDataRoot checks where the engine's root directory is seen, and that another directory is not taken
-// for it.
-func TestDataRoot(t *testing.T) {
-	const other = "70 1 8:1 /srv/dind / rw - ext4 /dev/sda1 rw\n"
-	container := ownOverlay(overlay2Layer) + ownMounts
-	for _, test := range []struct{ name, local, engine, want string }{
-		{"on the host", hostMounts, hostMounts, "/var/lib/docker"},
-		{"on a disk of its own", hostMounts + "21 20 8:2 / /var/lib/docker rw - xfs /dev/sda2 rw\n", "", "/var/lib/docker"},
-		{"of an engine with another root, on the same device", hostMounts, other, ""},
-		{"of an engine with a mount of its own", hostMounts, hostMounts + "71 20 8:5 / /var/lib/docker rw - ext4 /dev/sda5 rw\n", ""},
-		{"in a container", container, hostMounts, ""},
-		{"in a container, at the same path", container + "61 50 8:1 /var/lib/docker /var/lib/docker ro - ext4 /dev/sda1 rw\n", hostMounts, "/var/lib/docker"},
-		{"in a container, something else at the same path", container + "61 50 8:1 /srv /var/lib/docker ro - ext4 /dev/sda1 rw\n", hostMounts, ""},
-	} {
-		m := newMachine(test.local, cmp.Or(test.engine, test.local))
-		found, err := m.locator(t).locate(t.Context(), Engine{overlay2Engine(), func(_ context.Context, id string) (bool, error) { return m.has[id], nil }})
-		if got := dataRoot(found.targets, "/var/lib/docker"); got != test.want || err != nil {
-			t.Errorf("%s: got %q, %v, want %q", test.name, got, err, test.want)
-		}
-	}
-	f := New([]MountMapping{{"/", "/rootfs"}, {"/var", "/mnt/var"}, {"/srv", "/srv"}}, nil)
-	if got := dataRoot(f.configured, "/var/lib/docker"); got != "/mnt/var/lib/docker" {
-		t.Errorf("given by flags: %q", got)
-	}
-	if got := dataRoot(f.configured, "/home/docker"); got != "/rootfs/home/docker" {
-		t.Errorf("the root directory of the host given by a flag: %q", got)
-	}
-	if got := dataRoot(f.configured[2:], "/var/lib/docker"); got != "" {
-		t.Errorf("another directory given by a flag: %q", got)
-	}
-}

@@ -107,12 +107,3 @@ func typeName(magic int64) string {
 	}
 	return ""
 }
-
-// hardLinks returns how many names a file has, and what identifies it.
-func hardLinks(info fs.FileInfo) (links uint64, id [2]uint64) {
-	stat, isKnown := info.Sys().(*syscall.Stat_t)
-	if !isKnown {
-		return 1, id
-	}
-	return uint64(stat.Nlink), [2]uint64{uint64(stat.Dev), stat.Ino}
-}

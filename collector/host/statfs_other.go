@@ -15,8 +15,6 @@ func statfs(string) (statfsResult, error) { return statfsResult{}, errors.ErrUns
 
 func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
 
-func hardLinks(fs.FileInfo) (links uint64, id [2]uint64) { return 1, id }
-
 func openDirectory(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func openFile(string) (*os.File, error) { return nil, errors.ErrUnsupported }
