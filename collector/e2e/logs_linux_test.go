@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"docker_buildup_exporter/collector/docker/dockertest"
@@ -115,7 +117,7 @@ func TestContainerLogs(t *testing.T) {
 				t.Errorf("%s: logs are known: %v, have a collector: %v", name, isKnown, reads)
 			}
 		}
-		if log := denied.log.String(); strings.Count(log, "cannot find the container logs") != 1 || !strings.Contains(log, "Levels of access") || strings.Contains(ignores.log.String(), "container logs") {
+		if log := denied.log.String(); strings.Count(log, "root directory cannot be read") != 1 || !strings.Contains(log, "Levels of access") || strings.Contains(ignores.log.String(), "container logs\"") {
 			t.Errorf("without access, the log is\n%s", log)
 		}
 		all := filepath.Join(engine.Dir, "data/containers")
@@ -165,6 +167,37 @@ func TestLogsInContainer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDataRootCapability checks that the one capability of the systemd drop-in lets an unprivileged
+// user read logs and leftovers, and that without it there are none.
+func TestDataRootCapability(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("requires root to become another user")
+	}
+	const dacReadSearch = 2
+	address, _ := serveFake(t, filepath.Join(engines, "29-overlay2"))
+	var containers []struct{ ID string }
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(engines, "29-overlay2/containers.json"))), &containers); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, c := range containers {
+		home := filepath.Join(dir, "containers", c.ID)
+		if err := os.MkdirAll(home, 0o710); err != nil { // as the engine makes it
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(home, c.ID+"-json.log"), strings.Repeat("x", 8192))
+	}
+	for _, capabilities := range [][]uintptr{nil, {dacReadSearch}} {
+		user := syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: capabilities}
+		output := statusIn(t, user, nil, "--docker.host="+address, "--filesystem.path=/var/lib/docker="+dir)
+		for _, line := range []string{"container logs  " + fmt.Sprintf("%.4g kB", float64(len(containers)*8192)/1e3), "leftovers       0 B"} {
+			if got := strings.Contains(output, line); got != (capabilities != nil) {
+				t.Errorf("with the capabilities %v, %q is shown: %v:\n%s", capabilities, line, got, output)
+			}
+		}
+	}
 }
 
 // importBase makes the image "base", which has a shell.

@@ -23,7 +23,7 @@ type health struct {
 type failing struct {
 	collector string
 	logged    []cause
-	problem   model.Problem // zero: it lacks access, and can do without
+	problem   model.Problem
 }
 
 // cause is what makes two failures the same problem. Reasons differ where the answer of the
@@ -59,32 +59,15 @@ func (h *health) record(collector, operation string, err error) {
 	if !errors.As(err, &failure) {
 		failure = &model.Failure{Reason: err.Error()}
 	}
-	level := slog.LevelError
-	if h.isLeftOut(collector, err) {
-		level, collector = slog.LevelInfo, ""
-	}
 	h.setSuccess(collector, false)
 	c := cause{failure.Endpoint, cmp.Or(failure.Kind, failure.Reason)}
-	if isKnown := level == slog.LevelInfo && h.isLogged(c); !isKnown && !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
+	if !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
 		before.logged = append(before.logged, c)
 		args := []any{"err", model.Line(failure.Reason), "hint", model.Line(failure.Hint)}
-		h.log = append(h.log, logLine{level, "cannot " + operation, args})
+		h.log = append(h.log, logLine{slog.LevelError, "cannot " + operation, args})
 	}
 	problem := model.Problem{Operation: operation, Reason: model.Line(failure.Reason), Hint: model.Line(failure.Hint)}
-	if level == slog.LevelInfo {
-		problem = model.Problem{}
-	}
 	h.failing[operation] = failing{collector, before.logged, problem}
-}
-
-// isLogged reports whether a line about a cause was written for another operation.
-func (h *health) isLogged(c cause) bool {
-	for _, f := range h.failing {
-		if slices.Contains(f.logged, c) {
-			return true
-		}
-	}
-	return false
 }
 
 // isLeftOut reports whether a collector that never succeeded lacks the access that it needs.
@@ -94,8 +77,8 @@ func (h *health) isLeftOut(collector string, err error) bool {
 }
 
 // note queues a line of information.
-func (h *health) note(message string) {
-	h.log = append(h.log, logLine{level: slog.LevelInfo, message: message})
+func (h *health) note(message string, args ...any) {
+	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
 }
 
 func (h *health) setSuccess(collector string, success bool) {
@@ -108,7 +91,7 @@ func (h *health) setSuccess(collector string, success bool) {
 
 // measure takes the duration of a collector's main request, or that it failed.
 func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
-	if collector == "" || h.isLeftOut(collector, err) {
+	if collector == "" {
 		return
 	}
 	c := h.collectors[collector]
@@ -142,9 +125,7 @@ func (h *health) report() []model.Collector {
 // problems returns the operations that fail.
 func (h *health) problems() (problems []model.Problem) {
 	for _, operation := range slices.Sorted(maps.Keys(h.failing)) {
-		if problem := h.failing[operation].problem; problem != (model.Problem{}) {
-			problems = append(problems, problem)
-		}
+		problems = append(problems, h.failing[operation].problem)
 	}
 	return problems
 }

@@ -109,7 +109,7 @@ func TestLayerStoreWithoutPermission(t *testing.T) {
 		for range 100 {
 			s = f.scrapeAfter(time.Minute)
 		}
-		f.logged(1, "cannot read the engine's layer store", "permission denied", "CAP_DAC_READ_SEARCH", "level=INFO")
+		f.logged(1, "the engine's root directory cannot be read", "permission denied", "CAP_DAC_READ_SEARCH", "level=INFO")
 		f.logged(0, "level=ERROR")
 		for _, c := range s.Collectors {
 			if !c.Success {

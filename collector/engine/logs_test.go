@@ -120,13 +120,12 @@ func TestContainerLogsWithoutAccess(t *testing.T) {
 				t.Errorf("%+v, %+v", s.ContainerLogs, s.Collectors)
 			}
 		}
-		f.logged(1, `level=INFO msg="cannot find the container logs"`, "permission denied", "see README")
+		f.logged(1, `level=INFO msg="the engine's root directory cannot be read"`, "permission denied", "see README")
 		denied := machine.err
 		machine.logs, machine.err = logs, nil
 		if s := f.scrapeAfter(2 * time.Minute); s.ContainerLogs != model.Known[int64](100) || !collectorOf(s, "container_logs").Success {
 			t.Errorf("after access was given: %+v, %+v", s.ContainerLogs, s.Collectors)
 		}
-		f.logged(1, `msg=recovered operation="find the container logs"`)
 		machine.logs, machine.err = host.Logs{}, denied
 		if s := f.scrapeAfter(2 * time.Minute); s.ContainerLogs.IsKnown() || collectorOf(s, "container_logs").Success || collectorOf(s, "container_logs").Name == "" {
 			t.Errorf("after access was taken away: %+v, %+v", s.ContainerLogs, s.Collectors)

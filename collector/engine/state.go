@@ -121,6 +121,7 @@ type state struct {
 	discardedAt time.Time      // when the stop times of all were
 	logs        model.Optional[int64]
 	leftovers   model.Optional[model.LeftoverSizes]
+	isClosed    map[string]bool // the log says that what a message is about cannot be read
 
 	usage   usage
 	changed changeQueue
@@ -138,6 +139,7 @@ func newState(config Config) *state {
 		schedules: make(map[kind]*schedule),
 		health:    newHealth(),
 		contents:  newContentCache(),
+		isClosed:  make(map[string]bool),
 		prunes:    newPruneCounts(),
 	}
 	for _, k := range kinds() {
@@ -344,14 +346,24 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 	}
 }
 
-// recordRead records a request that reads the engine's root directory. Lack of access is worth a
-// line once, but not each time that the program runs once, perhaps as a cron job.
+// recordRead records a request that reads containerd or the engine's root directory. Without
+// access, what never could be read is left out. That is worth one line, for the root directory as
+// for all that is in it, and none each time that the program runs once, perhaps as a cron job.
 func (s *state) recordRead(collector, operation string, r result, now time.Time) {
-	if s.health.isLeftOut(collector, r.err) && !s.config.Events {
+	if !s.health.isLeftOut(collector, r.err) {
+		s.health.measure(collector, r.err, r.took, now)
+		s.health.record(collector, operation, r.err)
 		return
 	}
-	s.health.measure(collector, r.err, r.took, now)
-	s.health.record(collector, operation, r.err)
+	message := "the engine's root directory cannot be read"
+	if collector == "containerd" {
+		message = "cannot " + operation
+	}
+	failure := new(model.Failure)
+	if errors.As(r.err, &failure) && s.config.Events && !s.isClosed[message] {
+		s.isClosed[message] = true
+		s.health.note(message, "err", model.Line(failure.Reason), "hint", model.Line(failure.Hint))
+	}
 }
 
 func (s *state) mergeLeftovers(r result, now time.Time) {

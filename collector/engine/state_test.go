@@ -1930,23 +1930,6 @@ func TestHealth(t *testing.T) {
 }
 
 // TestHealthWithoutReason checks that an error without a text is an error.
-// What several operations lack access to is one line of information, and no problem.
-func TestHealthWithoutAccess(t *testing.T) {
-	t.Parallel()
-	h := newHealth()
-	for _, name := range []string{"logs", "leftovers", "logs", "leftovers"} {
-		h.record(name, "read "+name, &model.Failure{Kind: "no access", Reason: "denied to " + name, NoAccess: true})
-	}
-	if lines := h.takeLog(); len(lines) != 1 || lines[0].level != slog.LevelInfo || h.problems() != nil || h.report() != nil {
-		t.Errorf("%v, problems %v, collectors %v", lines, h.problems(), h.report())
-	}
-	h.record("containers", "list containers", failure("x"))
-	h.record("volumes", "list volumes", failure("x"))
-	if lines := h.takeLog(); len(lines) != 2 || len(h.problems()) != 2 {
-		t.Errorf("%v, problems %v", lines, h.problems())
-	}
-}
-
 func TestHealthWithoutReason(t *testing.T) {
 	t.Parallel()
 	h := newHealth()

@@ -14,12 +14,12 @@ import (
 )
 
 // accessHint is how to let the exporter read the engine's root directory.
-const accessHint = `for logs, leftovers and exact figures, see "Levels of access" in collector/README.md; to do without, set --no-collector.container-logs and --no-collector.leftovers`
+const accessHint = `for logs, leftovers and exact figures, use AmbientCapabilities=CAP_DAC_READ_SEARCH in a systemd drop-in, or user 0 and a read-only mount: see "Levels of access" in collector/README.md; else --no-collector.container-logs --no-collector.leftovers`
 
-// noAccess returns the failure of what reads the engine's root directory and cannot.
+// noAccess returns the failure to read the engine's root directory.
 func noAccess(err error) error {
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
-	return &model.Failure{Kind: "no access to the root directory", Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: !isUnanswered}
+	return &model.Failure{Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: !isUnanswered}
 }
 
 // sighting is a path by which this process may see a directory of the engine.

@@ -184,10 +184,11 @@ func containers() row {
 			"short", rangeQuery(`docker_containers_stopped`, "{{stopped_for}}")).
 			Decimals(0).Span(8).Height(9),
 		linePanel("Container size",
-			`Bytes of the writable layers of all containers and, dashed, the part that "docker container prune" would free.`,
+			`Bytes of the writable layers of all containers, of their logs where the exporter can read them and, dashed, the part of both that "docker container prune" would free.`,
 			"decbytes",
 			rangeQuery(`docker_disk_usage_bytes{resource="containers"}`, "on disk"),
-			rangeQuery(`docker_reclaimable_bytes{command="docker container prune"}`, "docker container prune frees")).
+			rangeQuery(`docker_reclaimable_bytes{command="docker container prune"}`, "docker container prune frees"),
+			rangeQuery(`docker_disk_usage_bytes{resource="container_logs"}`, "logs")).
 			OverrideByQuery("B", dashed()).Span(8).Height(9),
 	}}
 }
