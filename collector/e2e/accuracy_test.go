@@ -29,6 +29,7 @@ import (
 // DOCKER_BUILDUP_HOSTS is the number of hosts of each kind and engine. By default it is a few, and
 // everyday hosts run only some of the commands.
 func TestAccuracy(t *testing.T) {
+	t.Parallel()
 	random, everyday := 3, 1
 	if text := os.Getenv("DOCKER_BUILDUP_HOSTS"); text != "" {
 		if _, err := fmt.Sscan(text, &random); err != nil {
@@ -36,8 +37,8 @@ func TestAccuracy(t *testing.T) {
 		}
 		everyday = random
 	}
-	t.Run("random", func(t *testing.T) { testAccuracy(t, random, testRandomHost) })
-	t.Run("everyday", func(t *testing.T) { testAccuracy(t, everyday, testEverydayHost) })
+	t.Run("random", func(t *testing.T) { t.Parallel(); testAccuracy(t, random, testRandomHost) })
+	t.Run("everyday", func(t *testing.T) { t.Parallel(); testAccuracy(t, everyday, testEverydayHost) })
 }
 
 // testAccuracy runs a test on a number of hosts of each kind of engine, and prints a table of the

@@ -69,6 +69,7 @@ func TestDashboardsCommand(t *testing.T) {
 // No panel, variable or annotation is empty for a host with buildup. The test writes the
 // dashboards and sends their queries to Prometheus, as Grafana does.
 func TestDashboards(t *testing.T) {
+	t.Parallel()
 	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()

@@ -201,7 +201,7 @@ func TestDisksInContainer(t *testing.T) {
 		engine.Start()
 		importProgram(t, engine)
 		run := func() (int, string) { return runStatus(t, engine) }
-		if code, output := run(); code != 0 || strings.Count(output, engine.Dir+"/") != 4 {
+		if code, output := run(); code != 0 || strings.Count(output, "\n"+engine.Dir+"/") != 2 {
 			t.Errorf("exit code %d, want 0 and two disks:\n%s", code, output)
 		}
 		for _, path := range []string{data, images} {
@@ -230,7 +230,7 @@ func TestBtrfsInContainer(t *testing.T) {
 	engine.Flags = []string{"--storage-driver=btrfs"}
 	engine.Start()
 	importProgram(t, engine)
-	if code, output := runStatus(t, engine); code != 0 || strings.Count(output, engine.Dir+"/") != 2 || !strings.Contains(output, "OK - "+data+" has ") {
+	if code, output := runStatus(t, engine); code != 0 || strings.Count(output, "\n"+engine.Dir+"/") != 1 || !strings.Contains(output, "OK - "+data+" has ") {
 		t.Errorf("exit code %d, want 0 and one disk:\n%s", code, output)
 	}
 }

@@ -20,6 +20,7 @@ import (
 // mixed with thousands of others, or lost because the stream is cut. The metrics must finally match
 // the output of the Docker CLI, and the memory of the program must not grow.
 func TestDisturbedEvents(t *testing.T) {
+	t.Parallel()
 	for _, kind := range dockertest.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()

@@ -30,6 +30,7 @@ func (s storage) String() string {
 // compress, share or repeat data, with sparse files and with logs. Whatever the storage, a minimum is
 // not above what is freed, an exact estimate is true, and no estimate is above what is in use.
 func TestStorageDrivers(t *testing.T) {
+	t.Parallel()
 	const zstd = "compress-force=zstd"
 	for _, s := range []storage{
 		{dockertest.Docker20, "", "ext4", ""},

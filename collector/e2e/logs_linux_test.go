@@ -35,7 +35,9 @@ func pruneSeries(figure, command string) string {
 // TestContainerLogs checks that the logs of stopped containers are in what container prunes free,
 // to the block, whichever driver keeps them, and that those of running ones are not.
 func TestContainerLogs(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
 		engine := dockertest.Start(t, kind)
 		if err := os.Chmod(strings.TrimPrefix(engine.Host(), "unix://"), 0o666); err != nil {
 			t.Fatal(err)
@@ -139,7 +141,9 @@ func TestContainerLogs(t *testing.T) {
 // TestLogsInContainer checks the command of the README: with the engine's root directory, or only
 // that of the containers, mounted into its container, the exporter reads logs without a capability.
 func TestLogsInContainer(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
 		engine := dockertest.Start(t, kind)
 		importProgram(t, engine)
 		importBase(t, engine)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -266,15 +267,22 @@ func labels(metric *dto.Metric) string {
 	return "{" + strings.Join(pairs, ",") + "}"
 }
 
-// freeAddress returns a loopback address that no process listens on.
+// ports counts the ports that freeAddress has tried.
+var ports atomic.Uint32
+
+// freeAddress returns a loopback address that no process listens on, each time another one. Its port
+// is below those that the system assigns, as one of those could be taken before the program listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 10_000 {
+		address := fmt.Sprint("127.0.0.1:", 12_000+(uint32(os.Getpid())*100+ports.Add(1))%20_000)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // testTimeout is how long tests wait for something that takes seconds: other tests may load the machine.

@@ -9,6 +9,7 @@ import (
 // TestRemovedMountedImage checks the prune estimates if a container mounts an image by a tag that
 // has moved to another image. The container still uses the layers of the removed image.
 func TestRemovedMountedImage(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		if kind == dockertest.Docker20 {
 			t.Skip("Docker 20.10 cannot mount images")

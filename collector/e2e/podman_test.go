@@ -17,7 +17,8 @@ import (
 // TestPodman compares the metrics with what Podman's own commands print, before and after objects
 // are removed. One image is in a read-only store, and a build that failed has left its container.
 func TestPodman(t *testing.T) {
-	p, engine := startWithEngine(t, dockertest.Podman, "--collector.repositories=5")
+	t.Parallel()
+	p, engine := startWithEngine(t, dockertest.Podman, "--docker.timeout=2m", "--collector.repositories=5")
 	comparePodman(t, p, engine)
 	populatePodman(t, engine)
 	comparePodman(t, p, engine)

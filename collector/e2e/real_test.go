@@ -93,6 +93,7 @@ func testEngineLifecycle(t *testing.T, kind dockertest.Kind) {
 // in place, and after it lost all images. Its lists are slow, so they are not refreshed on every
 // scrape.
 func TestUpgradeAndDataLoss(t *testing.T) {
+	t.Parallel()
 	engine := dockertest.Start(t, dockertest.Docker20)
 	engine.Build("FROM scratch\nLABEL a=1\n", "-t", "app:1")
 	p := start(t, "--docker.host="+serve(t, newProxy(engine)))
@@ -121,6 +122,7 @@ func TestUpgradeAndDataLoss(t *testing.T) {
 
 // TestEngineStartsLater checks that the program connects to an engine that starts after it.
 func TestEngineStartsLater(t *testing.T) {
+	t.Parallel()
 	engine := dockertest.Start(t, dockertest.Docker20)
 	engine.Signal(syscall.SIGTERM)
 	engine.Wait()
@@ -138,6 +140,7 @@ func TestEngineStartsLater(t *testing.T) {
 
 // TestSocketPermission checks that the log contains a hint if the user must not use the socket.
 func TestSocketPermission(t *testing.T) {
+	t.Parallel()
 	_, engine := startWithEngine(t, dockertest.Docker20)
 	if os.Getuid() != 0 {
 		t.Skip("requires root to run the program as another user")
@@ -257,6 +260,7 @@ func record(t *testing.T, folder string, kind dockertest.Kind, apiVersion string
 // TestPulledByDigest checks an image that was pulled by its digest: it is untagged, but not dangling.
 // "docker image prune" removes it with graph drivers, but not with the containerd image store.
 func TestPulledByDigest(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		p, engine := startWithEngine(t, kind)

@@ -14,6 +14,7 @@ import (
 // TestBuildCacheRecordsOfOneLayer checks the prune estimates if several build cache records share
 // one layer. With overlay2 the disk has it once, but the engine counts it for each record.
 func TestBuildCacheRecordsOfOneLayer(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		h := newRandomHost(t, kind)
@@ -83,6 +84,7 @@ func checkDataRoot(t *testing.T, outcomes []outcome) {
 // rewritten a build context and a cache mount. With overlay2 the engine measures such records only
 // once.
 func TestRewrittenBuildCacheRecords(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		h := newRandomHost(t, kind)
@@ -106,6 +108,7 @@ RUN --mount=type=cache,target=/cache ["/idle", "/cache/file", "%d"]`, size), "-t
 // TestImageWithoutHistory checks the prune estimates if an image has no history, and a classic build on
 // it has steps that made no layer.
 func TestImageWithoutHistory(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		h := newRandomHost(t, kind)

@@ -235,6 +235,7 @@ func TestStatusAgreesWithMetrics(t *testing.T) {
 // TestStatusOfRealEngine checks that the command status detects the file system of a real engine,
 // and waits until images and containers have been inspected.
 func TestStatusOfRealEngine(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		engine := dockertest.Start(t, kind)

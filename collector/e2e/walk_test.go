@@ -21,6 +21,7 @@ import (
 // TestRandomWalk changes real engines at random, as users do. After each change it compares the
 // metrics with the output of the Docker CLI.
 func TestRandomWalk(t *testing.T) {
+	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
 		t.Parallel()
 		testRandomWalk(t, kind, withoutContainerd)
