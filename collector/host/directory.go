@@ -42,9 +42,15 @@ func (f *Filesystems) directories(ctx context.Context, engine Engine, path strin
 		seen = append(seen, sighting{path: filepath.Join(longest.views[0], strings.TrimPrefix(path, longest.path))})
 	}
 	found, err := f.locate(ctx, engine)
+	if err == nil && !f.locator.isRunning(found.process) { // the engine has started again
+		f.mu.Lock()
+		f.located.at = f.located.at.Add(-searchInterval)
+		f.mu.Unlock()
+		found, err = f.locate(ctx, engine)
+	}
 	if err == nil {
 		for _, at := range found.local.paths(found.place(path)) {
-			seen = append(seen, sighting{at, true, found.since})
+			seen = append(seen, sighting{at, true, found.process.start})
 		}
 	}
 	if len(seen) > 0 {

@@ -77,7 +77,11 @@ func (s *search) run() (Leftovers, error) {
 	if err != nil {
 		return Leftovers{}, err
 	}
-	isListed := func(id string) bool { return slices.Contains(s.listed, id) }
+	listed := make(map[string]bool, len(s.listed))
+	for _, id := range s.listed {
+		listed[id] = true
+	}
+	isListed := func(id string) bool { return listed[id] }
 	if !slices.ContainsFunc(containers, isListed) && (len(s.listed) > 0 || !s.isProven) {
 		return Leftovers{}, fmt.Errorf("%s has none of the engine's containers: %w", s.path, fs.ErrNotExist)
 	}

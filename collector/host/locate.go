@@ -69,7 +69,22 @@ type view struct {
 	targets []target
 	local   mountTable
 	place   func(path string) place // of a directory of the engine; the zero place if it is not known
-	since   time.Time               // when the engine started; zero if its process is not visible
+	process process                 // zero if it is not visible
+}
+
+// process is that of an engine.
+type process struct {
+	pid   int
+	start time.Time
+}
+
+// isRunning reports whether it still is the same process, or is not known.
+func (l locator) isRunning(p process) bool {
+	proc, err := procfs.NewFS(l.root + "/proc")
+	if p.pid == 0 || err != nil {
+		return true
+	}
+	return startOf(proc, p.pid).Sub(p.start).Abs() < time.Second // the clock may be adjusted
 }
 
 // locate returns the file systems and the directories of an engine.
@@ -111,14 +126,14 @@ func (l locator) locate(ctx context.Context, e Engine) (view, error) {
 	if err != nil {
 		return view{}, unansweredError{fmt.Errorf("cannot read the mounts of the engine: %w", err)} // it has ended
 	}
-	return view{l.onHost(proc, pid, local, engine, e.Roots), local, engine.place, startOf(proc, pid)}, nil
+	return view{l.onHost(proc, pid, local, engine, e.Roots), local, engine.place, process{pid, startOf(proc, pid)}}, nil
 }
 
 // ownFile matches what Docker mounts at /etc/hostname, /etc/hosts and /etc/resolv.conf of a
 // container: its directory among the containers, its ID.
 var ownFile = regexp.MustCompile(`^(.*)/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf)$`)
 
-// startOf returns when a process started, or a short while before. Zero if that is not known.
+// startOf returns when a process started. Zero if it has ended.
 func startOf(proc procfs.FS, pid int) time.Time {
 	process, err := proc.Proc(pid)
 	if err != nil {
@@ -128,11 +143,7 @@ func startOf(proc procfs.FS, pid int) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	seconds, err := stat.StartTime()
-	if err != nil {
-		return time.Time{}
-	}
-	return time.Unix(int64(seconds)-2, 0) // it is a sum of two rounded times
+	return timeOfTicks(stat.Starttime)
 }
 
 // line returns the content of a file of one line, or "".

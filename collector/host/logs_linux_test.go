@@ -163,6 +163,45 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
+// TestDirectoriesAfterRestart checks that the engine's process is looked for again once it has ended.
+func TestDirectoriesAfterRestart(t *testing.T) {
+	m := newMachine(hostMounts, hostMounts)
+	f := New(nil, nil)
+	f.timeout, f.locator = time.Minute, m.locator(t)
+	e := Engine{overlay2Engine(), func(context.Context, string) (bool, error) { return false, nil }}
+	starts := make(map[time.Time]bool)
+	for _, pid := range []int{500, 500, 600} {
+		if pid == 600 {
+			if err := os.RemoveAll(f.locator.root + "/proc/500"); err != nil {
+				t.Fatal(err)
+			}
+			m.process(pid, 1, "dockerd", "dockerd", hostMounts)
+			stat := fmt.Sprintf("600 (dockerd) S 1 %s 360000 %s", strings.Repeat("0 ", 17), strings.Repeat("0 ", 40))
+			for name, content := range m.files {
+				if strings.HasPrefix(name, "/proc/600/") {
+					if strings.HasSuffix(name, "/stat") {
+						content = stat
+					}
+					writeFile(t, f.locator.root+name, 0)
+					if err := os.WriteFile(f.locator.root+name, []byte(content), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			m.peer = pid
+			f.locator.peer = func(context.Context) (int, error) { return m.peer, nil }
+		}
+		seen, err := f.directories(t.Context(), e, "/var/lib/docker")
+		if err != nil || len(seen) != 1 || !seen[0].isProven {
+			t.Fatalf("%+v, %v", seen, err)
+		}
+		starts[seen[0].since] = true
+	}
+	if len(starts) != 2 {
+		t.Errorf("the engine started at %v, want two times", starts)
+	}
+}
+
 // BenchmarkLogs reads 1,000 containers with 8 log files each.
 func BenchmarkLogs(b *testing.B) {
 	dir := b.TempDir()

@@ -91,9 +91,19 @@ func statOf(info fs.FileInfo) fileStat {
 		return fileStat{}
 	}
 	return fileStat{
-		bytes: stat.Blocks * 512, device: stat.Dev, inode: stat.Ino, links: uint64(stat.Nlink), //nolint:unconvert // not on all platforms
+		bytes: stat.Blocks * 512, device: uint64(stat.Dev), inode: stat.Ino, links: uint64(stat.Nlink),
 		changed: time.Unix(stat.Ctim.Unix()),
 	}
+}
+
+// timeOfTicks returns the time that is some ticks after the start of this machine, as /proc has it:
+// a tick is 10 ms on all platforms of Go (Linux: USER_HZ).
+func timeOfTicks(ticks uint64) time.Time {
+	var boot unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(ticks)*10*time.Millisecond - time.Duration(boot.Nano()))
 }
 
 // typeName returns the name of a file system that prune knows, as the engine names it (moby:

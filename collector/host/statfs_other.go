@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"time"
 )
 
 // On other systems the engine runs in a virtual machine, whose disk is not visible.
@@ -18,5 +19,7 @@ func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
 func openDirectory(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func openFile(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func timeOfTicks(uint64) time.Time { return time.Time{} }
 
 func statOf(fs.FileInfo) fileStat { return fileStat{} }
