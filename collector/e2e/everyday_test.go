@@ -70,7 +70,7 @@ type project struct {
 func newEverydayHost(t *testing.T, kind dockertest.Kind) *everydayHost {
 	t.Helper()
 	h := &everydayHost{pruneHost: newPruneHost(t, dockertest.Start(t, kind))}
-	h.diskUse = h.blockBytes
+	h.diskUse, h.isPlain = h.blockBytes, true
 	base := baseLayer(t, h.bytes(h.size(15, 40)))
 	h.source("base", "base.tar", imageArchive(t, "base:1", time.Now().AddDate(0, -3, 0), true, base))
 	for i, days := range []int{2, 20, 200} { // tools that were pulled once

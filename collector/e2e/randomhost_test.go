@@ -41,6 +41,7 @@ type randomHost struct {
 func newRandomHost(t *testing.T, kind dockertest.Kind) *randomHost {
 	t.Helper()
 	h := &randomHost{pruneHost: newPruneHost(t, dockertest.Start(t, kind)), registry: dockertest.NewRegistry(t)}
+	h.isPlain = true
 	h.Build(h.dockerfile("scratch"), "-t", "base:1")
 	archive := filepath.Join(h.Dir, "trees.tar")
 	dockertest.WriteImages(t, archive, h.random.IntN(40), 8)

@@ -45,6 +45,7 @@ type rig struct {
 	*dockertest.Fake
 	events *eventLog
 
+	store     engine.StoreReader // nil: containerd is not read
 	page      http.Handler
 	transport *http.Transport
 	data      string // the folder that is measured as the engine's disk
@@ -197,6 +198,7 @@ func (r *rig) start() (stop func()) {
 	config := engine.Config{
 		Timeout: timeout, BusyRatio: engine.BusyRatio{Unchanged: 0.005, Changed: 0.1},
 		Events: true, ContainerSizes: true, Volumes: true, BuildCache: true, ContainerLogs: r.readsRoot, Leftovers: r.readsRoot,
+		Store: r.store,
 	}
 	e := engine.New(config, client, disks, slog.New(slog.NewJSONHandler(&lockedWriter{r}, nil)))
 	r.page = collector.NewHandler(e.Snapshot, 0, prometheus.NewRegistry(), 0, promhttp.HandlerOpts{})
