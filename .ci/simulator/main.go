@@ -50,7 +50,8 @@ The exit code is 1 if a goal is missed.
 With -hosts, all groups of the file are evaluated for N hosts, including annotations, on a
 real TSDB with as much history as the rules read. The goal is at most 20 % of an interval
 of 1 minute. With -dashboards, Debian's Prometheus has a week of history of these hosts, and
-answers each query of Grafana dashboards. The goal for the fleet's is at most 2 s and 2 MB.
+answers each query of Grafana dashboards. The goal for the fleet's is at most 2 s of CPU time
+and 2 MB.
 
 `
 

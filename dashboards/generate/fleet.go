@@ -35,8 +35,10 @@ const (
 // window. It is limited to a year, which is also the value of a disk that does not fill.
 // Without the rules the rate is that between two values, because reading all values of a
 // window is expensive for a fleet.
-const timeToFull = `clamp_max(` + recordedRatio + ` / clamp_min(-instance_path:docker_filesystem_avail:ratio_deriv6h, 1e-15), 31536000)` +
+const timeToFull = recordedTimeToFull +
 	` or clamp_max(docker_filesystem_avail_bytes * 21600 / clamp_min(docker_filesystem_avail_bytes offset 6h - docker_filesystem_avail_bytes, 1e-3), 31536000)`
+
+const recordedTimeToFull = `clamp_max(` + recordedRatio + ` / clamp_min(-instance_path:docker_filesystem_avail:ratio_deriv6h, 1e-15), 31536000)`
 
 // exporters are the exporters that were scraped within the window of DockerExporterDown, if
 // the rules are loaded, and those that are scraped now.
@@ -99,11 +101,11 @@ func forecasts(t alerts.Thresholds) row {
 	return row{"Disk forecast", panels{
 		statPanel("Fullest disk",
 			fmt.Sprintf("Free space ratio of the fullest disk that holds Docker data. Orange below %s and red below %s, the warning and critical thresholds of DockerDiskAlmostFull.", t.AlmostFull.Percent(), t.Full.Percent()),
-			"percentunit", instantQuery(`bottomk(1, `+free+`)`, "{{instance}} {{path}}")).
+			"percentunit", instantQuery(`bottomk(1, `+only("listed", free)+`)`, "{{instance}} {{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Decimals(1).Thresholds(freeRatio(t)).Span(6).Height(7),
 		statPanel("First disk to fill",
-			fmt.Sprintf("Time until the first disk is full at the rate of the last 6 hours. Orange within %s and red within %s, the forecasts of DockerDiskFilling. That alert also requires that little space is free and that it still decreases.", t.FillingWithin, t.PageWithin),
-			"s", instantQuery(`bottomk(1, `+timeToFull+`)`, "{{instance}} {{path}}")).
+			fmt.Sprintf("Time until the first disk is full at the rate of the last 6 hours. Unknown without the alert rules, which record that rate. Orange within %s and red within %s, the forecasts of DockerDiskFilling. That alert also requires that little space is free and that it still decreases.", t.FillingWithin, t.PageWithin),
+			"s", instantQuery(`bottomk(1, `+recordedTimeToFull+`)`, "{{instance}} {{path}}")).
 			TextMode(common.BigValueTextModeValueAndName).Decimals(1).Thresholds(timeLeft(t)).
 			Mappings([]dashboard.ValueMapping{overAYear()}).Span(6).Height(7),
 		statPanel("Reclaimable",
@@ -172,13 +174,18 @@ func hosts(t alerts.Thresholds) row {
 type trend struct {
 	variable, title, description, unit string
 	choose, by                         string // topk and max, or bottomk and min
+	among                              string // variable with the hosts to choose from, or ""
 	expr                               string // one series for each host
 	configure                          func(*timeseries.PanelBuilder) *timeseries.PanelBuilder
 }
 
 func (t trend) hosts(m matchers) dashboard.VariableModel {
+	expr := t.expr
+	if t.among != "" {
+		expr = only(t.among, expr)
+	}
 	return instancesVariable(t.variable, t.title, fmt.Sprintf("Hosts in this graph: the first %d.", hostsInTrend),
-		fmt.Sprintf(`%s(%d, %s by (instance) (%s))`, t.choose, hostsInTrend, t.by, m.addTo(t.expr)))
+		fmt.Sprintf(`%s(%d, %s by (instance) (%s))`, t.choose, hostsInTrend, t.by, m.addTo(expr)))
 }
 
 func (t trend) panel() *timeseries.PanelBuilder {
@@ -193,24 +200,24 @@ func fleetTrends(t alerts.Thresholds) []trend {
 		{
 			"fullest", "Free space ratio",
 			fmt.Sprintf("Free space ratio of the fullest disk of each of the %s with the fullest disks at the end of the time range. The lines are thresholds of DockerDiskFilling: it is a warning only below %s and if the disk is full within %s, and critical only below %s and if the disk is full within %s.", first, t.FillingBelow.Percent(), t.FillingWithin, t.PageBelow.Percent(), t.PageWithin),
-			"percentunit", "bottomk", "min", `min by (job, instance) (` + free + `)`,
+			"percentunit", "bottomk", "min", "listed", `min by (job, instance) (` + free + `)`,
 			func(p *timeseries.PanelBuilder) *timeseries.PanelBuilder { return withFillingLines(p, t) },
 		},
 		{
 			"reclaimable", "Reclaimable by host",
 			`Bytes that "` + cleanup + `" would free on each of the ` + first + ` on which it would free most at the end of the time range. A drop is a cleanup. A line that only rises belongs to a host without cleanups.`,
-			"decbytes", "topk", "max", `docker_reclaimable_bytes{command="` + cleanup + `"}`,
+			"decbytes", "topk", "max", "", `docker_reclaimable_bytes{command="` + cleanup + `"}`,
 			func(p *timeseries.PanelBuilder) *timeseries.PanelBuilder { return p },
 		},
 		{
 			"unused", "Unused images",
 			"Images without a container, old releases and replaced builds, on each of the " + first + " with most of them at the end of the time range.",
-			"short", "topk", "max", `docker_images{use="none"}`, count,
+			"short", "topk", "max", "", `docker_images{use="none"}`, count,
 		},
 		{
 			"stopped", "Stopped containers",
 			"Created, exited or dead containers on each of the " + first + " with most of them at the end of the time range. Each container keeps its image, its logs and its writable layer.",
-			"short", "topk", "max", `sum by (job, instance) (docker_containers_stopped)`, count,
+			"short", "topk", "max", "", `sum by (job, instance) (docker_containers{state=~"created|exited|dead"})`, count,
 		},
 	}
 }
