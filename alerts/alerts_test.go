@@ -187,7 +187,7 @@ func TestRulesQueryExistingMetrics(t *testing.T) {
 		}
 	}
 	nameMatcher := regexp.MustCompile(`__name__=~'([^']+)'`)
-	name := regexp.MustCompile(`\b(instance(_path|_resource|_root_dir|_mountpoint|_command)?:|command:)?docker_[a-z_:0-9]*[a-z0-9]`)
+	name := regexp.MustCompile(`\b(instance(_path|_resource|_root_dir|_mountpoint)?:)?docker_[a-z_:0-9]*[a-z0-9]`)
 	for _, rule := range all(t) {
 		names := name.FindAllString(rule.Expr, -1)
 		if len(names) == 0 && rule.Expr != "vector(0)" {
@@ -249,11 +249,10 @@ func TestLabelsAndAnnotations(t *testing.T) {
 				t.Errorf("%s: label %s is %q, want one of %q", rule.Alert, label, rule.Labels[label], allowed)
 			}
 		}
-		for _, annotation := range []string{"summary", "description"} {
-			text := rule.Annotations[annotation]
-			if text == "" {
-				t.Errorf("%s has no %s", rule.Alert, annotation)
-			}
+		if rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" {
+			t.Errorf("%s has no summary or no description", rule.Alert)
+		}
+		for annotation, text := range rule.Annotations {
 			if queries := strings.Count(text, "query "); len(text) > 400 || queries > 1 {
 				t.Errorf("%s: the %s has %d bytes and %d queries, want at most 400 and 1", rule.Alert, annotation, len(text), queries)
 			}

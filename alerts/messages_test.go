@@ -41,6 +41,7 @@ func TestMessages(t *testing.T) {
 		"templates/*.tmpl", directory+"/*.tmpl", "https://pagerduty.example", server.URL+"/pagerduty", "https://telegram.example", server.URL+"/telegram",
 		"https://slack.example", server.URL+"/slack", "mail.example:587", s.listenSMTP(), "require_tls: true", "require_tls: false"))
 	posted := []map[string]any{
+		expected(t, "tests/minutes.yml", "DockerDiskFilling", "critical"),
 		expected(t, "tests/minutes.yml", "DockerDiskAlmostFull", "critical"),
 		expected(t, "tests/days.yml", "DockerDanglingImagesBuildup", "warning"),
 		expected(t, "tests/days.yml", "DockerUnusedImagesBuildup", "warning"),
@@ -70,28 +71,25 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// expected returns the last alert of a name and severity that a unit test of the rules expects.
+// expected returns the first alert of a name and severity that a unit test of the rules expects.
 func expected(t *testing.T, path, name, severity string) map[string]any {
 	t.Helper()
 	var file testFile
 	if err := yaml.Unmarshal([]byte(read(t, path)), &file); err != nil {
 		t.Fatal(err)
 	}
-	var found map[string]any
 	for _, test := range file.Tests {
 		for _, check := range test.AlertRuleTests {
 			for _, alert := range check.Expected {
 				if check.AlertName == name && alert.Labels["severity"] == severity {
 					alert.Labels["alertname"] = name
-					found = map[string]any{"labels": alert.Labels, "annotations": alert.Annotations}
+					return map[string]any{"labels": alert.Labels, "annotations": alert.Annotations}
 				}
 			}
 		}
 	}
-	if found == nil {
-		t.Fatalf("%s expects no %s", path, name)
-	}
-	return found
+	t.Fatalf("%s expects no %s", path, name)
+	return nil
 }
 
 // A sink is Slack, a mail server, PagerDuty and Telegram.

@@ -183,6 +183,12 @@ func copySeries(m *memoryStore, history func(labels.Labels) int, hosts, traces i
 	var all []hostSeries
 	for _, list := range m.byName {
 		for _, s := range (querier{m}).load(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
+			if s.labels.Get("instance") == "" { // the same for all hosts
+				if metas, n := encode(s, max(history(s.labels), hour)); n > 0 {
+					all, samples = append(all, hostSeries{s.labels, metas}), samples+n
+				}
+				continue
+			}
 			var first int
 			if _, err := fmt.Sscanf(s.labels.Get("instance"), "host%d:", &first); err != nil {
 				return nil, 0, fmt.Errorf("%s: %w", s.labels, err)
