@@ -163,7 +163,7 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
-// TestDirectoriesAfterRestart checks that the engine's process is looked for again once it has ended.
+// TestDirectoriesAfterRestart checks that the engine's process is searched for again once it has ended.
 func TestDirectoriesAfterRestart(t *testing.T) {
 	m := newMachine(hostMounts, hostMounts)
 	f := New(nil, nil)
