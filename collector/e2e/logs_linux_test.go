@@ -42,10 +42,11 @@ func TestContainerLogs(t *testing.T) {
 		if err := os.Chmod(strings.TrimPrefix(engine.Host(), "unix://"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		host := "--docker.host=" + engine.Host()
-		counts := start(t, host)
-		ignores := start(t, host, "--no-collector.container-logs")
-		denied := startAs(t, unprivileged(), host)
+		// Without containerd, so that the figures differ by the logs only.
+		args := []string{"--docker.host=" + engine.Host(), "--containerd.address=none"}
+		counts := start(t, args...)
+		ignores := start(t, append(args, "--no-collector.container-logs")...)
+		denied := startAs(t, unprivileged(), args...)
 		importBase(t, engine)
 		sink, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
