@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"reflect"
+	"strings"
 	"time"
 
 	"docker_buildup_exporter/collector/containerd"
@@ -136,6 +138,9 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	}
 	if before == nil || !reflect.DeepEqual(before.ContentStore, read.ContentStore) {
 		s.contents.version++
+		if !maps.Equal(recordLeases(before), recordLeases(read)) { // a build that fails has no event
+			s.usage.cacheChanges++
+		}
 	}
 	for _, image := range read.ImageList {
 		if content, exists := read.Contents[image.ID]; exists {
@@ -143,6 +148,26 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		}
 	}
 	return true
+}
+
+// recordLeases returns the IDs of the leases that do not expire and are no container's: those of
+// records of the build cache, and of what was left behind.
+func recordLeases(store *containerd.Store) map[string]bool {
+	ids := make(map[string]bool)
+	if store == nil {
+		return ids
+	}
+	for _, lease := range store.Leases {
+		if !lease.Expires.IsKnown() {
+			ids[lease.ID] = true
+		}
+	}
+	for _, object := range store.Objects {
+		if name, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			delete(ids, strings.TrimPrefix(name, model.SnapshotKey("")))
+		}
+	}
+	return ids
 }
 
 // failStore takes that the store could not be read, if it was tried.

@@ -23,6 +23,14 @@ type fakeContainerd struct {
 	err      error
 	owner    string   // prefix of the snapshots of containers
 	more     []string // IDs of more images
+	leases   []string
+}
+
+// addLease adds a lease that does not expire.
+func (c *fakeContainerd) addLease(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leases = append(c.leases, id)
 }
 
 // add adds an image.
@@ -40,7 +48,12 @@ func (c *fakeContainerd) read(ctx context.Context, _ containerd.Engine, _ map[st
 	store.Images = []model.StoredImage{{Name: "app:1", Target: "i1"}}
 	store.Contents = map[string]model.Content{"i1": {DiffIDs: []string{"d"}, History: []model.Step{{Size: 1}}}}
 	for _, id := range []string{"c1", "c2"} {
-		store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + id)})
+		for _, name := range []string{id, id + "-init"} {
+			store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + name)})
+		}
+	}
+	for _, id := range c.leases {
+		store.Leases = append(store.Leases, model.StoredLease{ID: id})
 	}
 	for _, id := range c.more {
 		store.ImageList = append(store.ImageList, model.Image{ID: id, HasDigest: model.Known(false)})
@@ -335,4 +348,25 @@ func TestStoreMismatchVersion(t *testing.T) {
 	if s.store.content != nil || s.contents.version == before {
 		t.Errorf("got the store %v and the version %d after %d, want no store and another version", s.store.content, s.contents.version, before)
 	}
+}
+
+// TestStoreShowsBuilds checks that the build cache is stale after a build that only containerd
+// shows: one that has failed has no event. The lease of a container is none of a build.
+func TestStoreShowsBuilds(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.Answer("/system/df", slow(slowList, replyWith(map[string]any{"BuildCache": nil, "Volumes": nil})))
+		expect := func(what string, s model.Snapshot, want bool) {
+			t.Helper()
+			if !s.BuildCache.IsKnown() || s.BuildCacheStale != want {
+				t.Errorf("%s: got whether the build cache is known %v, and whether it is stale %v, want true, %v", what, s.BuildCache.IsKnown(), s.BuildCacheStale, want)
+			}
+		}
+		expect("first", f.settle(), false)
+		c.addLease("c1")
+		expect("a container", f.scrapeAfter(15*time.Second), false)
+		c.addLease("record")
+		expect("a build", f.scrapeAfter(time.Second), true)
+		f.scrapeAfter(15 * time.Second)
+		expect("after another list", f.scrapeAfter(15*time.Second), false)
+	})
 }
