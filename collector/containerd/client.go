@@ -123,6 +123,7 @@ type services struct {
 
 // readFrom reads over a new connection, and closes it.
 func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map[string]time.Time) (Store, error) {
+	defer conn.Close() // the client takes it with the first call only
 	single := make(chan net.Conn, 1)
 	single <- conn
 	client, err := grpc.NewClient("passthrough:///containerd", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -136,7 +137,6 @@ func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map
 			}
 		}))
 	if err != nil {
-		conn.Close()
 		return Store{}, err
 	}
 	defer client.Close()

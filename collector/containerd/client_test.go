@@ -432,6 +432,24 @@ func TestChangedOnce(t *testing.T) {
 	}
 }
 
+// TestNestedIndexes checks that the deadline also ends a walk that makes no calls: through indexes
+// that name each other again and again.
+func TestNestedIndexes(t *testing.T) {
+	f, _ := newFakeStore()
+	index := f.put(map[string]any{"manifests": []any{}}, nil)
+	for range maxIndexes {
+		index = f.put(map[string]any{"manifests": slices.Repeat([]any{map[string]any{"digest": index}}, 500)}, nil)
+	}
+	f.names = append(f.names, &images.Image{Name: "docker.io/library/nested:1", Target: &types.Descriptor{Digest: index}})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	_, err := New(f.serve(t), false).Read(ctx, Engine{Snapshotter: "overlayfs"}, nil)
+	if took := time.Since(started); err == nil || took > 10*time.Second {
+		t.Errorf("got the error %v after %v, want one soon", err, took)
+	}
+}
+
 // TestAccess checks what is no access, and what is a failure.
 func TestAccess(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -171,7 +172,7 @@ const maxIndexes = 4
 // present, without indexes (moby: daemon/containerd.ImageService.multiPlatformSummary).
 func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error {
 	d, err := w.document(ctx, target.Digest)
-	if err != nil || w.depth > maxIndexes {
+	if err = cmp.Or(err, ctx.Err()); err != nil || w.depth > maxIndexes { // what is cached needs no call
 		return err
 	}
 	if d != nil && d.Config == nil {

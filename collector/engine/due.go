@@ -24,6 +24,7 @@ const leftoversInterval = 10 * time.Minute
 func (s *state) due(now time.Time) (tasks []task) {
 	if len(s.waiting) > 0 {
 		s.markStaleUsage()
+		s.markStaleStore()
 	}
 	for _, k := range kinds() {
 		if s.schedules[k].inFlight || !s.isDue(k, now) {
@@ -116,7 +117,7 @@ func (s *state) isUnusable(k kind) bool {
 func (s *state) dependencies(k kind) []kind {
 	switch k {
 	case images:
-		if s.store.content != nil { // it is compared with the containers
+		if s.store.content != nil || s.store.mismatches == 1 { // it is compared with the containers
 			return []kind{ping, info, containers}
 		}
 	case ping, filesystems:

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"reflect"
+	"strings"
 	"time"
 
 	"docker_buildup_exporter/collector/containerd"
@@ -44,9 +46,8 @@ const (
 	storeWait = 2 * time.Second
 )
 
-// fetchImages reads the images from containerd if the task says so, else or if that fails from
-// the Engine API.
-// took is without the time for a store that could not be read.
+// fetchImages reads the images from containerd if the task says so. If not, or if that fails, it
+// lists them with the Engine API. took excludes the time for a store that could not be read.
 func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, answer storeAnswer, took time.Duration, err error) {
 	started := time.Now()
 	if t.storeTimeout > 0 {
@@ -71,7 +72,7 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 // mergeStoreRetry takes a reading that was made without the image list. It takes the place of one.
 func (s *state) mergeStoreRetry(r result, now time.Time) {
 	if r.store.content == nil {
-		s.failStore(r.store.err, false, now)
+		s.failStore(r.store.err, now)
 		return
 	}
 	s.mergeImages(r, now)
@@ -102,21 +103,26 @@ func (s *state) prepareStore(t *task) {
 	}
 }
 
-// mergeStore takes a store, and reports whether it is the engine's. If it is not, the images are
-// requested again.
+// mergeStore takes a store, and reports whether to take the images of the result. If the store is
+// not the engine's, the images are requested again.
 func (s *state) mergeStore(r result, now time.Time) bool {
-	before := s.store.content
+	before, read := s.store.content, r.store.content
+	if before != nil && read == nil && r.store.err == nil { // a retry has read it meanwhile
+		s.schedules[images].took = s.schedules[storeRetries].took
+		return false
+	}
 	s.store.content = nil
-	read := r.store.content
 	if read == nil {
-		s.failStore(r.store.err, before != nil, now)
+		s.failStore(r.store.err, now)
 		return true
 	}
 	if !s.isOfEngine(read) {
-		if s.store.mismatches++; s.store.mismatches == 1 { // the counts may be old
+		s.contents.version++
+		if s.store.mismatches++; s.store.mismatches == 1 { // the counts and the containers may be old
 			s.schedules[info].started = time.Time{}
+			s.requestContainersAgain()
 		} else {
-			s.failStore(errOtherStore, before != nil, now)
+			s.failStore(errOtherStore, now)
 		}
 		if r.task.kind == images {
 			s.requestImagesAgain()
@@ -132,6 +138,9 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	}
 	if before == nil || !reflect.DeepEqual(before.ContentStore, read.ContentStore) {
 		s.contents.version++
+		if !maps.Equal(recordLeases(before), recordLeases(read)) { // a build that fails has no event
+			s.usage.cacheChanges++
+		}
 	}
 	for _, image := range read.ImageList {
 		if content, exists := read.Contents[image.ID]; exists {
@@ -141,11 +150,28 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	return true
 }
 
-// failStore takes that the store could not be read, if it was tried.
-func (s *state) failStore(err error, wasRead bool, now time.Time) {
-	if wasRead {
-		s.contents.version++
+// recordLeases returns the IDs of the leases that do not expire and are no container's: those of
+// records of the build cache, and of what was left behind.
+func recordLeases(store *containerd.Store) map[string]bool {
+	ids := make(map[string]bool)
+	if store == nil {
+		return ids
 	}
+	for _, lease := range store.Leases {
+		if !lease.Expires.IsKnown() {
+			ids[lease.ID] = true
+		}
+	}
+	for _, object := range store.Objects {
+		if name, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			delete(ids, strings.TrimPrefix(name, model.SnapshotKey("")))
+		}
+	}
+	return ids
+}
+
+// failStore takes that the store could not be read, if it was tried.
+func (s *state) failStore(err error, now time.Time) {
 	if err == nil {
 		return
 	}
@@ -184,6 +210,14 @@ func (s *state) requestImagesAgain() {
 	sched.started, sched.answered, sched.ended = time.Time{}, time.Time{}, time.Time{}
 }
 
+// requestContainersAgain makes the snapshots that are waited for wait for another container list,
+// if that is fast.
+func (s *state) requestContainersAgain() {
+	if sched := s.schedules[containers]; !sched.inFlight {
+		sched.started, sched.answered, sched.stale = time.Time{}, time.Time{}, true
+	}
+}
+
 // checkStore compares the store with the first container list, which it was read before.
 func (s *state) checkStore() {
 	if s.store.content == nil || s.store.containers >= 0 {
@@ -195,8 +229,20 @@ func (s *state) checkStore() {
 	}
 }
 
+// markStaleStore marks the store as stale if something has changed since it was read.
+func (s *state) markStaleStore() {
+	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight && s.hasChangedSinceStore() {
+		sched.stale = true
+	}
+}
+
 // isStoreStale reports whether something has changed since the store was read, or may have.
 func (s *state) isStoreStale() bool {
+	return s.hasChangedSinceStore() || s.mayHaveMissedChanges(images)
+}
+
+// hasChangedSinceStore reports whether something is known to have changed since the store was read.
+func (s *state) hasChangedSinceStore() bool {
 	if s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
 		return true
 	}
@@ -206,5 +252,5 @@ func (s *state) isStoreStale() bool {
 			return true
 		}
 	}
-	return s.mayHaveMissedChanges(images)
+	return false
 }

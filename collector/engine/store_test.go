@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,14 @@ type fakeContainerd struct {
 	err      error
 	owner    string   // prefix of the snapshots of containers
 	more     []string // IDs of more images
+	leases   []string
+}
+
+// addLease adds a lease that does not expire.
+func (c *fakeContainerd) addLease(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leases = append(c.leases, id)
 }
 
 // add adds an image.
@@ -39,7 +48,12 @@ func (c *fakeContainerd) read(ctx context.Context, _ containerd.Engine, _ map[st
 	store.Images = []model.StoredImage{{Name: "app:1", Target: "i1"}}
 	store.Contents = map[string]model.Content{"i1": {DiffIDs: []string{"d"}, History: []model.Step{{Size: 1}}}}
 	for _, id := range []string{"c1", "c2"} {
-		store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + id)})
+		for _, name := range []string{id, id + "-init"} {
+			store.Objects = append(store.Objects, model.StoredObject{Key: model.SnapshotKey(c.owner + name)})
+		}
+	}
+	for _, id := range c.leases {
+		store.Leases = append(store.Leases, model.StoredLease{ID: id})
 	}
 	for _, id := range c.more {
 		store.ImageList = append(store.ImageList, model.Image{ID: id, HasDigest: model.Known(false)})
@@ -273,4 +287,86 @@ func TestStoreRetry(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStoreContainerRemoved checks that a store is believed if the only container was removed
+// between the container list and the reading.
+func TestStoreContainerRemoved(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.scrape()
+		isFirst := true
+		f.Answer("/containers/json", func(w http.ResponseWriter, r *http.Request) {
+			if isFirst {
+				isFirst = false
+				replyWith([]map[string]any{{"Id": "c9", "State": "running", "ImageID": "i1"}})(w, r)
+				return
+			}
+			replyWith([]any{})(w, r)
+		})
+		f.expectTags("removed", f.scrapeAfter(15*time.Second), "[reading:3] true false")
+		f.logged(0, "cannot read")
+	})
+}
+
+// TestStoreReadAfterChange checks that a store that takes long to read is read again soon after
+// containers have changed.
+func TestStoreReadAfterChange(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		c.set(time.Second, nil, "")
+		f.expectTags("first", f.scrape(), "[reading:1] true false")
+		f.reply("/containers/json", []map[string]any{{"Id": "c1", "State": "running", "ImageID": "i1"}})
+		f.scrapeAfter(15 * time.Second)
+		f.scrapeAfter(15 * time.Second)
+		f.expectTags("after the change", f.scrapeAfter(15*time.Second), "[reading:2] true false")
+		f.expectTags("without another one", f.scrapeAfter(15*time.Second), "[reading:2] true false")
+	})
+}
+
+// TestStoreReadDuringList checks that an image list does not take the place of a store that was
+// read after the list was requested.
+func TestStoreReadDuringList(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := newState(Config{})
+	content := &containerd.Store{}
+	s.store.content, s.schedules[storeRetries].took = content, time.Second
+	s.schedules[images].begin(at)
+	s.merge(result{task: task{kind: images, epoch: s.epoch}, value: []model.Image{{ID: "listed"}}, took: time.Minute}, at)
+	if took := s.schedules[images].took; s.store.content != content || s.images.records != nil || took != time.Second {
+		t.Errorf("got the store %v, the images %v and a duration of %v, want the store, no images and 1s", s.store.content, s.images.records, took)
+	}
+}
+
+// TestStoreMismatchVersion checks that figures are computed again when a store is not believed any
+// more.
+func TestStoreMismatchVersion(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := newState(Config{})
+	s.containers.mergeList([]model.Container{{ID: "c1"}}, 1)
+	s.store.content = &containerd.Store{}
+	before := s.contents.version
+	s.mergeStore(result{task: task{kind: images}, store: storeAnswer{content: &containerd.Store{}}}, at)
+	if s.store.content != nil || s.contents.version == before {
+		t.Errorf("got the store %v and the version %d after %d, want no store and another version", s.store.content, s.contents.version, before)
+	}
+}
+
+// TestStoreShowsBuilds checks that the build cache is stale after a build that only containerd
+// shows: one that has failed has no event. The lease of a container is none of a build.
+func TestStoreShowsBuilds(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		f.Answer("/system/df", slow(slowList, replyWith(map[string]any{"BuildCache": nil, "Volumes": nil})))
+		expect := func(what string, s model.Snapshot, want bool) {
+			t.Helper()
+			if !s.BuildCache.IsKnown() || s.BuildCacheStale != want {
+				t.Errorf("%s: got whether the build cache is known %v, and whether it is stale %v, want true, %v", what, s.BuildCache.IsKnown(), s.BuildCacheStale, want)
+			}
+		}
+		expect("first", f.settle(), false)
+		c.addLease("c1")
+		expect("a container", f.scrapeAfter(15*time.Second), false)
+		c.addLease("record")
+		expect("a build", f.scrapeAfter(time.Second), true)
+		f.scrapeAfter(15 * time.Second)
+		expect("after another list", f.scrapeAfter(15*time.Second), false)
+	})
 }

@@ -239,12 +239,19 @@ func TestStoreLeftovers(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", test.name, got.DiskUsage[model.Leftovers], test.want+5)
 		}
 	}
-	f := newStoreFixture()
-	f.Leftovers = model.Known(model.LeftoverSizes{})
-	records, _ := f.BuildCache.Get()
-	records[0].InUse = true
-	if bytes, known := f.summarize().DiskUsage[model.Leftovers]; known {
-		t.Errorf("while a build runs: got %d, want none", bytes)
+	for name, change := range map[string]func(f *storeFixture){
+		"while a build runs": func(f *storeFixture) {
+			records, _ := f.BuildCache.Get()
+			records[0].InUse = true
+		},
+		"after a build that is not listed yet": func(f *storeFixture) { f.BuildCacheStale = true },
+	} {
+		f := newStoreFixture()
+		f.Leftovers = model.Known(model.LeftoverSizes{})
+		change(f)
+		if bytes, known := f.summarize().DiskUsage[model.Leftovers]; known {
+			t.Errorf("%s: got %d, want none", name, bytes)
+		}
 	}
 }
 

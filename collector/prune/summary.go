@@ -114,7 +114,11 @@ func compute(s model.Snapshot, repositories, holders int) figures {
 		f.layers = model.Known(h.listedLayers)
 	}
 	f.usage, f.leftovers = h.diskUsage(s), model.Known[int64](0)
-	if h.content != nil {
+	switch {
+	case h.content == nil:
+	case s.BuildCacheStale: // leases may be of records that are not listed yet
+		f.leftovers = model.Optional[int64]{}
+	default:
 		f.leftovers = h.content.leftovers()
 	}
 	if !known {
