@@ -42,6 +42,10 @@ func TestRest(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
 	}
+	host.Holders = nil // --no-web.names
+	if page := render(t, New(host, DefaultThresholds())); strings.Contains(page, "See below") {
+		t.Errorf("the page names no holders, but points to them:\n%s", page)
+	}
 }
 
 // testPolicy tests the headers of a page with these inline elements, and returns the page.
