@@ -100,17 +100,32 @@ func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prun
 }
 
 // cleanedDisk returns the path of the file system on which commands free bytes of containers,
-// images and the build cache, or "" if that is unknown.
+// images and the build cache, or "" if that is unknown, or if logs that go with containers are elsewhere and
+// make a difference.
 func cleanedDisk(s prune.Summary) string {
 	engine, known := s.Engine.Get()
 	if !known || len(s.Unmeasured) > 0 {
 		return ""
 	}
-	best := ""
+	path, logPath := layerDisk(s.Filesystems, engine), engine.RootDir
+	if containers := engine.RootDir + "/containers"; slices.ContainsFunc(s.Filesystems, func(fs model.Filesystem) bool { return fs.Path == containers }) {
+		logPath = containers
+	}
 	for _, fs := range s.Filesystems {
+		if fs.Path == path && path != logPath && len(s.Filesystems) > 1 && s.DiskUsage[model.ContainerLogs] > fs.Size/100 {
+			return ""
+		}
+	}
+	return path
+}
+
+// layerDisk returns the path of the file system that holds the layers of an engine, or "".
+func layerDisk(all []model.Filesystem, engine model.Engine) string {
+	best := ""
+	for _, fs := range all {
 		isDockers := fs.Path == engine.RootDir || strings.HasPrefix(fs.Path, engine.RootDir+"/")
 		switch {
-		case len(s.Filesystems) == 1:
+		case len(all) == 1:
 			return fs.Path
 		case engine.ImageStore == model.Containerd && !isDockers, engine.ImageStore == model.GraphDriver && fs.Path == engine.RootDir+"/"+engine.StorageDriver:
 			return fs.Path

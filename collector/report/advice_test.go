@@ -54,19 +54,28 @@ func TestCleanedDisk(t *testing.T) {
 		engine     model.Engine
 		disks      []string
 		unmeasured []string
+		logs       int64 // of disks with 1000 bytes
 		want       string
 	}{
-		"one disk":                  {overlay, []string{"/d"}, nil, "/d"},
-		"volumes elsewhere":         {overlay, []string{"/d", "/d/volumes"}, nil, "/d"},
-		"layers elsewhere":          {overlay, []string{"/d", "/d/overlay2"}, nil, "/d/overlay2"},
-		"containerd elsewhere":      {containerd, []string{"/d", "/c"}, nil, "/c"},
-		"containerd on the same":    {containerd, []string{"/d"}, nil, "/d"},
-		"only the volumes measured": {containerd, []string{"/d/volumes", "/d/tmp"}, nil, ""},
-		"some unmeasured":           {overlay, []string{"/d"}, []string{"/d/overlay2"}, ""},
+		"one disk":                  {overlay, []string{"/d"}, nil, 0, "/d"},
+		"volumes elsewhere":         {overlay, []string{"/d", "/d/volumes"}, nil, 0, "/d"},
+		"layers elsewhere":          {overlay, []string{"/d", "/d/overlay2"}, nil, 0, "/d/overlay2"},
+		"containerd elsewhere":      {containerd, []string{"/d", "/c"}, nil, 0, "/c"},
+		"containerd on the same":    {containerd, []string{"/d"}, nil, 0, "/d"},
+		"only the volumes measured": {containerd, []string{"/d/volumes", "/d/tmp"}, nil, 0, ""},
+		"some unmeasured":           {overlay, []string{"/d"}, []string{"/d/overlay2"}, 0, ""},
+		"logs elsewhere":            {containerd, []string{"/d", "/c"}, nil, 11, ""},
+		"few logs elsewhere":        {containerd, []string{"/d", "/c"}, nil, 10, "/c"},
+		"logs on another disk":      {overlay, []string{"/d", "/d/containers"}, nil, 11, ""},
+		"logs beside the layers":    {overlay, []string{"/d", "/d/volumes"}, nil, 11, "/d"},
+		"logs on the only disk":     {containerd, []string{"/e"}, nil, 11, "/e"},
 	} {
-		s := prune.Summary{Snapshot: model.Snapshot{Engine: model.Known(test.engine), Unmeasured: test.unmeasured}}
+		s := prune.Summary{
+			Snapshot:  model.Snapshot{Engine: model.Known(test.engine), Unmeasured: test.unmeasured},
+			DiskUsage: map[model.Resource]int64{model.ContainerLogs: test.logs},
+		}
 		for _, path := range test.disks {
-			s.Filesystems = append(s.Filesystems, model.Filesystem{Path: path})
+			s.Filesystems = append(s.Filesystems, model.Filesystem{Path: path, Size: 1000})
 		}
 		if got := cleanedDisk(s); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
