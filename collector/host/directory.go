@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -101,24 +102,34 @@ func readFolder(path string, visit func(dir, entry fs.FileInfo) error) (fs.FileI
 	}
 	defer file.Close()
 	dir, err := file.Stat()
-	for err == nil {
-		var batch []fs.DirEntry
-		batch, err = file.ReadDir(1024)
+	if err != nil {
+		return nil, err
+	}
+	return dir, readEntries(file, func(entry fs.FileInfo) error { return visit(dir, entry) })
+}
+
+// readEntries calls visit for each entry of an open directory, except what vanishes. It never holds all
+// of a large one.
+func readEntries(dir *os.File, visit func(fs.FileInfo) error) error {
+	for {
+		batch, err := dir.ReadDir(1024)
 		for _, listed := range batch {
 			entry, err := listed.Info()
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err == nil {
-				err = visit(dir, entry)
+				err = visit(entry)
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return dir, err
 }

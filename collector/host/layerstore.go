@@ -414,35 +414,32 @@ func known[T any](value T, err error) model.Optional[T] {
 // treeSize returns the bytes of all files in a folder, with hard links once (moby: directory.Size).
 func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err error) {
 	seen, entries := make(map[[2]uint64]bool), 0
-	err = fs.WalkDir(root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
-		entries++
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case entries > maxEntries:
-			return fmt.Errorf("%s has more than %d files", dir, maxEntries)
-		case errors.Is(err, fs.ErrNotExist) && name != dir: // it was removed
-			return nil
-		case err != nil:
-			return err
-		case entry.IsDir():
-			return nil
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return nil // it was removed
-		}
-		if stat := statOf(info); stat.links > 1 {
-			id := [2]uint64{stat.device, stat.inode}
-			if seen[id] {
-				return nil
+	for folders := []string{dir}; len(folders) > 0; {
+		folder := folders[len(folders)-1]
+		folders = folders[:len(folders)-1]
+		visit := func(entry fs.FileInfo) error {
+			if entries++; entries > maxEntries {
+				return fmt.Errorf("%s has more than %d files", dir, maxEntries)
 			}
-			seen[id] = true
+			stat := statOf(entry)
+			id := [2]uint64{stat.device, stat.inode}
+			switch {
+			case entry.IsDir():
+				folders = append(folders, path.Join(folder, entry.Name()))
+			case !seen[id]:
+				if stat.links > 1 {
+					seen[id] = true
+				}
+				bytes += entry.Size()
+			}
+			return ctx.Err()
 		}
-		bytes += info.Size()
-		return nil
-	})
-	return bytes, err
+		err := withFile(root, folder, func(f *os.File) error { return readEntries(f, visit) })
+		if err != nil && (folder == dir || !errors.Is(err, fs.ErrNotExist)) { // else it was removed
+			return 0, err
+		}
+	}
+	return bytes, ctx.Err()
 }
 
 // snapshot returns what was read.

@@ -246,7 +246,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// addAll adds each entry of a directory that is old enough.
+// addAll adds each directory in a directory that is old enough.
 func (s *search) addAll(sum *int64, minAge time.Duration, dir string) {
 	names, err := s.names(dir)
 	if ignoreMissing(err) != nil {

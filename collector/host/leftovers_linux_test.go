@@ -226,3 +226,35 @@ func TestLeftoversWithoutProof(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The size of a tree is that of all its files, hard links once, however many a directory has.
+func TestTreeSize(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 1500 { // more than are read at once
+		writeText(t, filepath.Join(dir, "diff/a", strings.Repeat("x", 1+i%100)+"-"+string(rune('A'+i/100))), "12345")
+	}
+	writeText(t, filepath.Join(dir, "diff/b/c/file"), "1234567")
+	for _, err := range []error{
+		os.Link(filepath.Join(dir, "diff/b/c/file"), filepath.Join(dir, "diff/again")),
+		os.Symlink("..", filepath.Join(dir, "diff/up")),
+		syscall.Mkfifo(filepath.Join(dir, "diff/pipe"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if got, err := treeSize(t.Context(), root, "diff"); err != nil || got != 1500*5+7+2 {
+		t.Errorf("got %d, %v, want %d", got, err, 1500*5+7+2)
+	}
+	if _, err := treeSize(t.Context(), root, "diff/pipe"); err == nil {
+		t.Error("a pipe has a size, want an error")
+	}
+	if _, err := treeSize(t.Context(), root, "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that it does not exist", err)
+	}
+}

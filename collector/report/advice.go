@@ -69,8 +69,10 @@ func adviceSteps() [][]prune.Command {
 }
 
 // advise returns the safest commands that bring a file system back over a threshold. If none do,
-// it returns those that free most. It is unknown if the commands free bytes elsewhere, too.
-func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prune.Reclaimable) (best Advice) {
+// it returns those that free most. It is nil if that is unknown, because what the last step frees, which
+// includes what all others do, is unknown.
+func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prune.Reclaimable) *Advice {
+	var best Advice
 	for _, step := range adviceSteps() {
 		frees, isExact := int64(0), true
 		for _, command := range step {
@@ -88,24 +90,42 @@ func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prun
 		value, _ := after.Get()
 		best = Advice{Commands: step, Frees: frees, IsExact: isExact, FreeShare: after, IsEnough: value >= threshold}
 		if best.IsEnough {
-			break
+			return &best
 		}
 	}
-	return best
+	if _, known := reclaimable[prune.SystemPruneAll]; !known {
+		return nil
+	}
+	return &best
 }
 
 // cleanedDisk returns the path of the file system on which commands free bytes of containers,
-// images and the build cache, or "" if that is unknown.
+// images and the build cache, or "" if that is unknown, or if logs that go with containers are elsewhere and
+// make a difference.
 func cleanedDisk(s prune.Summary) string {
 	engine, known := s.Engine.Get()
 	if !known || len(s.Unmeasured) > 0 {
 		return ""
 	}
-	best := ""
+	path, logPath := layerDisk(s.Filesystems, engine), engine.RootDir
+	if containers := engine.RootDir + "/containers"; slices.ContainsFunc(s.Filesystems, func(fs model.Filesystem) bool { return fs.Path == containers }) {
+		logPath = containers
+	}
 	for _, fs := range s.Filesystems {
+		if fs.Path == path && path != logPath && len(s.Filesystems) > 1 && s.DiskUsage[model.ContainerLogs] > fs.Size/100 {
+			return ""
+		}
+	}
+	return path
+}
+
+// layerDisk returns the path of the file system that holds the layers of an engine, or "".
+func layerDisk(all []model.Filesystem, engine model.Engine) string {
+	best := ""
+	for _, fs := range all {
 		isDockers := fs.Path == engine.RootDir || strings.HasPrefix(fs.Path, engine.RootDir+"/")
 		switch {
-		case len(s.Filesystems) == 1:
+		case len(all) == 1:
 			return fs.Path
 		case engine.ImageStore == model.Containerd && !isDockers, engine.ImageStore == model.GraphDriver && fs.Path == engine.RootDir+"/"+engine.StorageDriver:
 			return fs.Path
@@ -118,9 +138,10 @@ func cleanedDisk(s prune.Summary) string {
 
 // Bounds of a trend.
 const (
-	trendPeriod   = 6 * time.Hour
-	minTrendSpan  = 30 * time.Minute
-	maxTimeToFull = 30 * 24 * time.Hour
+	trendPeriod     = 6 * time.Hour
+	minTrendSpan    = 30 * time.Minute
+	minTrendSamples = 4 // two are always on a line
+	maxTimeToFull   = 30 * 24 * time.Hour
 )
 
 // timeToFull returns when nothing is left of a file system if it goes on like in the last hours
@@ -128,7 +149,7 @@ const (
 // less than half of the variance.
 func timeToFull(samples []model.Sample, now time.Time) model.Optional[time.Duration] {
 	first := slices.IndexFunc(samples, func(s model.Sample) bool { return now.Sub(s.At) <= trendPeriod })
-	if first < 0 || now.Sub(samples[first].At) < minTrendSpan {
+	if first < 0 || len(samples)-first < minTrendSamples || now.Sub(samples[first].At) < minTrendSpan {
 		return model.Optional[time.Duration]{}
 	}
 	samples = samples[first:]

@@ -27,7 +27,8 @@ func TestAdvice(t *testing.T) {
 		"a safer one frees as much": {3, figures{prune.BuilderPrune: 2, prune.SystemPruneAll: 2},
 			"Run docker builder prune: frees about 2 B, then 5.0 % is free, which is not enough"},
 		"nothing helps":        {3, figures{prune.BuilderPrune: 0, prune.SystemPruneAll: 0}, "No cleanup command frees anything"},
-		"unknown":              {3, figures{}, "No cleanup command frees anything"},
+		"unknown":              {3, figures{}, ""},
+		"partly unknown":       {3, figures{prune.ContainerPrune: 0, prune.BuilderPrune: 4}, ""},
 		"more than it can use": {3, figures{prune.BuilderPrune: 400}, "Run docker builder prune: frees about 400 B, then 100.0 % is free"},
 	} {
 		reclaimable := make(map[prune.Command]prune.Reclaimable)
@@ -35,7 +36,11 @@ func TestAdvice(t *testing.T) {
 			reclaimable[command] = prune.Reclaimable{Estimate: bytes}
 		}
 		fs := newFilesystem(model.Filesystem{Size: 100, Avail: test.avail}, DefaultThresholds())
-		if got := advise(fs, 0.10, reclaimable).String(); got != test.want {
+		got := ""
+		if advice := advise(fs, 0.10, reclaimable); advice != nil {
+			got = advice.String()
+		}
+		if got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
@@ -49,19 +54,28 @@ func TestCleanedDisk(t *testing.T) {
 		engine     model.Engine
 		disks      []string
 		unmeasured []string
+		logs       int64 // of disks with 1000 bytes
 		want       string
 	}{
-		"one disk":                  {overlay, []string{"/d"}, nil, "/d"},
-		"volumes elsewhere":         {overlay, []string{"/d", "/d/volumes"}, nil, "/d"},
-		"layers elsewhere":          {overlay, []string{"/d", "/d/overlay2"}, nil, "/d/overlay2"},
-		"containerd elsewhere":      {containerd, []string{"/d", "/c"}, nil, "/c"},
-		"containerd on the same":    {containerd, []string{"/d"}, nil, "/d"},
-		"only the volumes measured": {containerd, []string{"/d/volumes", "/d/tmp"}, nil, ""},
-		"some unmeasured":           {overlay, []string{"/d"}, []string{"/d/overlay2"}, ""},
+		"one disk":                  {overlay, []string{"/d"}, nil, 0, "/d"},
+		"volumes elsewhere":         {overlay, []string{"/d", "/d/volumes"}, nil, 0, "/d"},
+		"layers elsewhere":          {overlay, []string{"/d", "/d/overlay2"}, nil, 0, "/d/overlay2"},
+		"containerd elsewhere":      {containerd, []string{"/d", "/c"}, nil, 0, "/c"},
+		"containerd on the same":    {containerd, []string{"/d"}, nil, 0, "/d"},
+		"only the volumes measured": {containerd, []string{"/d/volumes", "/d/tmp"}, nil, 0, ""},
+		"some unmeasured":           {overlay, []string{"/d"}, []string{"/d/overlay2"}, 0, ""},
+		"logs elsewhere":            {containerd, []string{"/d", "/c"}, nil, 11, ""},
+		"few logs elsewhere":        {containerd, []string{"/d", "/c"}, nil, 10, "/c"},
+		"logs on another disk":      {overlay, []string{"/d", "/d/containers"}, nil, 11, ""},
+		"logs beside the layers":    {overlay, []string{"/d", "/d/volumes"}, nil, 11, "/d"},
+		"logs on the only disk":     {containerd, []string{"/e"}, nil, 11, "/e"},
 	} {
-		s := prune.Summary{Snapshot: model.Snapshot{Engine: model.Known(test.engine), Unmeasured: test.unmeasured}}
+		s := prune.Summary{
+			Snapshot:  model.Snapshot{Engine: model.Known(test.engine), Unmeasured: test.unmeasured},
+			DiskUsage: map[model.Resource]int64{model.ContainerLogs: test.logs},
+		}
 		for _, path := range test.disks {
-			s.Filesystems = append(s.Filesystems, model.Filesystem{Path: path})
+			s.Filesystems = append(s.Filesystems, model.Filesystem{Path: path, Size: 1000})
 		}
 		if got := cleanedDisk(s); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
@@ -87,12 +101,13 @@ func TestTimeToFull(t *testing.T) {
 	}{
 		"decreases":          {series(time.Hour, 600, 500, 400, 300), hours(3)},
 		"nothing left":       {series(time.Hour, 300, 200, 100, 0), hours(0)},
-		"increases":          {series(time.Hour, 300, 400, 500), model.Optional[time.Duration]{}},
-		"constant":           {series(time.Hour, 300, 300, 300), model.Optional[time.Duration]{}},
+		"increases":          {series(time.Hour, 300, 400, 500, 600), model.Optional[time.Duration]{}},
+		"constant":           {series(time.Hour, 300, 300, 300, 300), model.Optional[time.Duration]{}},
 		"up and down":        {series(time.Hour, 300, 100, 300, 100, 300, 100), model.Optional[time.Duration]{}},
-		"20 minutes":         {series(10*time.Minute, 300, 200, 100), model.Optional[time.Duration]{}},
-		"in years":           {series(time.Hour, 1e9, 1e9-1, 1e9-2), model.Optional[time.Duration]{}},
+		"25 minutes":         {series(5*time.Minute, 600, 500, 400, 300, 200, 100), model.Optional[time.Duration]{}},
+		"in years":           {series(time.Hour, 1e9, 1e9-1, 1e9-2, 1e9-3), model.Optional[time.Duration]{}},
 		"an earlier cleanup": {series(2*time.Hour, 10, 20, 700, 600, 500, 400), hours(8)},
+		"two looks":          {series(time.Hour, 300, 200), model.Optional[time.Duration]{}},
 		"none":               {nil, model.Optional[time.Duration]{}},
 	} {
 		got, known := timeToFull(test.samples, now).Get()

@@ -127,19 +127,25 @@ func (v view) Left(fs Filesystem) string {
 	return ""
 }
 
-// Rest returns how many bytes of the disk no resource holds, or "" if that is unknown.
+// Rest returns how many bytes of files no resource holds, or "" if that is unknown.
 func (v view) Rest() string {
-	for _, part := range v.Parts() {
-		if part.Class == "rest" && part.Label == "other" {
-			return part.Size
-		}
+	if !v.IsOneDisk() {
+		return ""
 	}
-	return ""
+	rest, known := v.Filesystems[0].Used.Get()
+	for _, r := range v.Resources {
+		usage, isKnown := r.Usage.Get()
+		rest, known = rest-usage, known && isKnown
+	}
+	if !known || rest <= 0 {
+		return ""
+	}
+	return formatBytes(rest)
 }
 
-// Look returns the command that shows what else is on the disk.
+// Look returns the command that shows what is on the disk.
 func (v view) Look() string {
-	return "du -xh -d2 " + v.Filesystems[0].Path + " / | sort -h | tail"
+	return "du -xh -d3 $(stat -c %m " + v.Filesystems[0].Path + ") | sort -h | tail"
 }
 
 // State describes the state of a holder.
@@ -154,7 +160,7 @@ func holderState(h prune.Holder, now time.Time) string {
 		return prefix + formatDuration(now.Sub(at)) + " ago"
 	}
 	switch {
-	case h.Builder != "":
+	case h.Builder != "" && h.Unused == 0: // the builder exists
 		return "cache of a builder: docker buildx prune --builder " + h.Builder
 	case h.Kind == prune.ContainerHolder:
 		return h.State + since(" ")
@@ -220,6 +226,9 @@ func (v view) Parts() []part {
 	var parts []part
 	var sum int64
 	other := "other"
+	if len(v.Resources) < len(model.Resources())+2 { // without the logs of containers or leftovers
+		other = "other and unknown"
+	}
 	for _, r := range v.Resources {
 		reclaimable := ""
 		if r.Command != "" {

@@ -24,6 +24,30 @@ func TestPagePolicy(t *testing.T) {
 	}
 }
 
+// What no resource holds is named if no command is enough: without what is reserved, and not as files
+// that are not the engine's, because its logs may be among them.
+func TestRest(t *testing.T) {
+	host := almostFull(at)
+	host.Reclaimable = map[prune.Command]prune.Reclaimable{prune.SystemPruneAll: {Estimate: 1}}
+	if page := render(t, New(host, DefaultThresholds())); strings.Contains(page, "du -xh") {
+		t.Errorf("it is unknown how much is used, but the page has the rest:\n%s", page)
+	}
+	host.Filesystems[0].Used = model.Known[int64](96 * gb)
+	page := render(t, New(host, DefaultThresholds()))
+	for _, want := range []string{
+		"See below who holds the rest. 63.78\u00a0GB are in none of the resources below: <code>du -xh -d3 $(stat -c %m /var/lib/docker) | sort -h | tail</code>, as root,",
+		"</svg>other and unknown</th>",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	host.Holders = nil // --no-web.names
+	if page := render(t, New(host, DefaultThresholds())); strings.Contains(page, "See below") {
+		t.Errorf("the page names no holders, but points to them:\n%s", page)
+	}
+}
+
 // testPolicy tests the headers of a page with these inline elements, and returns the page.
 func testPolicy(t *testing.T, handler http.Handler, elements ...string) string {
 	t.Helper()
@@ -100,5 +124,17 @@ func TestShortage(t *testing.T) {
 		if page := render(t, New(host, DefaultThresholds())); !strings.Contains(strings.ReplaceAll(page, "\u00a0", " "), "Less than "+want) {
 			t.Errorf("%+v: the page lacks %q:\n%s", fs, want, page)
 		}
+	}
+}
+
+// The volume of a builder that is gone cannot be pruned by its name.
+func TestStateOfBuilder(t *testing.T) {
+	volume := prune.Holder{Kind: prune.VolumeHolder, Builder: "ci", State: "in use"}
+	if got := holderState(volume, now); got != "cache of a builder: docker buildx prune --builder ci" {
+		t.Errorf("got %q", got)
+	}
+	volume.State, volume.Unused = "unused", 1
+	if got := holderState(volume, now); got != "unused" {
+		t.Errorf("got %q of a volume without a container", got)
 	}
 }

@@ -98,11 +98,11 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 	for _, fs := range s.Filesystems {
 		f := newFilesystem(fs, thresholds)
 		f.samples = s.FreeSpace[fs.Path]
-		f.SecondsToFull = timeToFull(f.samples, s.At)
+		// What is free now counts, too: a cleanup may have run since the last sample.
+		f.SecondsToFull = timeToFull(append(slices.Clip(f.samples), model.Sample{At: s.At, Bytes: fs.Avail}), s.At)
 		threshold, below := thresholds.below(f.FreeShare)
-		if below && fs.Path == cleaned && len(s.Reclaimable) > 0 {
-			advice := advise(f, threshold, s.Reclaimable)
-			f.Advice = &advice
+		if below && fs.Path == cleaned {
+			f.Advice = advise(f, threshold, s.Reclaimable)
 		}
 		r.Filesystems = append(r.Filesystems, f)
 	}
