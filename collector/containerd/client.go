@@ -30,9 +30,6 @@ import (
 // None as an address switches the client off.
 const None = "none"
 
-// sockets are where packages and an engine that starts its own containerd have its socket.
-var sockets = [...]string{"/run/containerd/containerd.sock", "/var/run/docker/containerd/containerd.sock"}
-
 // Engine is what an engine reports about its containerd (Engine API: /info).
 type Engine struct {
 	Address     string // of the socket; "": unknown
@@ -66,7 +63,7 @@ func (c *Client) addresses(e Engine) []string {
 	case e.Address != "":
 		return []string{strings.TrimPrefix(e.Address, "unix://")}
 	}
-	return sockets[:]
+	return []string{"/run/containerd/containerd.sock", "/var/run/docker/containerd/containerd.sock"} // of packages, and of an engine that starts its own
 }
 
 // Read returns what the containerd of an engine keeps. used are the times at which records of

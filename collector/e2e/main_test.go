@@ -150,7 +150,7 @@ func runAs(t *testing.T, user syscall.Credential, args ...string) *program {
 func fake(t *testing.T, dir string, args ...string) (*program, *dockertest.Fake) {
 	t.Helper()
 	address, engine := serveFake(t, filepath.Join(engines, dir))
-	return start(t, append([]string{"--docker.host=" + address}, args...)...), engine
+	return start(t, append([]string{"--docker.host=" + address, withoutContainerd}, args...)...), engine // not the machine's own
 }
 
 // serveFake serves a fake engine until the test ends and returns its address.

@@ -123,7 +123,7 @@ func (s *state) dependencies(k kind) []kind {
 	case ping, filesystems:
 		return nil
 	case volumeSizes, buildCache, diskUsage, contents:
-		return []kind{ping, info, images}
+		return append(s.dependencies(images), images)
 	case details, storeRetries:
 		return []kind{ping, info, containers}
 	case layerStore:

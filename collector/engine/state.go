@@ -428,7 +428,7 @@ func (s *state) fastLimit(k kind) time.Duration {
 	if k == leftovers { // they change rarely
 		return 0
 	}
-	if k == containers && s.lastStore == model.Known(model.Containerd) {
+	if k == containers && s.lastStore == model.Known(model.Containerd) || k == images && s.store.content != nil {
 		return fastContainerList
 	}
 	return fastRequest

@@ -23,7 +23,7 @@ type store struct {
 	startedAt time.Time
 
 	containers int // generation of the containers that it was proven with, or -1 before the first list
-	named      int // version of the last event about an image
+	named      int // version of the last event about an image, or of another change
 	attempts   attempts
 	mismatches int // in a row
 }

@@ -370,3 +370,32 @@ func TestStoreShowsBuilds(t *testing.T) {
 		expect("after another list", f.scrapeAfter(15*time.Second), false)
 	})
 }
+
+// TestStoreCost checks that a store that takes a while to read is read rarely while nothing changes,
+// and with the next scrape after a change, also one of the build cache, which has no event.
+func TestStoreCost(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, events eventStream, c *fakeContainerd) {
+		c.set(150*time.Millisecond, nil, "")
+		f.scrape()
+		for range 40 {
+			if s := f.scrapeAfter(15 * time.Second); !s.Store.IsKnown() || s.StoreStale {
+				t.Fatalf("nothing has changed: got %s", tagsOf(s))
+			}
+		}
+		n := c.readings
+		if n > 25 {
+			t.Errorf("got %d readings in 40 scrapes, want about every second one", n)
+		}
+		for i := range 4 {
+			events.send("image tag i1", "name", "new:1")
+			f.expectTags("after an event", f.scrapeAfter(15*time.Second), fmt.Sprintf("[reading:%d] true false", n+i+1))
+		}
+		f.reply("/system/df", map[string]any{"Volumes": nil, "BuildCache": []map[string]any{{"ID": "r"}}})
+		if s := f.scrapeAfter(15 * time.Second); c.readings == n+4 && !s.StoreStale {
+			t.Errorf("after a build: got %s, want it to be stale", tagsOf(s))
+		}
+		if s := f.scrapeAfter(15 * time.Second); c.readings < n+5 || s.StoreStale {
+			t.Errorf("later: got %s", tagsOf(s))
+		}
+	})
+}

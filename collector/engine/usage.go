@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
@@ -17,7 +18,8 @@ type usage struct {
 
 	records      model.Optional[[]model.CacheRecord]
 	recordsAsOf  cacheVersion
-	cacheChanges int // prunes, and gaps in the events
+	recordsAt    time.Time // when they were requested
+	cacheChanges int       // prunes, and gaps in the events
 }
 
 // cacheVersion identifies a time span in which the build cache and its relation to images
@@ -80,8 +82,14 @@ func (s *state) takeBuildCache(r result, answer diskUsageAnswer, now time.Time) 
 	}
 	s.health.measure("build_cache", r.err, r.took, now)
 	s.health.record("build_cache", "list the build cache", r.err)
-	s.usage.records, s.usage.recordsAsOf = known(answer.BuildCache, r.err), answer.asOf
+	before, _ := s.usage.records.Get()
+	if s.store.startedAt.Before(s.usage.recordsAt) && !slices.EqualFunc(before, answer.BuildCache, isSameRecord) {
+		s.store.named = s.version // there is no event for it
+	}
+	s.usage.records, s.usage.recordsAsOf, s.usage.recordsAt = known(answer.BuildCache, r.err), answer.asOf, now.Add(-r.took)
 }
+
+func isSameRecord(a, b model.CacheRecord) bool { return a.ID == b.ID }
 
 // mayHaveMissedChanges reports whether an answer may be old without an event having said so.
 func (s *state) mayHaveMissedChanges(k kind) bool {
@@ -122,6 +130,9 @@ func (s *state) fillUsage(snapshot *model.Snapshot) {
 func (s *state) markStaleUsage() {
 	if sched := s.schedules[s.usageKind(buildCache)]; s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion() && !sched.inFlight {
 		sched.stale = true
+	}
+	if s.store.content != nil && s.isStoreStale() && !s.schedules[images].inFlight {
+		s.schedules[images].stale = true
 	}
 	list, _ := s.usage.volumes.Get()
 	sizes, _ := s.usage.sizes.Get()

@@ -59,7 +59,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	store, isStored := s.Store.Get()
+	isStored := s.Store.IsKnown()
 	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
@@ -79,29 +79,33 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = newMatches(h)
-	switch {
-	case isStored:
+	h.buildGraph(s)
+	return h
+}
+
+// buildGraph chooses the best source of knowledge that a snapshot has.
+func (h *host) buildGraph(s model.Snapshot) {
+	if store, isStored := s.Store.Get(); isStored {
 		h.content = newContentGraph(h, store, s.At)
 		h.graph = h.content.graph
-		return h
-	case s.LayerStore != nil && !h.isContainerd():
+		return
+	}
+	if s.LayerStore != nil && !h.isContainerd() {
 		if chains := h.tree.chainIDs(); h.isOf(s.LayerStore, chains) {
 			h.store = s.LayerStore
 			h.graph = newDiskGraph(h, chains)
-			return h
+			return
 		}
 	}
 	h.matches.match()
-	switch {
-	case h.isContainerd():
+	if h.isContainerd() {
 		h.graph = newStoreGraph(h, s.ListedImages)
-	default:
+	} else {
 		h.graph = newLayerGraph(h)
 	}
-	if engine.StorageDriver == "vfs" {
+	if h.engine.StorageDriver == "vfs" {
 		h.graph.copyLayers()
 	}
-	return h
 }
 
 func (h *host) isContainerd() bool { return h.engine.ImageStore == model.Containerd }
