@@ -139,8 +139,8 @@ func TestContainerLogs(t *testing.T) {
 	})
 }
 
-// TestLogsInContainer checks the command of the README: with the engine's root directory, or only
-// that of the containers, mounted into its container, the exporter reads logs without a capability.
+// TestLogsInContainer checks the command of the README, and that logs need no capability: with the
+// engine's root directory, or only that of the containers, mounted into its container.
 func TestLogsInContainer(t *testing.T) {
 	t.Parallel()
 	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
@@ -160,6 +160,7 @@ func TestLogsInContainer(t *testing.T) {
 		}{
 			{nil, false},
 			{user, false},
+			{append(user, "--cap-add=DAC_READ_SEARCH", "-v="+data+":"+data+":ro"), true}, // as in the README
 			{append(user, "-v="+data+":"+data+":ro"), true},
 			{append(user, "-v="+data+"/containers:"+data+"/containers:ro"), true},
 			{append(user, "-v="+data+":/elsewhere:ro"), true},

@@ -163,7 +163,7 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
-// TestDirectoriesAfterRestart checks that the engine's process is searched for again once it has ended.
+// TestDirectoriesAfterRestart checks that the start of the engine is that of the process that runs now.
 func TestDirectoriesAfterRestart(t *testing.T) {
 	m := newMachine(hostMounts, hostMounts)
 	f := New(nil, nil)
