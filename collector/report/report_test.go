@@ -61,30 +61,8 @@ func fullAt(at time.Time) prune.Summary {
 				{Resource: model.Volumes, Count: 1, Bytes: 640 * mb, Last: ago(3 * time.Hour)},
 			},
 		},
-		Holders: []prune.Holder{
-			{Kind: prune.RepositoryHolder, Name: "shop/search-indexer", Count: 11, Unused: 10, Bytes: 14_210 * mb, Frees: 12_800 * mb},
-			{Kind: prune.CacheHolder, Name: "exec.cachemount", State: "unused", Since: ago(70 * time.Hour), Count: 9, Unused: 9, Bytes: 9_300 * mb, Frees: 9_300 * mb},
-			{Kind: prune.VolumeHolder, Name: "shop_pgdata_6", State: "unused", Count: 1, Unused: 1, Bytes: 7_310 * mb, Frees: 7_310 * mb},
-			{Kind: prune.VolumeHolder, Name: "buildx_buildkit_ci0_state", State: "in use", Builder: "ci", Count: 1, Bytes: 4_120 * mb, Frees: 4_120 * mb},
-			{Kind: prune.ContainerHolder, Name: "ci-job-7", State: "exited", Since: ago(50 * time.Hour), Count: 1, Unused: 1, Bytes: 1_269 * mb, Frees: 1_269 * mb},
-			{Kind: prune.ContainerHolder, Name: "shop-checkout-1", State: "running", Project: "shop", Count: 1, Bytes: 252 * mb, Frees: 252 * mb},
-		},
-		Counts: model.ObjectCounts{
-			Images: model.ImageCounts{
-				Tagged: model.Known(63), Untagged: model.Known(148), Dangling: model.Known(112), Intermediate: model.Known(31), DigestOnly: model.Known(5),
-				Tags: model.Known(91), Use: model.Counts{{Name: "running", N: 12}, {Name: "stopped", N: 29}, {Name: "none", N: 170}},
-				Unused: model.Counts{{Name: "0-1d", N: 41}, {Name: "1d-7d", N: 118}, {Name: "7d-30d", N: 160}, {Name: "30d-90d"}, {Name: "90d+", N: 7}},
-				Layers: model.Known(804), Uninspected: model.Known(0), VirtualSize: model.Known[int64](187_400 * mb),
-			},
-			Containers: model.ContainerCounts{
-				State: model.Counts{
-					{Name: "created", N: 2}, {Name: "running", N: 14}, {Name: "paused"}, {Name: "restarting", N: 1}, {Name: "removing"}, {Name: "exited", N: 57}, {Name: "dead"},
-				},
-				StoppedFor: model.Counts{{Name: "0-1h", N: 1}, {Name: "1h-1d", N: 3}, {Name: "1d-7d", N: 9}, {Name: "7d-30d", N: 21}, {Name: "30d+", N: 25}},
-			},
-			Volumes:    model.Counts{{Name: model.InUse, N: 11}, {Name: model.Unused, N: 23}},
-			BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
-		},
+		Holders: holdersAt(at),
+		Counts:  fullCounts(),
 		DiskUsage: map[model.Resource]int64{
 			model.Images: 38_740 * mb, model.Containers: 2_130 * mb, model.Volumes: 12_600 * mb, model.BuildCache: 17_950 * mb, model.ContainerLogs: 940 * mb, model.Leftovers: 2_610 * mb,
 		},
@@ -103,6 +81,39 @@ func fullAt(at time.Time) prune.Summary {
 			prune.ImagePruneAllUntil:    {Estimate: 18_302 * mb, Minimum: 11_130 * mb},
 			prune.BuilderPruneUntil:     {Estimate: 9_120 * mb, Minimum: 8_990 * mb},
 		},
+	}
+}
+
+// holdersAt returns who holds the disk of the host that is full.
+func holdersAt(at time.Time) []prune.Holder {
+	ago := func(d time.Duration) model.Optional[time.Time] { return model.Known(at.Add(-d)) }
+	return []prune.Holder{
+		{Kind: prune.RepositoryHolder, Name: "shop/search-indexer", Count: 11, Unused: 10, Bytes: 14_210 * mb, Frees: 12_800 * mb},
+		{Kind: prune.CacheHolder, Name: "exec.cachemount", State: "unused", Since: ago(70 * time.Hour), Count: 9, Unused: 9, Bytes: 9_300 * mb, Frees: 9_300 * mb},
+		{Kind: prune.VolumeHolder, Name: "shop_pgdata_6", State: "unused", Count: 1, Unused: 1, Bytes: 7_310 * mb, Frees: 7_310 * mb},
+		{Kind: prune.VolumeHolder, Name: "buildx_buildkit_ci0_state", State: "in use", Builder: "ci", Count: 1, Bytes: 4_120 * mb, Frees: 4_120 * mb},
+		{Kind: prune.ContainerHolder, Name: "ci-job-7", State: "exited", Since: ago(50 * time.Hour), Count: 1, Unused: 1, Bytes: 1_269 * mb, Frees: 1_269 * mb},
+		{Kind: prune.ContainerHolder, Name: "shop-checkout-1", State: "running", Project: "shop", Count: 1, Bytes: 252 * mb, Frees: 252 * mb},
+	}
+}
+
+// fullCounts returns the counts of the host that is full.
+func fullCounts() model.ObjectCounts {
+	return model.ObjectCounts{
+		Images: model.ImageCounts{
+			Tagged: model.Known(63), Untagged: model.Known(148), Dangling: model.Known(112), Intermediate: model.Known(31), DigestOnly: model.Known(5),
+			Tags: model.Known(91), Use: model.Counts{{Name: "running", N: 12}, {Name: "stopped", N: 29}, {Name: "none", N: 170}},
+			Unused: model.Counts{{Name: "0-1d", N: 41}, {Name: "1d-7d", N: 118}, {Name: "7d-30d", N: 160}, {Name: "30d-90d"}, {Name: "90d+", N: 7}},
+			Layers: model.Known(804), Uninspected: model.Known(0), VirtualSize: model.Known[int64](187_400 * mb),
+		},
+		Containers: model.ContainerCounts{
+			State: model.Counts{
+				{Name: "created", N: 2}, {Name: "running", N: 14}, {Name: "paused"}, {Name: "restarting", N: 1}, {Name: "removing"}, {Name: "exited", N: 57}, {Name: "dead"},
+			},
+			StoppedFor: model.Counts{{Name: "0-1h", N: 1}, {Name: "1h-1d", N: 3}, {Name: "1d-7d", N: 9}, {Name: "7d-30d", N: 21}, {Name: "30d+", N: 25}},
+		},
+		Volumes:    model.Counts{{Name: model.InUse, N: 11}, {Name: model.Unused, N: 23}},
+		BuildCache: model.Counts{{Name: model.InUse}, {Name: model.Unused, N: 412}},
 	}
 }
 
