@@ -59,7 +59,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
-	store, isStored := s.Store.Get()
+	isStored := s.Store.IsKnown()
 	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
 	h.isListed = make([]bool, len(h.tree.layers))
@@ -79,16 +79,23 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	}
 	h.imagesKnown = h.isInspected && h.containersKnown
 	h.matches = newMatches(h)
+	h.fillGraph(s)
+	return h
+}
+
+// fillGraph makes the graph of the best source that the snapshot has.
+func (h *host) fillGraph(s model.Snapshot) {
+	store, isStored := s.Store.Get()
 	switch {
 	case isStored:
 		h.content = newContentGraph(h, store, s.At)
 		h.graph = h.content.graph
-		return h
+		return
 	case s.LayerStore != nil && !h.isContainerd():
 		if chains := h.tree.chainIDs(); h.isOf(s.LayerStore, chains) {
 			h.store = s.LayerStore
 			h.graph = newDiskGraph(h, chains)
-			return h
+			return
 		}
 	}
 	h.matches.match()
@@ -98,10 +105,9 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	default:
 		h.graph = newLayerGraph(h)
 	}
-	if engine.StorageDriver == "vfs" {
+	if h.engine.StorageDriver == "vfs" {
 		h.graph.copyLayers()
 	}
-	return h
 }
 
 func (h *host) isContainerd() bool { return h.engine.ImageStore == model.Containerd }
