@@ -29,7 +29,6 @@ type Store struct {
 	model.ContentStore
 	ImageList []model.Image            // as the engine lists them
 	Contents  map[string]model.Content // of images, by ID
-	Used      map[string]time.Time     // that was given to Read
 }
 
 // cache is what does not change, or what can be recognized as unchanged.
@@ -155,7 +154,7 @@ func (r *reading) readObjects(ctx context.Context) (Store, error) {
 	if err = r.readResources(ctx); err != nil {
 		return Store{}, err
 	}
-	store := Store{Used: r.used}
+	var store Store
 	if store.Objects, err = r.objects(); err != nil {
 		return Store{}, err
 	}

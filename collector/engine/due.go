@@ -24,7 +24,7 @@ const leftoversInterval = 10 * time.Minute
 func (s *state) due(now time.Time) (tasks []task) {
 	if len(s.waiting) > 0 {
 		s.markStaleUsage()
-		s.markStaleStore()
+		s.markStaleStores()
 	}
 	for _, k := range kinds() {
 		if s.schedules[k].inFlight || !s.isDue(k, now) {

@@ -70,10 +70,12 @@ func (h *health) record(collector, operation string, err error) {
 	h.failing[operation] = failing{collector, before.logged, problem}
 }
 
-// isLeftOut reports whether a collector that never succeeded lacks the access that it needs.
-func (h *health) isLeftOut(collector string, err error) bool {
+// isLeftOut reports whether an operation of a collector that never succeeded lacks the access that
+// it needs. One that has failed for another reason is not left out.
+func (h *health) isLeftOut(collector, operation string, err error) bool {
 	failure := new(model.Failure)
-	return errors.As(err, &failure) && failure.NoAccess && !h.collectors[collector].LastSuccess.IsKnown()
+	_, hasFailed := h.failing[operation]
+	return errors.As(err, &failure) && failure.NoAccess && !hasFailed && !h.collectors[collector].LastSuccess.IsKnown()
 }
 
 // note queues a line of information.

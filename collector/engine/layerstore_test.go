@@ -193,3 +193,17 @@ func TestLayerStoreOfOneEpoch(t *testing.T) {
 		t.Error("known after a reset")
 	}
 }
+
+// TestLayerStoreReadAfterChange checks that a change counts for when a slow layer store is read again.
+func TestLayerStoreReadAfterChange(t *testing.T) {
+	s := newState(Config{})
+	s.containers.mergeList([]model.Container{{ID: "c1"}}, 1)
+	s.layers = layers{store: &model.LayerStore{}, objects: s.objectsVersion()}
+	for _, want := range []bool{false, true} {
+		s.markStaleStores()
+		if got := s.schedules[layerStore].stale; got != want {
+			t.Errorf("got stale %v, want %v", got, want)
+		}
+		s.containers.remove("c1", 2)
+	}
+}

@@ -350,7 +350,7 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 // access, what never could be read is left out. That is worth one line, for the root directory as
 // for all that is in it, and none each time that the program runs once, perhaps as a cron job.
 func (s *state) recordRead(collector, operation string, r result, now time.Time) {
-	if !s.health.isLeftOut(collector, r.err) {
+	if !s.health.isLeftOut(collector, operation, r.err) {
 		s.health.measure(collector, r.err, r.took, now)
 		s.health.record(collector, operation, r.err)
 		return

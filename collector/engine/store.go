@@ -229,9 +229,13 @@ func (s *state) checkStore() {
 	}
 }
 
-// markStaleStore marks the store as stale if something has changed since it was read.
-func (s *state) markStaleStore() {
+// markStaleStores marks the store and the layer store as stale if something has changed since they
+// were read.
+func (s *state) markStaleStores() {
 	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight && s.hasChangedSinceStore() {
+		sched.stale = true
+	}
+	if sched := s.schedules[layerStore]; s.layers.store != nil && !sched.inFlight && s.layers.objects != s.objectsVersion() {
 		sched.stale = true
 	}
 }

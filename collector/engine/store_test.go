@@ -203,6 +203,22 @@ func TestStoreWithoutAccess(t *testing.T) {
 	})
 }
 
+// TestStoreAccessLost checks that the reason of a failure is the last one, also if that is that
+// there is no access any more.
+func TestStoreAccessLost(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		c.set(0, &model.Failure{Kind: "Unknown", Reason: "broken"}, "")
+		f.scrape()
+		c.set(0, &model.Failure{Kind: "dial", Reason: "no such file", NoAccess: true}, "")
+		f.scrapeAfter(time.Minute)
+		for _, problem := range f.scrapeAfter(time.Minute).Problems {
+			if problem.Operation == readStore && problem.Reason != "no such file" {
+				t.Errorf("got the reason %q, want no such file", problem.Reason)
+			}
+		}
+	})
+}
+
 // TestStoreOfOtherEngine checks that the store of another engine is not believed, whether the
 // containers are known before it or not.
 func TestStoreOfOtherEngine(t *testing.T) {
