@@ -73,7 +73,7 @@ func (s *state) isDue(k kind, now time.Time) bool {
 	if !s.isEnabled(k) || !s.isWanted(k, now) {
 		return false
 	}
-	if sched := s.schedules[leftovers]; k == leftovers && sched.known && sched.failures == 0 && now.Sub(sched.ended) < leftoversInterval {
+	if sched := s.schedules[leftovers]; k == leftovers && sched.known && sched.failures == 0 && !sched.stale && now.Sub(sched.ended) < leftoversInterval {
 		return false
 	}
 	if k == containerSizes {

@@ -59,7 +59,7 @@ func (s *state) openStream(now time.Time) {
 	}
 	s.prunes.known = true
 	if s.stream.hasGap || s.stream.since == 0 {
-		for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage} {
+		for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, leftovers} {
 			s.schedules[k].retryNow()
 		}
 		s.allContainersChanged()

@@ -178,3 +178,22 @@ func TestLeftovers(t *testing.T) {
 		f.logged(1, "cannot find leftovers", "the disk is broken")
 	})
 }
+
+// An engine may have left something behind when it ended, so leftovers are searched again at once after
+// a gap in the events.
+func TestLeftoversAfterGap(t *testing.T) {
+	t.Parallel()
+	s := newTestState(t)
+	s.config.Leftovers = true
+	sched := s.schedules[leftovers]
+	sched.ended, sched.known, sched.took = at(0), true, time.Millisecond
+	s.request(request{notBefore: at(time.Minute)})
+	if s.isDue(leftovers, at(time.Minute)) {
+		t.Error("due after a minute")
+	}
+	s.stream.hasGap = true
+	s.openStream(at(time.Minute))
+	if !s.isDue(leftovers, at(time.Minute)) {
+		t.Error("not due after a gap")
+	}
+}

@@ -1152,7 +1152,7 @@ func TestMergeFilesystems(t *testing.T) {
 // TestOpenStream checks what may have been missed when the stream opens.
 func TestOpenStream(t *testing.T) {
 	t.Parallel()
-	const all = "containers, images, volumes, volume sizes, build cache, disk usage"
+	const all = "containers, images, volumes, volume sizes, build cache, disk usage, leftovers"
 	tests := []struct {
 		name    string
 		prepare func(*state)
