@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
@@ -21,6 +22,18 @@ const accessHint = `for logs, leftovers and exact figures, use AmbientCapabiliti
 func noAccess(err error) error {
 	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
 	return &model.Failure{Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: !isUnanswered}
+}
+
+// withHint returns the failure of what is not there, is closed to this process, or is a link, which
+// is not followed: a directory that was moved has to be mounted where it was.
+func withHint(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		return noAccess(err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return noAccess(fmt.Errorf("%w (a link is not followed: mount the directory there)", err))
+	}
+	return err
 }
 
 // sighting is a path by which this process may see a directory of the engine.

@@ -52,10 +52,7 @@ func (f *Filesystems) Leftovers(ctx context.Context, engine Engine, containerIDs
 				break
 			}
 		}
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-			err = noAccess(err)
-		}
-		return found, err
+		return found, withHint(err)
 	})
 }
 

@@ -37,10 +37,7 @@ func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Lo
 				break
 			}
 		}
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-			err = noAccess(err)
-		}
-		return logs, err
+		return logs, withHint(err)
 	})
 }
 

@@ -220,3 +220,21 @@ func BenchmarkLogs(b *testing.B) {
 		}
 	}
 }
+
+// TestDirectoryIsLink checks that a directory that was moved and linked is left out, with a hint.
+func TestDirectoryIsLink(t *testing.T) {
+	dir := t.TempDir()
+	f, engine := mapped(dir)
+	writeFile(t, dir+"/moved/"+id+"/"+id+"-json.log", 5000)
+	if err := os.Symlink("moved", dir+"/containers"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.Logs(t.Context(), engine, []string{id})
+	failure := new(model.Failure)
+	if !errors.As(err, &failure) || !failure.NoAccess || !strings.Contains(failure.Reason, "a link is not followed") {
+		t.Errorf("logs: %v", err)
+	}
+	if _, err := f.Leftovers(t.Context(), engine, []string{id}); !errors.As(err, &failure) || !failure.NoAccess {
+		t.Errorf("leftovers: %v", err)
+	}
+}
