@@ -189,10 +189,6 @@ func copySeries(m *memoryStore, history func(labels.Labels) int, hosts, traces i
 				}
 				continue
 			}
-			if s.labels.Get("instance") == "" { // the same for all hosts
-				all, samples = append(all, hostSeries{s.labels, metas}), samples+n
-				continue
-			}
 			var first int
 			if _, err := fmt.Sscanf(s.labels.Get("instance"), "host%d:", &first); err != nil {
 				return nil, 0, fmt.Errorf("%s: %w", s.labels, err)
