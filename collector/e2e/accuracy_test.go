@@ -462,9 +462,9 @@ func (h *pruneHost) steadyPages() (pages []map[string]float64) {
 	return pages
 }
 
-// steadyPage scrapes until all images have been inspected, each command has an estimate, volumes and
-// the build cache have been measured again and two pages are equal, and returns the values. On a busy
-// machine the engine is slow to respond.
+// steadyPage scrapes until all images have been inspected, each command has an estimate, everything
+// has been requested again and two pages are equal, and returns the values. On a busy machine the
+// engine is slow to respond.
 func (h *pruneHost) steadyPage(p *program) map[string]float64 {
 	h.t.Helper()
 	began := float64(time.Now().UnixMilli()) / 1e3
@@ -476,7 +476,7 @@ func (h *pruneHost) steadyPage(p *program) map[string]float64 {
 			_, known := page[fmt.Sprintf("docker_reclaimable_bytes{command=%q}", command)]
 			same = same && known == h.hasCommand(command)
 		}
-		for _, collector := range []string{"volumes", "build_cache"} {
+		for _, collector := range []string{"images", "containers", "volumes", "build_cache"} {
 			series := func(name string) float64 {
 				return page[fmt.Sprintf("docker_scrape_collector_%s{collector=%q}", name, collector)]
 			}
