@@ -254,7 +254,7 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 	if client.Warning != nil {
 		p.logger().Warn("Docker context not used", "err", client.Warning, "hint", "set --docker.host to the engine's address (docker context inspect)")
 	}
-	p.engine.Timeout = p.docker.Timeout
+	p.engine.Timeout, p.engine.IsLocal = p.docker.Timeout, client.IsLocal()
 	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
 		p.engine.Store = store.Read
 	}

@@ -30,7 +30,8 @@ type Config struct {
 	// What to read in the engine's root directory.
 	ContainerLogs, Leftovers bool
 
-	Store StoreReader // nil: containerd is not read
+	Store   StoreReader // nil: containerd is not read
+	IsLocal bool        // the engine is reached by a socket of this machine
 }
 
 // Host is the machine of the engine, as far as this process sees it: a host.Filesystems.

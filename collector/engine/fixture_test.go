@@ -36,7 +36,7 @@ type fixture struct {
 func everything() Config {
 	return Config{
 		Timeout: 5 * time.Second, BusyRatio: BusyRatio{Unchanged: 0.005, Changed: 0.1},
-		ContainerSizes: true, Volumes: true, BuildCache: true,
+		ContainerSizes: true, Volumes: true, BuildCache: true, IsLocal: true,
 	}
 }
 

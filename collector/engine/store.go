@@ -186,7 +186,8 @@ var errOtherStore = &model.Failure{
 }
 
 // isOfEngine reports whether a store is that of the engine: it has what a container writes to,
-// or, if there are no containers or they are not known yet, as many images as the engine counts.
+// or, if there are no containers or they are not known yet, the engine is reached by a socket of this
+// machine and counts as many images.
 func (s *state) isOfEngine(store *containerd.Store) bool {
 	if list, _ := s.containers.all(); len(list) > 0 {
 		ids := make(map[string]bool, len(list))
@@ -201,7 +202,7 @@ func (s *state) isOfEngine(store *containerd.Store) bool {
 		return false
 	}
 	reported, _ := s.info.Get()
-	return reported.Images == len(store.ImageList) || reported.Images == len(store.Images)
+	return s.config.IsLocal && (reported.Images == len(store.ImageList) || reported.Images == len(store.Images))
 }
 
 // requestImagesAgain makes the snapshots that are waited for wait for another image list.

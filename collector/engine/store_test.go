@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"docker_buildup_exporter/collector/containerd"
+	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/model"
 )
 
@@ -349,6 +350,18 @@ func TestStoreReadDuringList(t *testing.T) {
 	s.merge(result{task: task{kind: images, epoch: s.epoch}, value: []model.Image{{ID: "listed"}}, took: time.Minute}, at)
 	if took := s.schedules[images].took; s.store.content != content || s.images.records != nil || took != time.Second {
 		t.Errorf("got the store %v, the images %v and a duration of %v, want the store, no images and 1s", s.store.content, s.images.records, took)
+	}
+}
+
+// TestStoreOfRemoteEngine checks that a store is not believed because it has as many images as an
+// engine on another machine, which has no containers.
+func TestStoreOfRemoteEngine(t *testing.T) {
+	for _, isLocal := range []bool{true, false} {
+		s := newState(Config{IsLocal: isLocal})
+		s.info = model.Known(docker.Info{Images: 1})
+		if got := s.isOfEngine(&containerd.Store{ImageList: []model.Image{{ID: "i"}}}); got != isLocal {
+			t.Errorf("local: %v, got %v", isLocal, got)
+		}
 	}
 }
 
