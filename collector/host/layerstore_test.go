@@ -127,7 +127,7 @@ func TestLayerStore(t *testing.T) {
 	})
 	r.write("overlay2/moved3/diff/file", "12345")
 	r.write("overlay2/context/diff/a/b", "1234567")
-	r.write("overlay2/context/work/file", "not counted")
+	r.write(filepath.Join("overlay2/context", "work", "file"), "not counted")
 	r.must(os.Link(filepath.Join(r.dir, "overlay2/context/diff/a/b"), filepath.Join(r.dir, "overlay2/context/diff/link")))
 	r.must(os.Symlink("..", filepath.Join(r.dir, "overlay2/context/diff/a/up")))
 	r.must(syscall.Mkfifo(filepath.Join(r.dir, "overlay2/context/diff/pipe"), 0o600))
