@@ -26,8 +26,8 @@ type Holder struct {
 
 	// Bytes are what the objects hold, and Frees what removing the unused ones frees. Bytes of
 	// different holders overlap, because repositories share layers.
-	Bytes int64 `json:"bytes"`
-	Frees int64 `json:"frees_bytes"`
+	Bytes int64                 `json:"bytes"`
+	Frees model.Optional[int64] `json:"frees_bytes"`
 }
 
 // HolderKind is what a Holder is.
@@ -89,7 +89,7 @@ func (h *host) largestVolumes(n int) []Holder {
 		if match := builderVolume.FindStringSubmatch(volume.Name); match != nil {
 			holder.Builder = match[1]
 		}
-		holder.Frees = holder.Bytes
+		holder.Frees = model.Known(holder.Bytes)
 		volumes = append(volumes, holder)
 	}
 	sortHolders(volumes)
@@ -107,7 +107,7 @@ func (h *host) largestContainers(n int) []Holder {
 			holder.Unused = 1
 		}
 		holder.Bytes = own[h.containerHolder(i)]
-		holder.Frees = holder.Bytes
+		holder.Frees = model.Known(holder.Bytes)
 		containers = append(containers, holder)
 	}
 	sortHolders(containers)
@@ -146,8 +146,8 @@ func (h *host) imagesByRepository(n int) (repositories []Holder) {
 	sortHolders(repositories)
 	repositories = repositories[:min(n, len(repositories))]
 	for i := range repositories {
-		if r := &repositories[i]; r.Unused > 0 {
-			r.Frees = h.graph.freed(h.unusedOf(members[r.Name])).Estimate
+		if r := &repositories[i]; r.Unused > 0 && (h.cacheKnown || h.content != nil) { // the build cache may hold any layer
+			r.Frees = model.Known(h.graph.freed(h.unusedOf(members[r.Name])).Estimate)
 		}
 	}
 	return repositories
@@ -163,7 +163,7 @@ func (h *host) cacheByType() (types []Holder) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(byType)) {
 		frees := h.graph.freed(h.removalOf(byType[name]...)).Estimate
-		holder := Holder{Kind: CacheHolder, Name: name, State: "unused", Count: len(byType[name]), Unused: len(byType[name]), Bytes: frees, Frees: frees}
+		holder := Holder{Kind: CacheHolder, Name: name, State: "unused", Count: len(byType[name]), Unused: len(byType[name]), Bytes: frees, Frees: model.Known(frees)}
 		for _, i := range byType[name] {
 			used, known := h.cache[i-h.recordHolder(0)].LastUsedAt.Get()
 			if last, _ := holder.Since.Get(); known && used.After(last) {

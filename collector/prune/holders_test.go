@@ -32,16 +32,16 @@ func TestLargestHolders(t *testing.T) {
 	f.snapshot.Contents = f.contents
 
 	want := []Holder{
-		{Kind: RepositoryHolder, Name: "shop/web", Count: 2, Unused: 1, Bytes: 1130, Frees: 60},
+		{Kind: RepositoryHolder, Name: "shop/web", Count: 2, Unused: 1, Bytes: 1130, Frees: model.Known[int64](60)},
 		{Kind: RepositoryHolder, Name: "localhost:5000/web", Count: 1, Bytes: 1070},
-		{Kind: RepositoryHolder, Name: "<none>", Count: 1, Unused: 1, Bytes: 1005, Frees: 5},
-		{Kind: RepositoryHolder, Name: "base", Count: 1, Unused: 1, Bytes: 1000},
-		{Kind: VolumeHolder, Name: "data", State: "in use", Project: "shop", Count: 1, Bytes: 500, Frees: 500},
-		{Kind: ContainerHolder, Name: "web-1", State: "running", Project: "shop", Count: 1, Bytes: 400, Frees: 400},
-		{Kind: VolumeHolder, Name: "left", State: "unused", Count: 1, Unused: 1, Bytes: 300, Frees: 300},
-		{Kind: VolumeHolder, Name: "buildx_buildkit_ci20_state", State: "unused", Builder: "ci2", Count: 1, Unused: 1, Bytes: 200, Frees: 200},
-		{Kind: CacheHolder, Name: "regular", State: "unused", Since: model.Known(day.Add(time.Hour)), Count: 2, Unused: 2, Bytes: 81, Frees: 81},
-		{Kind: ContainerHolder, Name: "container 1", State: "exited", Since: model.Known(day), Count: 1, Unused: 1, Bytes: 30, Frees: 30},
+		{Kind: RepositoryHolder, Name: "<none>", Count: 1, Unused: 1, Bytes: 1005, Frees: model.Known[int64](5)},
+		{Kind: RepositoryHolder, Name: "base", Count: 1, Unused: 1, Bytes: 1000, Frees: model.Known[int64](0)},
+		{Kind: VolumeHolder, Name: "data", State: "in use", Project: "shop", Count: 1, Bytes: 500, Frees: model.Known[int64](500)},
+		{Kind: ContainerHolder, Name: "web-1", State: "running", Project: "shop", Count: 1, Bytes: 400, Frees: model.Known[int64](400)},
+		{Kind: VolumeHolder, Name: "left", State: "unused", Count: 1, Unused: 1, Bytes: 300, Frees: model.Known[int64](300)},
+		{Kind: VolumeHolder, Name: "buildx_buildkit_ci20_state", State: "unused", Builder: "ci2", Count: 1, Unused: 1, Bytes: 200, Frees: model.Known[int64](200)},
+		{Kind: CacheHolder, Name: "regular", State: "unused", Since: model.Known(day.Add(time.Hour)), Count: 2, Unused: 2, Bytes: 81, Frees: model.Known[int64](81)},
+		{Kind: ContainerHolder, Name: "container 1", State: "exited", Since: model.Known(day), Count: 1, Unused: 1, Bytes: 30, Frees: model.Known[int64](30)},
 	}
 	for n := range len(want) + 2 {
 		got := (&Summarizer{Holders: n}).Summarize(f.snapshot).Holders
@@ -58,6 +58,12 @@ func TestUnknownHolders(t *testing.T) {
 	f.volume("data", false, true, 500)
 	if got := (&Summarizer{Holders: 9}).Summarize(f.snapshot).Holders; len(got) != 1 || got[0].Name != "data" {
 		t.Errorf("got %+v", got)
+	}
+	f = newFixture(model.GraphDriver, "1.51") // the build cache may hold the layers of an unused image
+	f.image("old", "", tag("web:1"), "60")
+	f.snapshot.Contents, f.snapshot.BuildCache = f.contents, model.Optional[[]model.CacheRecord]{}
+	if got := (&Summarizer{Holders: 9}).Summarize(f.snapshot).Holders; len(got) != 1 || got[0].Frees.IsKnown() {
+		t.Errorf("without the build cache: got %+v", got)
 	}
 	if got := (&Summarizer{Holders: 9}).Summarize(model.Snapshot{}).Holders; got != nil {
 		t.Errorf("got %+v without an engine", got)

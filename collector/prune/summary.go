@@ -99,7 +99,10 @@ func summarize(s model.Snapshot, f figures) Summary {
 		sum.Repositories = model.Known(repositories)
 	}
 	for _, holder := range f.holders {
-		holder.Bytes, holder.Frees = limit(Reclaimable{Estimate: holder.Bytes}).Estimate, limit(Reclaimable{Estimate: holder.Frees}).Estimate
+		holder.Bytes = limit(Reclaimable{Estimate: holder.Bytes}).Estimate
+		if frees, known := holder.Frees.Get(); known {
+			holder.Frees = model.Known(limit(Reclaimable{Estimate: frees}).Estimate)
+		}
 		sum.Holders = append(sum.Holders, holder)
 	}
 	return sum

@@ -182,7 +182,7 @@ func freesText(h prune.Holder) string {
 	if h.Unused == 0 {
 		return "in use"
 	}
-	return formatBytes(h.Frees)
+	return formatSize(h.Frees)
 }
 
 // sparkline is the free space of a file system over time. Points are coordinates of a polyline in

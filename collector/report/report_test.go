@@ -88,12 +88,12 @@ func fullAt(at time.Time) prune.Summary {
 func holdersAt(at time.Time) []prune.Holder {
 	ago := func(d time.Duration) model.Optional[time.Time] { return model.Known(at.Add(-d)) }
 	return []prune.Holder{
-		{Kind: prune.RepositoryHolder, Name: "shop/search-indexer", Count: 11, Unused: 10, Bytes: 14_210 * mb, Frees: 12_800 * mb},
-		{Kind: prune.CacheHolder, Name: "exec.cachemount", State: "unused", Since: ago(70 * time.Hour), Count: 9, Unused: 9, Bytes: 9_300 * mb, Frees: 9_300 * mb},
-		{Kind: prune.VolumeHolder, Name: "shop_pgdata_6", State: "unused", Count: 1, Unused: 1, Bytes: 7_310 * mb, Frees: 7_310 * mb},
-		{Kind: prune.VolumeHolder, Name: "buildx_buildkit_ci0_state", State: "in use", Builder: "ci", Count: 1, Bytes: 4_120 * mb, Frees: 4_120 * mb},
-		{Kind: prune.ContainerHolder, Name: "ci-job-7", State: "exited", Since: ago(50 * time.Hour), Count: 1, Unused: 1, Bytes: 1_269 * mb, Frees: 1_269 * mb},
-		{Kind: prune.ContainerHolder, Name: "shop-checkout-1", State: "running", Project: "shop", Count: 1, Bytes: 252 * mb, Frees: 252 * mb},
+		{Kind: prune.RepositoryHolder, Name: "shop/search-indexer", Count: 11, Unused: 10, Bytes: 14_210 * mb, Frees: model.Known[int64](12_800 * mb)},
+		{Kind: prune.CacheHolder, Name: "exec.cachemount", State: "unused", Since: ago(70 * time.Hour), Count: 9, Unused: 9, Bytes: 9_300 * mb, Frees: model.Known[int64](9_300 * mb)},
+		{Kind: prune.VolumeHolder, Name: "shop_pgdata_6", State: "unused", Count: 1, Unused: 1, Bytes: 7_310 * mb, Frees: model.Known[int64](7_310 * mb)},
+		{Kind: prune.VolumeHolder, Name: "buildx_buildkit_ci0_state", State: "in use", Builder: "ci", Count: 1, Bytes: 4_120 * mb, Frees: model.Known[int64](4_120 * mb)},
+		{Kind: prune.ContainerHolder, Name: "ci-job-7", State: "exited", Since: ago(50 * time.Hour), Count: 1, Unused: 1, Bytes: 1_269 * mb, Frees: model.Known[int64](1_269 * mb)},
+		{Kind: prune.ContainerHolder, Name: "shop-checkout-1", State: "running", Project: "shop", Count: 1, Bytes: 252 * mb, Frees: model.Known[int64](252 * mb)},
 	}
 }
 
