@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -201,9 +202,16 @@ func (r *Real) Try(args ...string) (string, error) {
 	return r.run("docker", "0", args...)
 }
 
-// run runs a Docker CLI with this engine; buildKit is "1" to build with BuildKit, else "0".
+// commandLimit is how long a command may take. An engine that hangs would otherwise stop all tests.
+const commandLimit = 3 * time.Minute
+
+// run runs a Docker CLI with this engine; buildKit is "1" to build with BuildKit, else "0". If it
+// takes longer than commandLimit, it is ended, and the error says what the engine was doing.
 func (r *Real) run(client, buildKit string, args ...string) (string, error) {
-	command := exec.Command(client, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	command := exec.CommandContext(ctx, client, args...)
+	command.WaitDelay = time.Second // its children may keep its output open
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	command.Env = append(os.Environ(), "DOCKER_HOST="+r.Host(), "DOCKER_CONFIG="+r.Dir, "DOCKER_BUILDKIT="+buildKit,
@@ -214,8 +222,29 @@ func (r *Real) run(client, buildKit string, args ...string) (string, error) {
 	output, err := command.Output()
 	if err != nil {
 		err = errors.New(strings.Join(command.Args, " ") + ": " + err.Error() + ": " + stderr.String())
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: not done after %s\n%s", err, commandLimit, r.stacks())
+		}
 	}
 	return strings.TrimSpace(string(output)), err
+}
+
+// stacks returns what the goroutines of the engine and of its containerd do.
+func (r *Real) stacks() string {
+	r.process.Process.Signal(syscall.SIGUSR1)
+	if id, err := os.ReadFile(filepath.Join(r.Dir, "exec/containerd/containerd.pid")); err == nil {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(id))); err == nil && pid > 1 {
+			syscall.Kill(pid, syscall.SIGUSR1)
+		}
+	}
+	time.Sleep(2 * time.Second) // they write without saying when they have finished
+	text := tail(r.log.String(), 2000)
+	files, _ := filepath.Glob(filepath.Join(r.Dir, "exec/goroutine-stacks-*.log"))
+	for _, file := range files {
+		stacks, _ := os.ReadFile(file)
+		text += "\n" + string(stacks)
+	}
+	return text
 }
 
 // Docker is like Try, but an error fails the test.
