@@ -56,6 +56,8 @@ type disk struct {
 	clockSteps  []clockStep
 	gcFree      float64 // free ratio below which build cache is removed; 0: never
 	fillFrom    int     // minute at which the growth that fills the disk begins; -1: it never fills
+	watchedFrom int     // minute of the first scrape: before, the host has no series
+	other       *disk   // a second disk of the host, or nil; it is not scored
 }
 
 type resize struct {
@@ -183,6 +185,8 @@ type trace struct {
 	up          []bool           // whether the scrape succeeds
 	clockOffset []float64        // seconds by which the host's clock is wrong
 	freeRatio   []float64        // of bytes or inodes, the lower of the two
+	watchedFrom int              // minute of the first scrape
+	other       *trace           // a second disk of the host, or nil
 	cleanups    []int            // minutes at which 5 % of the disk was freed within the last 10
 }
 
@@ -202,6 +206,13 @@ func newTrace(minutes int) *trace {
 
 func (d *disk) trace() *trace {
 	t := newTrace(d.n)
+	t.watchedFrom = d.watchedFrom
+	for i := range d.watchedFrom {
+		t.up[i] = false
+	}
+	if d.other != nil {
+		t.other = d.other.trace()
+	}
 	for _, s := range d.lostScrapes {
 		for i := s.from; i < min(s.to, d.n); i++ {
 			t.up[i] = false

@@ -35,21 +35,13 @@ func (t target) expose(value func(i int) float64, name string, pairs ...string) 
 		b.Add(pairs[i], pairs[i+1])
 	}
 	b.Sort()
-	up := t.trace.up
-	if name != "up" {
-		value = scraped(value, up)
-	}
-	t.store.add(&series{labels: b.Labels(), every: minute, compute: value})
-}
-
-// scraped returns the values of a series without those of failed scrapes.
-func scraped(value func(int) float64, up []bool) func(int) float64 {
-	return func(i int) float64 {
-		if !up[i] {
+	tr := t.trace
+	t.store.add(&series{labels: b.Labels(), every: minute, compute: func(i int) float64 {
+		if i < tr.watchedFrom || name != "up" && !tr.up[i] {
 			return math.NaN()
 		}
 		return value(i)
-	}
+	}})
 }
 
 func constant(v float64) func(int) float64 { return func(int) float64 { return v } }
@@ -150,6 +142,13 @@ func (t target) exposeExporter() {
 		t.expose(tr.sum(frees...), "docker_reclaimable_min_bytes", "command", command)
 		t.expose(constant(1), "docker_reclaimable_exact", "command", command)
 	}
+	t.exposeFilesystem(tr, path)
+	if tr.other != nil {
+		t.exposeFilesystem(tr.other, path+"/volumes")
+	}
+}
+
+func (t target) exposeFilesystem(tr *trace, path string) {
 	t.expose(func(i int) float64 { return tr.size[i] }, "docker_filesystem_size_bytes", "path", path)
 	t.expose(func(i int) float64 { return tr.avail[i] }, "docker_filesystem_avail_bytes", "path", path)
 	t.expose(func(i int) float64 { return tr.inodes[i] }, "docker_filesystem_files", "path", path)
@@ -218,7 +217,15 @@ func (t target) exposeEngine() {
 func (t target) exposeNode() {
 	tr := t.trace
 	t.exposeUp()
-	at := []string{"device", "/dev/vda1", "fstype", "ext4", "mountpoint", "/"}
+	t.exposeNodeFilesystem(tr, "/dev/vda1", "/")
+	if tr.other != nil {
+		t.exposeNodeFilesystem(tr.other, "/dev/vdb1", path+"/volumes")
+	}
+	t.expose(constant(1), "node_uname_info", "nodename", t.instance, "sysname", "Linux")
+}
+
+func (t target) exposeNodeFilesystem(tr *trace, device, mountpoint string) {
+	at := []string{"device", device, "fstype", "ext4", "mountpoint", mountpoint}
 	t.expose(func(i int) float64 { return tr.size[i] }, "node_filesystem_size_bytes", at...)
 	t.expose(func(i int) float64 { return tr.avail[i] }, "node_filesystem_avail_bytes", at...)
 	t.expose(func(i int) float64 { return tr.avail[i] + tr.size[i]/20 }, "node_filesystem_free_bytes", at...)
@@ -226,7 +233,6 @@ func (t target) exposeNode() {
 	t.expose(func(i int) float64 { return tr.inodesFree[i] }, "node_filesystem_files_free", at...)
 	t.expose(constant(0), "node_filesystem_readonly", at...)
 	t.expose(constant(0), "node_filesystem_device_error", at...)
-	t.expose(constant(1), "node_uname_info", "nodename", t.instance, "sysname", "Linux")
 }
 
 // hostname returns the instance of a host without the port.

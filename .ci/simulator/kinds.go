@@ -9,6 +9,7 @@ import (
 type kind struct {
 	name     string
 	fills    bool
+	days     int // how long it is simulated
 	simulate func(*disk)
 }
 
@@ -55,10 +56,10 @@ func days(d *disk) float64 { return float64(d.n) / day }
 
 func kinds() []kind {
 	return []kind{
-		{"steady leak", true, func(d *disk) {
+		{"steady leak", true, 30, func(d *disk) {
 			d.leak(d.between(3, 0.75*days(d)))
 		}},
-		{"leak, scrapes lost", true, func(d *disk) {
+		{"leak, scrapes lost", true, 30, func(d *disk) {
 			d.leak(d.between(2, 0.5*days(d)))
 			for range int(d.between(0.02, 0.2) * float64(d.n)) {
 				d.loseScrapes(d.minute(0, d.n), 1)
@@ -67,13 +68,13 @@ func kinds() []kind {
 				d.loseScrapes(i, d.minute(5, 40))
 			}
 		}},
-		{"leak, exporter restarts", true, func(d *disk) {
+		{"leak, exporter restarts", true, 30, func(d *disk) {
 			d.leak(d.between(2, 0.5*days(d)))
 			for i := d.minute(0, day); i < d.n; i += d.minute(2*hour, 2*day) {
 				d.restart(i)
 			}
 		}},
-		{"leak that speeds up", true, func(d *disk) {
+		{"leak that speeds up", true, 30, func(d *disk) {
 			d.setFree(d.between(0.4, 0.7))
 			d.baseline()
 			minutes := int(d.between(4, 10) * day)
@@ -87,7 +88,7 @@ func kinds() []kind {
 				d.add(dangling, i, share/all*(math.Exp2((at+1)/doubles)-math.Exp2(at/doubles)))
 			}
 		}},
-		{"leak under a daily sawtooth", true, func(d *disk) {
+		{"leak under a daily sawtooth", true, 30, func(d *disk) {
 			free := d.between(0.5, 0.75)
 			d.setFree(free)
 			d.baseline()
@@ -99,7 +100,7 @@ func kinds() []kind {
 				d.add(unused, i, rate)
 			}
 		}},
-		{"hourly builds leave some", true, func(d *disk) {
+		{"hourly builds leave some", true, 30, func(d *disk) {
 			free := d.between(0.45, 0.7)
 			d.setFree(free)
 			d.baseline()
@@ -111,20 +112,20 @@ func kinds() []kind {
 				d.ramp(dangling, i, 15, free/float64(minutes/hour))
 			}
 		}},
-		{"log runs away", true, func(d *disk) {
+		{"log runs away", true, 30, func(d *disk) {
 			d.setFree(d.between(0.3, 0.7))
 			d.baseline()
 			minutes := int(d.between(20, 70) * hour)
 			d.fill(logs, d.minute(2*day, d.n-minutes-day), minutes)
 		}},
-		{"fills overnight", true, func(d *disk) {
+		{"fills overnight", true, 30, func(d *disk) {
 			d.setFree(d.between(0.3, 0.7))
 			d.baseline()
 			d.nightly(0.05)
 			from := d.minute(3, int(days(d))-2)*day + d.minute(18*hour, 23*hour)
 			d.fill(volumes, from, int(d.between(5, 14)*hour))
 		}},
-		{"fills in 2 hours", true, func(d *disk) {
+		{"fills in 2 hours", true, 30, func(d *disk) {
 			d.setFree(d.between(0.3, 0.8))
 			d.baseline()
 			if d.chance(0.5) {
@@ -132,33 +133,33 @@ func kinds() []kind {
 			}
 			d.fill(d.oneOf(logs, stopped, cache), d.minute(2*day, d.n-day), d.minute(130, 180))
 		}},
-		{"fills in 20 minutes", true, func(d *disk) {
+		{"fills in 20 minutes", true, 30, func(d *disk) {
 			d.setFree(d.between(0.25, 0.7))
 			d.baseline()
 			d.fill(d.oneOf(logs, stopped, cache), d.minute(2*day, d.n-day), d.minute(19, 24))
 		}},
-		{"inodes only", true, func(d *disk) {
+		{"inodes only", true, 30, func(d *disk) {
 			d.setFree(d.between(0.4, 0.8))
 			d.baseline()
 			minutes := int(math.Exp(d.between(math.Log(4*hour), math.Log(8*day))))
 			d.fill(files, d.minute(2*day, d.n-minutes-day), minutes)
 		}},
 
-		{"quiet, little free", false, func(d *disk) {
+		{"quiet, little free", false, 30, func(d *disk) {
 			d.setFree(d.between(0.13, 0.3))
 			d.baseline()
 		}},
-		{"nightly prune", false, func(d *disk) {
+		{"nightly prune", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.4, 0.7), 0.16)
 			d.baseline()
 			d.nightly(headroom * d.between(0.4, 0.9))
 		}},
-		{"hourly builds", false, func(d *disk) {
+		{"hourly builds", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.35, 0.7), 0.14)
 			d.baseline()
 			d.hourly(headroom*d.between(0.3, 0.7), headroom, d.chance(0.5))
 		}},
-		{"CI runner", false, func(d *disk) {
+		{"CI runner", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.4, 0.7), 0.14)
 			d.baseline()
 			for range 2 {
@@ -174,7 +175,7 @@ func kinds() []kind {
 				}
 			}
 		}},
-		{"office days", false, func(d *disk) {
+		{"office days", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.4, 0.7), 0.2)
 			d.baseline()
 			share := headroom * d.between(0.3, 0.7)
@@ -187,7 +188,7 @@ func kinds() []kind {
 				}
 			}
 		}},
-		{"weekly prune", false, func(d *disk) {
+		{"weekly prune", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.45, 0.7), 0.25)
 			d.baseline()
 			share := headroom * d.between(0.4, 0.8)
@@ -200,7 +201,7 @@ func kinds() []kind {
 				d.prune(dangling, from+at, 0)
 			}
 		}},
-		{"weekly release train", false, func(d *disk) {
+		{"weekly release train", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.35, 0.6), 0.2)
 			d.baseline()
 			share := headroom * d.between(0.3, 0.6)
@@ -212,22 +213,22 @@ func kinds() []kind {
 				d.prune(unused, from+at+d.minute(day, 2*day), 0.3)
 			}
 		}},
-		{"one big pull", false, func(d *disk) {
+		{"one big pull", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.35, 0.7), 0.16)
 			d.baseline()
 			d.ramp(images, d.minute(day, d.n-day), d.minute(3, 30), headroom*d.between(0.5, 0.95))
 		}},
-		{"log burst, then quiet", false, func(d *disk) {
+		{"log burst, then quiet", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.4, 0.7), 0.22)
 			d.baseline()
 			d.ramp(logs, d.minute(2*day, d.n-day), d.minute(1*hour, 4*hour), headroom*d.between(0.4, 0.9))
 		}},
-		{"big copy that ends", false, func(d *disk) {
+		{"big copy that ends", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.45, 0.7), 0.27)
 			d.baseline()
 			d.ramp(volumes, d.minute(2*day, d.n-day), d.minute(3*hour, 8*hour), headroom*d.between(0.6, 0.95))
 		}},
-		{"nightly backup", false, func(d *disk) {
+		{"nightly backup", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.3, 0.6), 0.13)
 			d.baseline()
 			share := headroom * d.between(0.5, 0.85)
@@ -236,7 +237,7 @@ func kinds() []kind {
 				d.bump(system, from+at, d.minute(20, 90), d.minute(10, 90), 3, share*d.between(0.95, 1.1))
 			}
 		}},
-		{"build cache at its limit", false, func(d *disk) {
+		{"build cache at its limit", false, 30, func(d *disk) {
 			d.setFree(d.between(0.3, 0.6))
 			d.baseline()
 			d.gcFree = 0.2
@@ -247,7 +248,7 @@ func kinds() []kind {
 				}
 			}
 		}},
-		{"disk resized", false, func(d *disk) {
+		{"disk resized", false, 30, func(d *disk) {
 			d.baseline()
 			d.nightly(0.06)
 			at := d.minute(2*day, d.n-2*day)
@@ -259,7 +260,7 @@ func kinds() []kind {
 				d.resizes = []resize{{at, d.between(0.65, 0.8)}}
 			}
 		}},
-		{"exporter restarts", false, func(d *disk) {
+		{"exporter restarts", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
 			d.baseline()
 			d.nightly(headroom * d.between(0.3, 0.8))
@@ -267,7 +268,7 @@ func kinds() []kind {
 				d.restart(i)
 			}
 		}},
-		{"scrape gaps", false, func(d *disk) {
+		{"scrape gaps", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.35, 0.7), 0.14)
 			d.baseline()
 			d.hourly(headroom*d.between(0.3, 0.6), headroom, true)
@@ -278,7 +279,7 @@ func kinds() []kind {
 				d.loseScrapes(i, d.minute(3, 4*hour))
 			}
 		}},
-		{"clock step", false, func(d *disk) {
+		{"clock step", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
 			d.baseline()
 			d.nightly(headroom * d.between(0.3, 0.8))
@@ -286,7 +287,7 @@ func kinds() []kind {
 				d.clockSteps = append(d.clockSteps, clockStep{d.minute(0, d.n), d.between(-7200, 7200)})
 			}
 		}},
-		{"inodes by day", false, func(d *disk) {
+		{"inodes by day", false, 30, func(d *disk) {
 			d.setFree(d.between(0.5, 0.7))
 			d.baseline()
 			share := d.between(0.3, 0.5)
@@ -297,7 +298,7 @@ func kinds() []kind {
 				d.drop(files, from+d.minute(0, 2*hour), 0)
 			}
 		}},
-		{"inodes not counted", false, func(d *disk) {
+		{"inodes not counted", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.3, 0.6), 0.16)
 			d.baseline()
 			d.nightly(headroom * d.between(0.3, 0.8))

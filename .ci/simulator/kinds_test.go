@@ -5,6 +5,17 @@ import (
 	"testing"
 )
 
+// TestUnseenKinds checks that disks fill if and only if their kind says so.
+func TestUnseenKinds(t *testing.T) {
+	for _, k := range unseenKinds() {
+		for number := range 6 {
+			if trace := k.trace(number, k.days*day); (trace.fullAt < k.days*day) != k.fills || trace.fillMinutes < 0 {
+				t.Errorf("%s %d: full at minute %d of %d, after %d", k.name, number, trace.fullAt, k.days*day, trace.fillMinutes)
+			}
+		}
+	}
+}
+
 // TestKinds checks that disks fill if and only if their kind says so, and not too soon.
 func TestKinds(t *testing.T) {
 	for _, k := range kinds() {

@@ -6,10 +6,14 @@ import (
 )
 
 const (
-	ticketHorizon = week // a ticket is false if the disk is not full this long after it stopped firing
-	pageHorizon   = day  // a page is false if the disk is not full this long after it began
-	pause         = hour // an alert that fires again within this time belongs to the same incident
-	lowest        = 0.1  // below this free ratio, no page on a disk that fills is false
+	ticketHorizon = week     // a ticket is false if the disk is not full this long after it stopped firing
+	pageHorizon   = day      // a page is false if the disk is not nearly full this long after it began
+	pause         = hour     // an alert that fires again within this time belongs to the same incident
+	repeat        = 4 * hour // a page that fires is sent again after this time
+	shortest      = 20       // a disk that fills in fewer minutes is not scored with the others
+	lowest        = 0.1      // below this free ratio, no page on a disk that fills is false
+	nearlyFull    = 0.05     // below this free ratio, a page is possible although the disk stands still
+	needsSamples  = 15       // minutes of samples that an alert may need
 )
 
 // An incident is a ticket or a page: all alerts of one severity on one host, until none of
@@ -51,6 +55,7 @@ type score struct {
 	causes       []incident
 	falseTickets []incident
 	falsePages   []incident
+	repeats      int // of pages
 	ticketLead   int
 	pageLead     int
 	wantTicket   int // the minimum lead by the goals; −1: no goal
@@ -81,26 +86,42 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 			s.ticketLead = t.fullAt - i.from
 		}
 	}
-	lastCleanup := t.lastCleanup()
+	lastCleanup := t.lastCleanup(t.fullAt)
+	previous := -1 // when the last page began that was not false
 	for _, i := range s.pages {
-		if !fills || t.fullAt-i.from > pageHorizon && t.freeRatio[i.from] >= lowest {
+		s.repeats += (i.to - i.from) / repeat
+		if t.isFalsePage(i) {
 			s.falsePages = append(s.falsePages, i)
-		} else if fills && s.pageLead < 0 && i.to >= lastCleanup {
+			continue
+		}
+		if previous >= 0 && t.lastCleanup(i.from) <= previous {
+			s.repeats++
+		}
+		previous = i.from
+		if s.pageLead < 0 && i.to >= lastCleanup {
 			s.pageLead = t.fullAt - i.from
 		}
 	}
-	if !fills {
-		return s
+	possible := t.fullAt - t.possible(0.2, nearlyFull, 6*hour)
+	if t.fillMinutes >= shortest {
+		s.wantPage = max(1, possible/2)
 	}
-	s.wantPage = 1
 	if t.fillMinutes >= 2*hour {
-		s.wantTicket = 1
-		s.wantPage = max(1, min(3*hour, t.fullAt-t.below(0.2)-15))
-		if t.fullAt-t.below(0.4) >= 30*hour {
+		s.wantTicket, s.wantPage = 1, max(1, min(3*hour, possible))
+		if t.fullAt-t.possible(0.4, lowest, day) >= 30*hour {
 			s.wantTicket = day
 		}
 	}
 	return s
+}
+
+// isFalsePage returns whether no one had to be woken.
+func (t *trace) isFalsePage(page incident) bool {
+	if t.fillMinutes == 0 {
+		return true
+	}
+	soon := t.freeRatio[page.from:min(page.from+pageHorizon, len(t.freeRatio))]
+	return soon[0] >= lowest && slices.Min(soon) >= nearlyFull
 }
 
 // isPage returns whether a rule has the severity of a page.
@@ -123,11 +144,41 @@ func (t *trace) below(share float64) int {
 	return begin
 }
 
-// lastCleanup returns the minute of the last cleanup before the disk was full; 0 without one.
-func (t *trace) lastCleanup() int {
+// possible returns the first minute at which an alert could have announced that the disk fills.
+// The free ratio stays below share, and has decreased by 1 % of the disk within a window of
+// minutes or is below low. An alert then needs samples, without a gap of 5 minutes.
+func (t *trace) possible(share, low float64, window int) int {
+	begin := t.below(share)
+	for i := t.fullAt - 1; i > begin; i-- {
+		if t.freeRatio[i] >= low && t.freeRatio[max(0, i-window)]-t.freeRatio[i] < 0.01 {
+			begin = i
+		}
+	}
+	seen, lost := 0, 0
+	for i := begin; i < t.fullAt; i++ {
+		if t.up[i] {
+			seen, lost = seen+1, 0
+		} else if lost++; lost >= 5 {
+			seen = 0
+		}
+		if seen == needsSamples {
+			return i + 1
+		}
+	}
+	return t.fullAt
+}
+
+// hovers returns whether a disk that never fills has little free and always about as much.
+func (t *trace) hovers() bool {
+	most := slices.Max(t.freeRatio)
+	return t.fillMinutes == 0 && most < 0.15 && most-slices.Min(t.freeRatio) < 0.02
+}
+
+// lastCleanup returns the minute of the last cleanup before a minute; 0 without one.
+func (t *trace) lastCleanup(before int) int {
 	last := 0
 	for _, at := range t.cleanups {
-		if at < t.fullAt {
+		if at < before {
 			last = at
 		}
 	}
@@ -135,4 +186,4 @@ func (t *trace) lastCleanup() int {
 }
 
 // minutes returns how long the disk was simulated. The simulation of a disk ends when it is full.
-func (t *trace) minutes() int { return min(t.fullAt, len(t.freeRatio)) }
+func (t *trace) minutes() int { return min(t.fullAt, len(t.freeRatio)) - t.watchedFrom }
