@@ -41,6 +41,7 @@ type Engine struct {
 type Client struct {
 	address      string
 	repositories bool
+	now          func() time.Time
 
 	mu    sync.Mutex
 	cache cache
@@ -52,7 +53,7 @@ func New(address string, repositories bool) *Client {
 	if address == None {
 		return nil
 	}
-	return &Client{address: strings.TrimPrefix(address, "unix://"), repositories: repositories}
+	return &Client{address: strings.TrimPrefix(address, "unix://"), repositories: repositories, now: time.Now}
 }
 
 // addresses returns where to look for the containerd of an engine.
@@ -68,7 +69,7 @@ func (c *Client) addresses(e Engine) []string {
 
 // Read returns what the containerd of an engine keeps. used are the times at which records of
 // the build cache were last used, as far as they are known: until then nothing was written to
-// them. An error is a model.Failure; one without access says how to give it.
+// them. It is nil if no records are known. An error is a model.Failure; one without access says how to give it.
 func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) (Store, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,12 +82,23 @@ func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) 
 		}
 		store, err := c.readFrom(ctx, conn, e, used)
 		if err != nil {
-			return Store{}, &model.Failure{Kind: status.Code(err).String(), Reason: fmt.Sprintf("%s: %v", address, err), Err: err,
+			return Store{}, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", address, err), Err: err,
 				Hint: unreadHint}
 		}
 		return store, nil
 	}
 	return Store{}, failure
+}
+
+// kind returns the cause of an error: the code of a status or of the end of a context, else its text.
+func kind(err error) string {
+	if code := status.FromContextError(err).Code(); code != codes.Unknown {
+		return code.String()
+	}
+	if code := status.Code(err); code != codes.Unknown {
+		return code.String()
+	}
+	return err.Error()
 }
 
 // unreadHint is what happens while containerd does not answer.
@@ -99,9 +111,9 @@ const accessHint = `see "Levels of access" in the README: with access to contain
 // that does not exist is no access, too.
 func (c *Client) dialFailure(address string, err error) error {
 	isMissing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-	failure := &model.Failure{Kind: "dial", Reason: err.Error(), Hint: accessHint, Err: err, NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == ""}
-	if isMissing && c.address != "" {
-		failure.Hint = unreadHint
+	failure := &model.Failure{Kind: "dial", Reason: err.Error(), Hint: unreadHint, Err: err, NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == ""}
+	if failure.NoAccess {
+		failure.Hint = accessHint
 	}
 	return failure
 }
@@ -140,7 +152,7 @@ func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map
 	r := reading{
 		services: services{namespaces.NewNamespacesClient(client), images.NewImagesClient(client), leases.NewLeasesClient(client),
 			content.NewContentClient(client), snapshots.NewSnapshotsClient(client)},
-		engine: e, used: used, cache: &c.cache, repositories: c.repositories,
+		engine: e, used: used, cache: &c.cache, repositories: c.repositories, now: c.now,
 	}
 	if r.engine.Namespace == "" {
 		r.engine.Namespace = "moby"

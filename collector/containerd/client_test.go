@@ -90,7 +90,7 @@ func (f *fakeStore) addImage(name, diff string, size int64) string {
 }
 
 // serve serves the store, and returns the path of its socket.
-func (f *fakeStore) serve(t *testing.T) string {
+func (f *fakeStore) serve(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "containerd") // the path of a socket is limited
 	if err != nil {
@@ -197,6 +197,11 @@ func (f leaseServer) List(context.Context, *leases.ListRequest) (*leases.ListRes
 }
 
 func (f leaseServer) ListResources(_ context.Context, r *leases.ListResourcesRequest) (*leases.ListResourcesResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.ContainsFunc(f.leases, func(l *leases.Lease) bool { return l.GetID() == r.GetID() }) {
+		return nil, status.Error(codes.NotFound, "lease "+r.GetID())
+	}
 	return &leases.ListResourcesResponse{Resources: f.resources[r.GetID()]}, nil
 }
 
@@ -219,6 +224,8 @@ func (f snapshotServer) List(_ *snapshots.ListSnapshotsRequest, stream snapshots
 }
 
 func (f snapshotServer) Usage(_ context.Context, r *snapshots.UsageRequest) (*snapshots.UsageResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	size, exists := f.usage[r.GetKey()]
 	if !exists {
 		return nil, status.Error(codes.NotFound, "snapshot "+r.GetKey())
@@ -282,7 +289,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got %+v and the error %v the second time", again, err)
 	}
 	calls := f.took()
-	for _, call := range []string{"content.v1.Content/Read", "snapshots.v1.Snapshots/Usage", "leases.v1.Leases/ListResources"} {
+	for _, call := range []string{"content.v1.Content/Read", "snapshots.v1.Snapshots/Usage"} {
 		if calls[call] > 0 {
 			t.Errorf("got %d calls of %s although nothing has changed", calls[call], call)
 		}
@@ -397,6 +404,7 @@ func TestFaults(t *testing.T) {
 			}
 		}},
 	}
+	kinds := make(map[string]string) // two causes are not one
 	for _, test := range tests {
 		f, _ := newFakeStore()
 		client := New(f.serve(t), false)
@@ -407,6 +415,10 @@ func TestFaults(t *testing.T) {
 		if !errors.As(err, &failure) || failure.NoAccess || failure.Kind == "" || failure.Hint == "" {
 			t.Errorf("%s: got the error %#v, want a failure with a kind and a hint", test.name, err)
 		}
+		if before, exists := kinds[failure.Kind]; exists {
+			t.Errorf("%s: got the kind %q, as of %s", test.name, failure.Kind, before)
+		}
+		kinds[failure.Kind] = test.name
 		cancel()
 		f.mu.Lock()
 		f.before, f.fails, f.names[0].Labels, f.resources["c"][0].Type = nil, nil, nil, "snapshots/overlayfs"
@@ -429,6 +441,116 @@ func TestChangedOnce(t *testing.T) {
 	store, err := New(f.serve(t), false).Read(t.Context(), testEngine, nil)
 	if err != nil || len(store.ImageList) != 2 || len(store.Images) != 2 {
 		t.Errorf("got %+v and the error %v, want both images", store.ImageList, err)
+	}
+}
+
+// TestContainersComeAndGo checks that a store is read whose containers are created and removed all the
+// time, and that only those of which everything was seen are in it.
+func TestContainersComeAndGo(t *testing.T) {
+	t.Parallel()
+	f, _ := newFakeStore()
+	id := func(i int) string { return fmt.Sprintf("%064x", i) }
+	create := func(i int, at time.Time) {
+		f.leases = append(slices.Clone(f.leases), &leases.Lease{ID: id(i), CreatedAt: timestamppb.New(at)})
+		f.resources[id(i)] = []*leases.Resource{{ID: id(i), Type: "snapshots/overlayfs"}, {ID: id(i) + "-init", Type: "snapshots/overlayfs"}}
+		f.layers = append(slices.Clone(f.layers), &snapshots.Info{Name: id(i) + "-init", Kind: snapshots.Kind_COMMITTED, CreatedAt: timestamppb.New(at)},
+			&snapshots.Info{Name: id(i), Parent: id(i) + "-init", Kind: snapshots.Kind_ACTIVE, CreatedAt: timestamppb.New(at)})
+		f.usage[id(i)+"-init"] = 5
+	}
+	deleteLease := func(i int) {
+		f.leases = slices.DeleteFunc(slices.Clone(f.leases), func(l *leases.Lease) bool { return l.GetID() == id(i) })
+	}
+	create(0, created)                      // stays
+	create(1, created)                      // is removed, then 2, …
+	n, soon := 1, time.Now().Add(time.Hour) // for the clock of the program
+	f.before = func(method string) {
+		switch method {
+		case "snapshots.v1.Snapshots/List":
+			create(n+1, soon)
+			create(1000+n, soon) // comes and goes meanwhile
+		case "snapshots.v1.Snapshots/Usage":
+			delete(f.usage, id(n)+"-init")
+			delete(f.resources, id(n))
+		case "leases.v1.Leases/ListResources":
+			deleteLease(n)
+			deleteLease(1000 + n)
+			n++
+			f.before = nil
+		}
+	}
+	store, err := New(f.serve(t), false).Read(t.Context(), testEngine, nil)
+	if err != nil || f.took()["images.v1.Images/List"] != 2 {
+		t.Fatalf("got the error %v, or more than one reading", err)
+	}
+	var keys []string
+	for _, object := range store.Objects {
+		if name, isSnapshot := strings.CutPrefix(object.Key, model.SnapshotKey("")); isSnapshot && len(name) >= 64 {
+			keys = append(keys, name)
+		}
+	}
+	if want := []string{id(0), id(0) + "-init"}; !slices.Equal(keys, want) {
+		t.Errorf("got the snapshots %v of containers, want %v", keys, want)
+	}
+	if len(store.Leases) != 3 || !slices.ContainsFunc(store.Leases, func(l model.StoredLease) bool { return l.ID == id(0) && len(l.Resources) == 2 }) {
+		t.Errorf("got the leases %+v, want c, r and the container's that stays", store.Leases)
+	}
+}
+
+// TestResources checks when the resources of leases are listed again: they change without any sign.
+func TestResources(t *testing.T) {
+	t.Parallel()
+	f, _ := newFakeStore()
+	client := New(f.serve(t), false)
+	now := created.Add(time.Hour)
+	client.now = func() time.Time { return now }
+	container := strings.Repeat("0", 64)
+	steps := []struct {
+		name   string
+		after  time.Duration
+		change func()
+		want   int // calls
+	}{
+		{"at first", 0, func() {}, 2},
+		{"soon, as something may just have been created", 45 * time.Second, func() {}, 2},
+		{"later", 30 * time.Second, func() {}, 2},
+		{"when nothing has changed for a minute", 15 * time.Second, func() {}, 0},
+		{"when a container is new", 15 * time.Second, func() { f.leases = append(f.leases, &leases.Lease{ID: container, CreatedAt: timestamppb.New(now)}) }, 1},
+		{"when the lists are a minute old", 30 * time.Second, func() {}, 3},
+		{"when the container is older", 45 * time.Second, func() {}, 1},
+		{"when there is another lease of the name", 5 * time.Second, func() { f.leases[0] = &leases.Lease{ID: "c", CreatedAt: timestamppb.New(now)} }, 1},
+		{"when a blob is new", 5 * time.Second, func() { f.put("new", nil) }, 3},
+		{"soon after a blob is new", 5 * time.Second, func() {}, 3},
+	}
+	for i, step := range steps {
+		now = now.Add(step.after)
+		f.mu.Lock()
+		step.change()
+		f.resources["r"][0].ID = fmt.Sprint("r", i)
+		f.mu.Unlock()
+		store, err := client.Read(t.Context(), testEngine, nil)
+		if got := f.took()["leases.v1.Leases/ListResources"]; err != nil || got != step.want {
+			t.Errorf("%s: got %d calls and the error %v, want %d", step.name, got, err, step.want)
+		}
+		if got := store.Leases[1].Resources; step.want > 1 && !slices.Equal(got, []string{model.SnapshotKey(fmt.Sprint("r", i))}) {
+			t.Errorf("%s: got the resources %v", step.name, got)
+		}
+	}
+}
+
+// TestUnknownUse checks that what can be written to is measured only once while it is unknown what
+// the build cache has used.
+func TestUnknownUse(t *testing.T) {
+	t.Parallel()
+	f, _ := newFakeStore()
+	client := New(f.serve(t), false)
+	for i, step := range []struct {
+		used map[string]time.Time
+		want int
+	}{{nil, 3}, {nil, 0}, {map[string]time.Time{}, 1}, {map[string]time.Time{"r": created}, 1}, {map[string]time.Time{"r": created}, 0}, {nil, 0}} {
+		_, err := client.Read(t.Context(), testEngine, step.used)
+		if got := f.took()["snapshots.v1.Snapshots/Usage"]; err != nil || got != step.want {
+			t.Errorf("reading %d: got %d snapshots measured and the error %v, want %d", i, got, err, step.want)
+		}
 	}
 }
 

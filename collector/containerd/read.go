@@ -35,8 +35,15 @@ type Store struct {
 type cache struct {
 	sizes     map[string]measured  // of snapshots, by name
 	documents map[string]*document // by digest
-	names     []string             // of all objects and leases when resources were listed
-	resources map[string][]string  // of leases, by ID
+	names     []string             // of what containers do not create
+	changed   time.Time            // when the names were seen to have changed
+	resources map[string]listing   // of leases, by ID
+}
+
+// listing is a list of the resources of a lease.
+type listing struct {
+	at   time.Time
+	keys []string
 }
 
 // measured is the size of a snapshot.
@@ -53,6 +60,7 @@ type reading struct {
 	used         map[string]time.Time
 	cache        *cache
 	repositories bool
+	now          func() time.Time
 
 	names     []*images.Image
 	leases    []*leases.Lease
@@ -62,14 +70,21 @@ type reading struct {
 }
 
 const (
-	maxReadings = 3 // of a store that changes meanwhile
-	parallel    = 4 // calls at the same time
+	maxReadings = 5                     // of a store that changes meanwhile
+	pause       = 40 * time.Millisecond // before the second reading; doubles with each
+	parallel    = 4                     // calls at the same time
+
+	// settled is how long resources of leases are listed again after a change: BuildKit adds an
+	// object to a lease after it has created it. It is also for how long a list is valid, because
+	// an object that has existed before is added without any other change.
+	settled = time.Minute
 )
 
 var errChanges = errors.New("the store has changed again and again while it was read")
 
 // read reads everything. Lists are of one time only if names and leases were the same before
-// and after.
+// and after. Leases of containers may come and go meanwhile, because nothing else keeps what they
+// keep.
 func (r *reading) read(ctx context.Context) (Store, error) {
 	if err := r.readElsewhere(ctx); err != nil {
 		return Store{}, err
@@ -78,8 +93,15 @@ func (r *reading) read(ctx context.Context) (Store, error) {
 	if err := r.readNames(ctx); err != nil {
 		return Store{}, err
 	}
-	for range maxReadings {
-		before := r.fingerprint()
+	for i := range maxReadings {
+		if i > 0 {
+			select {
+			case <-time.After(pause << (i - 1)):
+			case <-ctx.Done():
+				return Store{}, ctx.Err()
+			}
+		}
+		started, before, leasesBefore := r.now(), r.fingerprint(), r.leases
 		store, err := r.readObjects(ctx)
 		if err != nil && status.Code(err) != codes.NotFound { // gone since it was listed
 			return Store{}, err
@@ -88,10 +110,44 @@ func (r *reading) read(ctx context.Context) (Store, error) {
 			return Store{}, again
 		}
 		if err == nil && slices.Equal(before, r.fingerprint()) {
+			r.dropUnsettled(&store, leasesBefore, started)
 			return store, nil
 		}
 	}
 	return Store{}, errChanges
+}
+
+// isContainer reports whether an ID is one of a container (moby: stringid.GenerateRandomID).
+// Containerd has a lease and two snapshots for it: ID and ID-init.
+func isContainer(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// containerOf returns the container that a snapshot is part of, or "".
+func containerOf(snapshot string) string {
+	if id := strings.TrimSuffix(snapshot, "-init"); isContainer(id) {
+		return id
+	}
+	return ""
+}
+
+// dropUnsettled removes containers that were created or removed since a time. Their leases are in
+// only one of two lists, or in none although the snapshots are new.
+func (r *reading) dropUnsettled(store *Store, leasesBefore []*leases.Lease, started time.Time) {
+	before, after := make(map[string]bool), make(map[string]bool)
+	for _, lease := range leasesBefore {
+		before[lease.GetID()] = true
+	}
+	for _, lease := range r.leases {
+		after[lease.GetID()] = true
+	}
+	store.Leases = slices.DeleteFunc(store.Leases, func(l model.StoredLease) bool { return !after[l.ID] })
+	store.Objects = slices.DeleteFunc(store.Objects, func(o model.StoredObject) bool {
+		name, isSnapshot := strings.CutPrefix(o.Key, model.SnapshotKey(""))
+		id := containerOf(name)
+		isNew := isSnapshot && r.snapshots[name].GetCreatedAt().AsTime().After(started)
+		return isSnapshot && id != "" && (before[id] != after[id] || !after[id] && isNew)
+	})
 }
 
 // readElsewhere reads which blobs other namespaces have.
@@ -127,13 +183,15 @@ func (r *reading) readNames(ctx context.Context) error {
 	return err
 }
 
-// fingerprint identifies the names and leases.
+// fingerprint identifies the names, and the leases that are no container's.
 func (r *reading) fingerprint() (lines []string) {
 	for _, name := range r.names {
 		lines = append(lines, name.GetName()+" "+name.GetTarget().GetDigest())
 	}
 	for _, lease := range r.leases {
-		lines = append(lines, lease.GetID())
+		if !isContainer(lease.GetID()) {
+			lines = append(lines, lease.GetID())
+		}
 	}
 	slices.Sort(lines)
 	return lines
@@ -216,14 +274,15 @@ func (r *reading) listSnapshots(ctx context.Context) (map[string]*snapshots.Info
 
 // readSizes reads the sizes of snapshots. That of a committed one never changes. That of a
 // container is known from the engine, and that of a record of the build cache that can be
-// written to is read again when it was used. What was read before a failure is kept.
+// written to is read again when it was used, or each time while it is in use. While no records are
+// known, no figure has their sizes. What was read before a failure is kept.
 func (r *reading) readSizes(ctx context.Context) error {
 	sizes := make(map[string]measured, len(r.snapshots))
 	var unknown []string
 	for name, snapshot := range r.snapshots {
 		isActive := snapshot.GetKind() == snapshots.Kind_ACTIVE
 		before, isCached := r.cache.sizes[name]
-		isUnused := !isActive || !r.used[name].IsZero() && before.used.Equal(r.used[name])
+		isUnused := !isActive || r.used == nil || !r.used[name].IsZero() && before.used.Equal(r.used[name])
 		switch {
 		case isCached && isUnused && before.created.Equal(snapshot.GetCreatedAt().AsTime()):
 			sizes[name] = before
@@ -237,7 +296,7 @@ func (r *reading) readSizes(ctx context.Context) error {
 		if err == nil {
 			results[i] = model.Known(usage.GetSize())
 		}
-		return err
+		return unlessGone(err, containerOf(unknown[i]))
 	})
 	for i, name := range unknown {
 		if bytes, known := results[i].Get(); known {
@@ -258,36 +317,74 @@ func (r *reading) forEach(ctx context.Context, n int, call func(ctx context.Cont
 	return group.Wait()
 }
 
-// readResources reads the resources of leases. They are those of the reading before if all
-// names, leases, blobs and snapshots are.
-func (r *reading) readResources(ctx context.Context) error {
-	names := slices.Concat(r.fingerprint(), slices.Sorted(maps.Keys(r.blobs)), slices.Sorted(maps.Keys(r.snapshots)))
-	if slices.Equal(names, r.cache.names) {
+// unlessGone returns an error, unless it is that something of a container is gone.
+func unlessGone(err error, container string) error {
+	if container != "" && status.Code(err) == codes.NotFound {
 		return nil
 	}
-	lists := make([][]string, len(r.leases))
-	err := r.forEach(ctx, len(r.leases), func(ctx context.Context, i int) error {
-		list, err := r.services.leases.ListResources(ctx, &leases.ListResourcesRequest{ID: r.leases[i].GetID()})
-		for _, resource := range list.GetResources() {
-			switch kind := resource.GetType(); {
-			case kind == "content":
-				lists[i] = append(lists[i], model.BlobKey(resource.GetID()))
-			case kind == "snapshots/"+r.engine.Snapshotter:
-				lists[i] = append(lists[i], model.SnapshotKey(resource.GetID()))
-			case kind != "ingests" && !strings.HasPrefix(kind, "snapshots/"):
-				return fmt.Errorf("a lease has a resource of the unknown type %q", kind)
-			}
+	return err
+}
+
+// readResources reads the resources of leases, unless the last list of them is valid.
+func (r *reading) readResources(ctx context.Context) error {
+	now, names := r.now(), r.lastingNames()
+	if !slices.Equal(names, r.cache.names) {
+		r.cache.names, r.cache.changed = names, now
+	}
+	lists := make(map[string]listing, len(r.leases))
+	var due []string
+	for _, lease := range r.leases {
+		last, changed := r.cache.resources[lease.GetID()], r.cache.changed
+		if created := lease.GetCreatedAt().AsTime(); created.After(changed) {
+			changed = created
 		}
-		return err
+		if last.at.Sub(changed) >= settled && now.Sub(last.at) < settled {
+			lists[lease.GetID()] = last
+		} else {
+			due = append(due, lease.GetID())
+		}
+	}
+	results := make([][]string, len(due))
+	err := r.forEach(ctx, len(due), func(ctx context.Context, i int) (err error) {
+		results[i], err = r.listResources(ctx, due[i])
+		return unlessGone(err, containerOf(due[i]))
 	})
 	if err != nil {
 		return err
 	}
-	r.cache.names, r.cache.resources = names, make(map[string][]string, len(r.leases))
-	for i, lease := range r.leases {
-		r.cache.resources[lease.GetID()] = lists[i]
+	for i, id := range due {
+		lists[id] = listing{now, results[i]}
 	}
+	r.cache.resources = lists
 	return nil
+}
+
+// lastingNames identifies everything that is not a container's.
+func (r *reading) lastingNames() []string {
+	names := slices.AppendSeq(r.fingerprint(), maps.Keys(r.blobs))
+	for name := range r.snapshots {
+		if containerOf(name) == "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// listResources returns the keys of the resources of a lease.
+func (r *reading) listResources(ctx context.Context, lease string) (keys []string, err error) {
+	list, err := r.services.leases.ListResources(ctx, &leases.ListResourcesRequest{ID: lease})
+	for _, resource := range list.GetResources() {
+		switch kind := resource.GetType(); {
+		case kind == "content":
+			keys = append(keys, model.BlobKey(resource.GetID()))
+		case kind == "snapshots/"+r.engine.Snapshotter:
+			keys = append(keys, model.SnapshotKey(resource.GetID()))
+		case kind != "ingests" && !strings.HasPrefix(kind, "snapshots/"):
+			return nil, fmt.Errorf("a lease has a resource of the unknown type %q", kind)
+		}
+	}
+	return keys, err
 }
 
 // objects returns the blobs and snapshots, in the order of their keys.
@@ -371,7 +468,7 @@ const lookupLease = 5 * time.Minute
 
 func (r *reading) storedLeases() (list []model.StoredLease, err error) {
 	for _, lease := range r.leases {
-		stored := model.StoredLease{ID: lease.GetID(), Resources: r.cache.resources[lease.GetID()]}
+		stored := model.StoredLease{ID: lease.GetID(), Resources: r.cache.resources[lease.GetID()].keys}
 		if stored.Expires, err = expiry(lease.GetLabels()); err != nil {
 			return nil, err
 		}

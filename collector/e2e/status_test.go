@@ -115,6 +115,8 @@ func TestStatusExitCodes(t *testing.T) {
 	t.Parallel()
 	host, _ := serveFake(t, filepath.Join(engines, "api-1.51-graphdriver"))
 	up, down := "--docker.host="+host, "--docker.host=http://"+freeAddress(t)
+	slow, engine := serveFake(t, filepath.Join(engines, "api-1.51-graphdriver"))
+	engine.Answer("/info", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	disk := "--filesystem.path=/data=" + t.TempDir()
 	tests := []struct {
 		args   []string
@@ -126,6 +128,7 @@ func TestStatusExitCodes(t *testing.T) {
 		{[]string{up, disk, "--warn=1", "--crit=0"}, 1, "DOCKER WARNING - /data has ", ""},
 		{[]string{up, disk, "--warn=1", "--crit=1"}, 2, "DOCKER CRITICAL - /data has ", ""},
 		{[]string{up, disk, "--filesystem.path=/lost=/no/where", "--warn=0", "--crit=0"}, 3, "DOCKER UNKNOWN - /data has ", "cannot measure the file system /lost"},
+		{[]string{"--docker.host=" + slow, "--timeout=1ms"}, 3, "DOCKER UNKNOWN - the engine has not reported its root directory in time\n", ""},
 		{[]string{up}, 3, "DOCKER UNKNOWN - /var/lib/docker could not be measured", "another machine"},
 		{[]string{down}, 3, "DOCKER UNKNOWN - the engine does not answer: dial http://127.0.0.1:", "cannot reach the engine"},
 		{[]string{down, disk, "--warn=0", "--crit=0"}, 3, "DOCKER UNKNOWN - the engine does not answer: dial http://127.0.0.1:", "cannot reach the engine"},

@@ -12,7 +12,7 @@ import (
 )
 
 // StoreReader reads what the containerd of an engine keeps. used are the times at which records
-// of the build cache were last used.
+// of the build cache were last used; nil if no records are known.
 type StoreReader func(ctx context.Context, e containerd.Engine, used map[string]time.Time) (containerd.Store, error)
 
 // store is what containerd reports, where it can be read. It takes the place of the image list
@@ -94,8 +94,10 @@ func (s *state) prepareStore(t *task) {
 	if s.containers.records == nil {
 		t.generation = -1
 	}
-	t.used = make(map[string]time.Time)
-	records, _ := s.usage.records.Get()
+	records, known := s.usage.records.Get()
+	if known {
+		t.used = make(map[string]time.Time)
+	}
 	for _, record := range records {
 		if used, known := record.LastUsedAt.Get(); known && !record.InUse {
 			t.used[record.ID] = used

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -260,6 +261,29 @@ func TestStoreStale(t *testing.T) {
 		test.change(s)
 		if got := s.isStoreStale(); got != test.want {
 			t.Errorf("%s: got stale %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+// TestStoreUses checks what a reading knows of records of the build cache: when those were last
+// used that are in no use, and nothing while none are known.
+func TestStoreUses(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := newState(Config{Store: (&fakeContainerd{}).read})
+	s.info = model.Known(docker.Info{Engine: model.Engine{ImageStore: model.Containerd}})
+	for _, test := range []struct {
+		records model.Optional[[]model.CacheRecord]
+		want    map[string]time.Time
+	}{
+		{model.Optional[[]model.CacheRecord]{}, nil},
+		{model.Known([]model.CacheRecord{{ID: "never"}, {ID: "r", LastUsedAt: model.Known(at)}, {ID: "u", InUse: true, LastUsedAt: model.Known(at)}}), map[string]time.Time{"r": at}},
+		{model.Known([]model.CacheRecord{}), map[string]time.Time{}},
+	} {
+		var got task
+		s.usage.records = test.records
+		s.prepareStore(&got)
+		if !reflect.DeepEqual(got.used, test.want) {
+			t.Errorf("%+v: got %v, want %v", test.records, got.used, test.want)
 		}
 	}
 }

@@ -321,6 +321,20 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestNothingMeasured checks that the disk is not blamed for what the engine has not reported.
+func TestNothingMeasured(t *testing.T) {
+	problems := []model.Problem{{Operation: "measure the file system /d", Reason: "d"}, {Operation: "get engine info", Reason: "403 Forbidden", Hint: "allow it"}}
+	for want, s := range map[string]model.Snapshot{
+		"the engine has not reported its root directory in time":                   {Up: true},
+		"the engine has not reported its root directory: 403 Forbidden (allow it)": {Up: true, Problems: problems},
+		"no file system was measured, see --filesystem.path":                       {Up: true, Engine: model.Known(model.Engine{})},
+	} {
+		if got := New(prune.Summary{Snapshot: s}, DefaultThresholds()).Summary; got != want {
+			t.Errorf("%+v: got %q, want %q", s, got, want)
+		}
+	}
+}
+
 func TestThresholds(t *testing.T) {
 	for thresholds, want := range map[Thresholds]string{
 		{0.2, 0.1}: "",

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,7 +106,11 @@ func evaluate(r Report, thresholds Thresholds) (Status, string) {
 	for _, path := range r.Unmeasured {
 		add(Unknown, path+" could not be measured")
 	}
-	if len(r.Filesystems)+len(r.Unmeasured) == 0 {
+	switch {
+	case len(r.Filesystems)+len(r.Unmeasured) > 0:
+	case r.Up && !r.Engine.IsKnown():
+		add(Unknown, "the engine has not reported its root directory"+cmp.Or(cause(r.Problems), " in time"))
+	default:
 		add(Unknown, "no file system was measured, see --filesystem.path")
 	}
 	worst := OK
