@@ -54,15 +54,21 @@ type disk struct {
 	lostScrapes []span
 	restarts    []int // minutes at which the exporter restarts
 	clockSteps  []clockStep
-	gcFree      float64 // free ratio below which build cache is removed; 0: never
-	fillFrom    int     // minute at which the growth that fills the disk begins; -1: it never fills
-	watchedFrom int     // minute of the first scrape: before, the host has no series
-	other       *disk   // a second disk of the host, or nil; it is not scored
+	cleaner     cleaner
+	fillFrom    int   // minute at which the growth that fills the disk begins; -1: it never fills
+	watchedFrom int   // minute of the first scrape: before, the host has no series
+	other       *disk // a second disk of the host, or nil; it is not scored
 }
 
 type resize struct {
 	at     int
 	factor float64
+}
+
+// A cleaner removes data of a part once the free ratio is lower than below, until it is to.
+type cleaner struct {
+	part      part
+	below, to float64
 }
 
 // A clockStep is a sudden change of the host's clock.
@@ -282,9 +288,9 @@ func (s *state) advance(i int) {
 	for p := range files {
 		s.free -= s.used[p]
 	}
-	if s.gcFree > 0 && s.free < s.gcFree*s.size {
-		freed := min(s.used[cache], s.gcFree*s.size-s.free+0.04*s.rng.Float64())
-		s.used[cache] -= freed
+	if c := s.cleaner; c.below > 0 && s.free < c.below*s.size {
+		freed := min(s.used[c.part], c.to*s.size-s.free+0.04*s.rng.Float64())
+		s.used[c.part] -= freed
 		s.free += freed
 	}
 }
@@ -319,17 +325,23 @@ func (t *trace) measure(i int, s *state) {
 // freeAt returns the free ratio at a minute with the changes added so far.
 func (d *disk) freeAt(at int) float64 {
 	short := *d
-	short.n = at + 1
+	short.n, short.watchedFrom, short.other = at+1, 0, nil
 	short.rng = rand.New(rand.NewPCG(1, 1))
 	return short.trace().freeRatio[at]
 }
 
 // fill uses up the space that is free at a minute within so many minutes.
 func (d *disk) fill(p part, from, minutes int) {
+	d.fillWhile(p, from, minutes, func(int) bool { return true })
+}
+
+// fillWhile is fill that grows only in those minutes that pass a test, and counts only these.
+func (d *disk) fillWhile(p part, from, minutes int, grows func(i int) bool) {
 	d.fillFrom = from
-	share := d.freeAt(from)
-	rate := share / float64(minutes)
+	rate := d.freeAt(from) / float64(minutes)
 	for i := from; i < d.n; i++ {
-		d.add(p, i, rate*2*d.rng.Float64())
+		if grows(i) {
+			d.add(p, i, rate*2*d.rng.Float64())
+		}
 	}
 }

@@ -240,7 +240,7 @@ func kinds() []kind {
 		{"build cache at its limit", false, 30, func(d *disk) {
 			d.setFree(d.between(0.3, 0.6))
 			d.baseline()
-			d.gcFree = 0.2
+			d.cleaner = cleaner{cache, 0.2, 0.2}
 			for i := 0; i < d.n; i += d.minute(15, 2*hour) {
 				if workday(i) || d.chance(0.2) {
 					d.ramp(cache, i, d.minute(3, 15), d.between(0.003, 0.03))
