@@ -195,25 +195,34 @@ func (c *Client) At(engine Version) (*API, error) {
 	return &API{client: c, api: negotiated, podman: engine.Podman}, err
 }
 
-// dialFirst connects to the first socket that exists. After the first success it stays with
-// that socket: another engine must not take the place of one that is gone.
+// dialFirst connects to the first socket that exists. One in a directory that is closed to this
+// process counts only if there is no other: that of podman-docker is a link to the one of root's
+// Podman. After the first success it stays with that socket: another engine must not take the place of
+// one that is gone.
 func dialFirst(hosts []string) func(context.Context, string, string) (net.Conn, error) {
 	var mu sync.Mutex
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		for i, host := range hosts {
+		failure := dialError{strings.Join(hosts, ", "), syscall.ENOENT, nil}
+		var missing []string
+		for _, host := range hosts {
 			var dialer net.Dialer
-			conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(host, unixPrefix))
-			if err == nil {
+			path := strings.TrimPrefix(host, unixPrefix)
+			conn, err := dialer.DialContext(ctx, "unix", path)
+			switch {
+			case err == nil:
 				hosts = []string{host}
 				return conn, nil
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return nil, dialError{host, err, hosts[:i]}
+			case errors.Is(err, fs.ErrNotExist):
+				missing = append(missing, host)
+			case !errors.Is(err, fs.ErrPermission) || !inspectSocket(path).isNoFile:
+				return nil, dialError{host, err, missing}
+			case errors.Is(failure, syscall.ENOENT):
+				failure = dialError{host, err, slices.Clone(missing)}
 			}
 		}
-		return nil, dialError{strings.Join(hosts, ", "), syscall.ENOENT, nil}
+		return nil, failure
 	}
 }
 

@@ -162,7 +162,7 @@ func (f *Filesystems) locate(ctx context.Context, engine Engine) (view, error) {
 	if err == nil && found.roots != engine.Roots { // an earlier search, which hung
 		err = context.DeadlineExceeded
 	}
-	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, context.DeadlineExceeded)
+	isUnanswered := errors.As(err, new(unansweredError)) || errors.Is(err, errNotStarted) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil:
 	case isUnanswered && isKnown:

@@ -105,7 +105,9 @@ func TestSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fixed(nil, nil)
 		f.statfs = func(string) (statfsResult, error) { return statfsResult{id: filesystemID{blocks: 1}}, nil }
-		f.locator = newMachine(hostMounts, hostMounts).locator(t)
+		m := newMachine(hostMounts, hostMounts)
+		m.process(1, 0, "systemd", "init", hostMounts)
+		f.locator = m.locator(t)
 		searches, pid, peerErr := 0, 500, error(nil)
 		f.locator.peer = func(context.Context) (int, error) { searches++; return pid, peerErr }
 		roots := overlay2Engine()
@@ -127,9 +129,17 @@ func TestSearch(t *testing.T) {
 		check("another engine that does not answer", 4, false)
 		peerErr = nil
 		check("when it answers", 5, true)
+		pid = 1
+		time.Sleep(searchInterval)
+		check("as systemd has started it", 6, true)
+		if err := os.WriteFile(f.locator.root+"/proc/500/comm", []byte("other\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(searchInterval)
+		check("before systemd starts it again", 7, true)
 		pid = 7
 		time.Sleep(searchInterval)
-		check("behind another process", 6, false)
+		check("behind another process", 8, false)
 	})
 }
 

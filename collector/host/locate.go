@@ -155,6 +155,10 @@ func (l locator) line(path string) string {
 // errNotProven is why no process is known to be the engine.
 var errNotProven = errors.New("nothing shows that the engine runs on this machine")
 
+// errNotStarted is an engine that has not been started yet, or has ended, as Podman does when it is
+// idle. What was found before still holds.
+var errNotStarted = fmt.Errorf("%w: systemd listens on its socket and has not started an engine", errNotProven)
+
 // enginePID returns the process of an engine whose socket this machine has. A process that only
 // forwards to an engine, like ssh, proves nothing.
 func (l locator) enginePID(ctx context.Context, proc procfs.FS, e Engine) (int, error) {
@@ -184,7 +188,7 @@ func (l locator) enginePID(ctx context.Context, proc procfs.FS, e Engine) (int, 
 			return p.PID, nil
 		}
 	}
-	return 0, fmt.Errorf("%w: systemd listens on its socket and has not started an engine", errNotProven)
+	return 0, errNotStarted
 }
 
 // isEngine reports whether an engine has the name of a process.
@@ -267,7 +271,7 @@ func inContainer(local mountTable, file *procfs.MountInfo, dir string, r Roots) 
 		isSeen = rootfs.path != unknownRoot
 	} else {
 		rootfs.path, rootfs.isQuota = filepath.Join(r.Docker, r.StorageDriver), r.BackingFilesystem == "xfs"
-		isSeen = own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs"}, own.FSType))
+		isSeen = own != nil && (own.MajorMinorVer == file.MajorMinorVer || slices.Contains([]string{"overlay", "btrfs", "zfs", "fuse.fuse-overlayfs"}, own.FSType))
 	}
 	if rootfs.views = []string{"/"}; !isSeen {
 		rootfs.views, rootfs.err = nil, errors.New("it is not visible in this container")
@@ -336,14 +340,17 @@ func (l locator) containerdRoot(proc procfs.FS, pid int, local, engine mountTabl
 	return root, mounts, nil
 }
 
-// Settings of a containerd, as flags and in its configuration.
+// Settings of a containerd, as flags and in its configuration. A key counts in one table only: also
+// a plugin may have a root.
 var (
-	rootFlag      = regexp.MustCompile(`\x00--?root[=\x00]([^\x00]+)`)
-	addressFlag   = regexp.MustCompile(`\x00--?(?:address|a)[=\x00]([^\x00]+)`)
-	configFlag    = regexp.MustCompile(`\x00--?(?:config|c)[=\x00]([^\x00]+)`)
-	rootConfig    = regexp.MustCompile(`(?m)^root\s*=\s*["']([^"']+)["']`)
-	addressConfig = regexp.MustCompile(`(?m)^\s*\[grpc\][^\[]*?^\s*address\s*=\s*["']([^"']+)["']`)
-	importsConfig = regexp.MustCompile(`(?m)^imports\s*=\s*\[([^\]]*)\]`)
+	rootFlag    = regexp.MustCompile(`\x00--?root[=\x00]([^\x00]+)`)
+	addressFlag = regexp.MustCompile(`\x00--?(?:address|a)[=\x00]([^\x00]+)`)
+	configFlag  = regexp.MustCompile(`\x00--?(?:config|c)[=\x00]([^\x00]+)`)
+	tableHeader = regexp.MustCompile(`(?m)^[ \t]*\[.*$`)
+	serverTable = regexp.MustCompile(`^\s*\[\s*(?:grpc|plugins\.["']io\.containerd\.server\.v1\.grpc["'])\s*\]`) // since version 4
+	rootKey     = regexp.MustCompile(`(?m)^[ \t]*root[ \t]*=[ \t]*["']([^"'\\]+)["']`)
+	addressKey  = regexp.MustCompile(`(?m)^[ \t]*address[ \t]*=[ \t]*["']([^"'\\]+)["']`)
+	importsKey  = regexp.MustCompile(`(?m)^[ \t]*imports[ \t]*=[ \t]*\[([^\]]*)\]`)
 )
 
 // last returns what a pattern captures last in a text, or "".
@@ -354,11 +361,25 @@ func last(pattern *regexp.Regexp, text string) string {
 	return ""
 }
 
+// tables returns the keys of a configuration in TOML that are in no table, and those of the table of
+// the server.
+func tables(config string) (top, server string) {
+	headers := tableHeader.FindAllStringIndex(config, -1)
+	headers = append(headers, []int{len(config), len(config)})
+	for i, header := range headers[:len(headers)-1] {
+		if serverTable.MatchString(config[header[0]:header[1]]) {
+			server = config[header[1]:headers[i+1][0]]
+		}
+	}
+	return config[:headers[0][0]], server
+}
+
 // settings returns the root directory and the address of a containerd: its flags, else its
 // configuration, in which an imported file counts more, else the defaults.
 func (l locator) settings(pid int, local, engine mountTable) (root, address string, err error) {
-	command, config := l.line(fmt.Sprintf("/proc/%d/cmdline", pid)), ""
+	command := l.line(fmt.Sprintf("/proc/%d/cmdline", pid))
 	root, address = last(rootFlag, command), last(addressFlag, command)
+	configRoot, configAddress := containerdData, containerdSocket
 	files := []string{cmp.Or(last(configFlag, command), containerdConfig)}
 	for i := 0; i < len(files) && i < 20 && root == ""; i++ { // an import may import
 		content, err := os.ReadFile(l.root + files[i])
@@ -368,8 +389,9 @@ func (l locator) settings(pid int, local, engine mountTable) (root, address stri
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", address, fmt.Errorf("cannot read %s, the configuration of containerd: %w", files[i], err)
 		}
-		config += string(content) + "\n"
-		for _, name := range strings.FieldsFunc(last(importsConfig, string(content)), func(r rune) bool { return strings.ContainsRune(`"', `+"\n", r) }) {
+		top, server := tables(string(content))
+		configRoot, configAddress = cmp.Or(last(rootKey, top), configRoot), cmp.Or(last(addressKey, server), configAddress)
+		for _, name := range strings.FieldsFunc(last(importsKey, top), func(r rune) bool { return strings.ContainsRune(`"', `+"\t\n", r) }) {
 			if !filepath.IsAbs(name) {
 				name = filepath.Join(filepath.Dir(files[i]), name)
 			}
@@ -379,7 +401,7 @@ func (l locator) settings(pid int, local, engine mountTable) (root, address stri
 			}
 		}
 	}
-	return cmp.Or(root, last(rootConfig, config), containerdData), cmp.Or(address, last(addressConfig, config), containerdSocket), nil
+	return cmp.Or(root, configRoot), cmp.Or(address, configAddress), nil
 }
 
 // peerOf returns a function that returns the process that listens on a Unix socket, by its ID in

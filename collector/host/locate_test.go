@@ -160,6 +160,12 @@ func TestLocate(t *testing.T) {
 				m.process(400, 1, "containerd", "containerd", m.files["/proc/500/mountinfo"])
 				m.files["/etc/containerd/config.toml"] = "version = 2\nroot = \"/data/containerd\"\n[plugins.x]\n  root = \"/no\"\n"
 			}, "/var/lib/docker=/var/lib/docker,/ /data/containerd=/data/containerd,/data"},
+		{"containerd, with plugins that have a root of their own", containerdEngine("/run/data.sock"), hostMounts, "",
+			func(m *machine) {
+				m.process(400, 1, "containerd", "containerd", hostMounts)
+				m.files["/etc/containerd/config.toml"] = "version = 4\n  root = \"/data/containerd\"\n\n[proxy_plugins.x]\naddress = '/run/x.sock'\n" +
+					"[proxy_plugins.x.exports]\nroot = \"/no\"\n[plugins.'io.containerd.server.v1.grpc']\nuid = 0\nnames = []\naddress = '/run/data.sock'\n[plugins.'io.containerd.server.v1.ttrpc']\naddress = '/run/t.sock'\n"
+			}, "/var/lib/docker=/var/lib/docker,/ /data/containerd=/data/containerd,/"},
 		{"containerd, as an imported configuration says", containerdEngine(""), hostMounts, "",
 			func(m *machine) {
 				m.process(400, 1, "containerd", "containerd -c /etc/c.toml", hostMounts)
@@ -208,6 +214,9 @@ func TestLocate(t *testing.T) {
 		{"in a container that has another root directory mounted", overlay2Engine(), ownOverlay(overlay2Layer) + ownMounts +
 			"61 50 8:7 /docker /var/lib/docker ro - ext4 /dev/sda7 rw\n", "", func(m *machine) { m.peer = 0 },
 			"/var/lib/docker=/etc/hostname /var/lib/docker/overlay2=/"},
+		{"in a container of a rootless engine with fuse-overlayfs", Roots{Docker: "/home/u/.local/share/docker", ImageStore: model.GraphDriver, StorageDriver: "fuse-overlayfs"},
+			"50 40 0:60 / / rw - fuse.fuse-overlayfs fuse-overlayfs rw,user_id=0,group_id=0\n60 50 8:1 /home/u/.local/share/docker/containers/" + id + "/hostname /etc/hostname rw - ext4 /dev/sda1 rw\n", "",
+			func(m *machine) { m.peer = 0 }, "/home/u/.local/share/docker=/etc/hostname /home/u/.local/share/docker/fuse-overlayfs=/"},
 		{"in a container of another engine", overlay2Engine(), ownOverlay(overlay2Layer) + ownMounts, "", func(m *machine) { m.peer, m.has = 0, nil },
 			"is not one of the engine's"},
 		{"in a pod beside the engine", overlay2Engine(), ownOverlay("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs") +
