@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -116,7 +118,14 @@ func (e commandError) Error() string { return e.what + ": " + e.err.Error() }
 // run runs the program and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // net/http writes there what an engine sends without a request, each time
-	p := &program{stdout: stdout, log: promslog.Config{Writer: stderr}}
+	p := &program{stdout: stdout}
+	queue := newLogQueue(stderr, func(dropped int64) {
+		direct := p.log
+		direct.Writer = stderr
+		promslog.New(&direct).Warn("log lines were dropped", "lines", dropped, "hint", "read standard error faster")
+	})
+	defer queue.flush()
+	p.log.Writer = queue
 	app := p.newApp().UsageWriter(stdout).ErrorWriter(stderr)
 	app.Terminate(func(int) { p.hasPrinted = true })
 	_, err := app.Parse(args)
@@ -137,6 +146,57 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func (p *program) logger() *slog.Logger { return promslog.New(&p.log) }
+
+// logQueue writes lines in a goroutine of its own, so that a reader of the log who stalls stops
+// no other goroutine. Lines that it has no room for are counted.
+type logQueue struct {
+	lines   chan []byte // nil: the end
+	dropped atomic.Int64
+	ended   chan struct{}
+}
+
+// maxLogLines is how many lines wait at most.
+const maxLogLines = 100
+
+func newLogQueue(out io.Writer, note func(dropped int64)) *logQueue {
+	q := &logQueue{lines: make(chan []byte, maxLogLines), ended: make(chan struct{})}
+	go func() {
+		defer close(q.ended)
+		for line := range q.lines {
+			if line == nil {
+				return
+			}
+			_, _ = out.Write(line) // there is no other place to report it
+			if n := q.dropped.Swap(0); n > 0 {
+				note(n)
+			}
+		}
+	}()
+	return q
+}
+
+func (q *logQueue) Write(line []byte) (int, error) {
+	select {
+	case q.lines <- bytes.Clone(line):
+	default:
+		q.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+// flush waits until all lines are written, but at most a second.
+func (q *logQueue) flush() {
+	timeout := time.After(time.Second)
+	select {
+	case q.lines <- nil:
+	case <-timeout:
+		return
+	}
+	select {
+	case <-q.ended:
+	case <-timeout:
+	}
+}
 
 // command returns the action of a kingpin command.
 func (p *program) command(what string, run func() error) kingpin.Action {

@@ -194,6 +194,45 @@ func TestStderrIsClosed(t *testing.T) {
 	}
 }
 
+// TestStderrIsFull checks that a reader of the log that stalls stops neither scrapes nor the end of the
+// program, and that lines that were dropped are counted.
+func TestStderrIsFull(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	writer.SetWriteDeadline(time.Now().Add(time.Second))
+	for err == nil { // until it is full
+		_, err = writer.Write([]byte(strings.Repeat("x", 1023) + "\n"))
+	}
+	address, engine := fakeEngine(t, "empty-host")
+	process := exec.Command(binaryPath())
+	process.Stderr = writer
+	p := launch(t, process, "--docker.host="+address)
+	for up := range 400 { // each change is a line
+		engine.Answer("/_ping", nil)
+		if up%2 == 0 {
+			engine.Answer("/_ping", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		}
+		if want := fmt.Sprintf("\ndocker_up %d\n", up%2); !strings.Contains(p.scrape(), want) {
+			t.Fatalf("scrape %d: got no %s", up, want)
+		}
+	}
+	writer.Close()
+	log := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(reader)
+		log <- string(text)
+	}()
+	p.process.Process.Signal(syscall.SIGTERM)
+	p.exitCode()
+	if text := <-log; !strings.Contains(text, "log lines were dropped") || !strings.Contains(text, "msg=Stopped") {
+		t.Errorf("got the log, want the number of dropped lines and the last one:\n%.2000s", text[strings.LastIndex(text, "xxx"):])
+	}
+}
+
 // TestHealthyWhileEngineHangs checks that the health of the program is not that of the engine.
 func TestHealthyWhileEngineHangs(t *testing.T) {
 	t.Parallel()

@@ -62,7 +62,8 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	isStored := s.Store.IsKnown()
 	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
 	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
-	h.isListed = make([]bool, len(h.tree.layers))
+	h.isListed, h.failed = make([]bool, len(h.tree.layers)), make([]bool, 0, len(h.images))
+	h.tops, h.parents = make([]int32, 0, len(h.images)), make([]int32, 0, len(h.images))
 	for _, image := range h.images {
 		top, inspected := h.tree.tops[image.ID]
 		if !inspected {
@@ -140,7 +141,8 @@ func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)
 // newObjectGraph returns a graph of the layers, images, containers and volumes, which are the
 // same for both stores. Piece i is layer i.
 func newObjectGraph(h *host) *graph {
-	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)), holders: make([]holder, h.recordHolder(len(h.cache)))}
+	holders := h.recordHolder(len(h.cache))
+	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)+holders), holders: make([]holder, holders)}
 	for _, l := range h.tree.layers {
 		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
 		if l.isExact {

@@ -145,7 +145,15 @@ func (v view) Rest() string {
 
 // Look returns the command that shows what is on the disk.
 func (v view) Look() string {
-	return "du -xh -d3 $(stat -c %m " + v.Filesystems[0].Path + ") | sort -h | tail"
+	return `du -xh -d3 "$(stat -c %m ` + quote(v.Filesystems[0].Path) + `)" | sort -h | tail`
+}
+
+// quote returns a path as an argument of a shell command.
+func quote(path string) string {
+	if strings.Trim(path, "/._-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // State describes the state of a holder.

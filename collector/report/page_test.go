@@ -1,6 +1,7 @@
 package report
 
 import (
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -35,7 +36,7 @@ func TestRest(t *testing.T) {
 	host.Filesystems[0].Used = model.Known[int64](96 * gb)
 	page := render(t, New(host, DefaultThresholds()))
 	for _, want := range []string{
-		"See below who holds the rest. 63.78\u00a0GB are in none of the resources below: <code>du -xh -d3 $(stat -c %m /var/lib/docker) | sort -h | tail</code>, as root,",
+		"See below who holds the rest. 63.78\u00a0GB are in none of the resources below: <code>du -xh -d3 &#34;$(stat -c %m /var/lib/docker)&#34; | sort -h | tail</code>, as root,",
 		"</svg>other and unknown</th>",
 	} {
 		if !strings.Contains(page, want) {
@@ -45,6 +46,25 @@ func TestRest(t *testing.T) {
 	host.Holders = nil // --no-web.names
 	if page := render(t, New(host, DefaultThresholds())); strings.Contains(page, "See below") {
 		t.Errorf("the page names no holders, but points to them:\n%s", page)
+	}
+}
+
+// TestQuote checks that a path is one argument of a shell command.
+func TestQuote(t *testing.T) {
+	for path, want := range map[string]string{
+		"/var/lib/docker":  "/var/lib/docker",
+		"/my data/docker":  "'/my data/docker'",
+		"/it's/$(reboot)`": `'/it'\''s/$(reboot)` + "`'",
+	} {
+		if got := quote(path); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+		host := almostFull(at)
+		host.Reclaimable = map[prune.Command]prune.Reclaimable{prune.SystemPruneAll: {Estimate: 1}}
+		host.Filesystems[0].Used, host.Filesystems[0].Path = model.Known[int64](96*gb), path
+		if page := html.UnescapeString(render(t, New(host, DefaultThresholds()))); !strings.Contains(page, `du -xh -d3 "$(stat -c %m `+want+`)" | sort`) {
+			t.Errorf("%s: the command on the page does not quote it", path)
+		}
 	}
 }
 
