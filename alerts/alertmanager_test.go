@@ -74,6 +74,8 @@ var hosts = map[string][]struct {
 		{"DockerInodesAlmostOut critical disk path=/data", nil},
 		{"DockerInodesAlmostOut warning disk path=/data", []string{"DockerInodesAlmostOut critical"}},
 		{"DockerInodesFilling warning disk path=/data", []string{"DockerInodesAlmostOut critical"}},
+		{"DockerInodesFilling critical disk path=/another", nil},
+		{"DockerInodesAlmostOut warning disk path=/another", []string{"DockerInodesFilling critical"}},
 		{"DockerDiskAlmostFull warning disk path=/data", nil},
 	},
 	"stale": {

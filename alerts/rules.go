@@ -35,8 +35,9 @@ func Write(w io.Writer, t Thresholds, o Options, format Format) error {
 		return err
 	}
 	functions := template.FuncMap{
-		"list":     func(values ...string) []string { return values },
+		"list":     func(values ...any) []any { return values },
 		"commands": bySafety,
+		"levels":   Thresholds.levels,
 		"forecast": func(series string, t Thresholds) any { return forecast{t, series} },
 		"added":    func() Labels { return o.Labels },
 		"links":    o.links,

@@ -13,13 +13,11 @@ import (
 type Thresholds struct {
 	FillingBelow  Ratio    // DockerDiskFilling, warning: free ratio
 	FillingWithin Duration // forecast
-	FillingFor    Duration // how long the condition holds before the alert fires
-	PageBelow     Ratio    // DockerDiskFilling, critical: the same three
+	PageBelow     Ratio    // DockerDiskFilling, critical: the same two
 	PageWithin    Duration
-	PageFor       Duration
 	AlmostFull    Ratio // DockerDiskAlmostFull: warning
-	FullSoon      Ratio // critical, if the disk is full within 6 minutes
-	Full          Ratio // critical
+	Full          Ratio // critical, if the disk is full within a day
+	Exhausted     Ratio // critical
 
 	BuildupFor       Duration
 	DanglingRatio    Ratio
@@ -44,9 +42,9 @@ type Thresholds struct {
 func Defaults() Thresholds {
 	const hour = Duration(time.Hour)
 	return Thresholds{
-		FillingBelow: 0.40, FillingWithin: 72 * hour, FillingFor: 4 * hour,
-		PageBelow: 0.22, PageWithin: 4 * hour, PageFor: hour / 4,
-		AlmostFull: 0.10, FullSoon: 0.08, Full: 0.05,
+		FillingBelow: 0.40, FillingWithin: 72 * hour,
+		PageBelow: 0.22, PageWithin: 4 * hour,
+		AlmostFull: 0.10, Full: 0.05, Exhausted: 0.01,
 		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
 		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
 		IneffectiveRatio: 0.01, IneffectiveLoss: 0.05,
@@ -71,13 +69,11 @@ func (t *Thresholds) All() []Threshold {
 	return []Threshold{
 		{"disk.filling-below", "DockerDiskFilling (warning) and DockerCleanupUseless fire only below this free ratio.", &t.FillingBelow},
 		{"disk.filling-within", "DockerDiskFilling (warning) fires only if the disk is forecast to be full within this time.", &t.FillingWithin},
-		{"disk.filling-for", "Time that both conditions must hold before DockerDiskFilling (warning) fires.", &t.FillingFor},
 		{"disk.page-below", "DockerDiskFilling (critical) fires only below this free ratio.", &t.PageBelow},
 		{"disk.page-within", "DockerDiskFilling (critical) fires only if the disk is forecast to be full within this time.", &t.PageWithin},
-		{"disk.page-for", "Time that both conditions must hold before DockerDiskFilling (critical) fires.", &t.PageFor},
-		{"disk.almost-full", "DockerDiskAlmostFull (warning) fires below this free ratio, and DockerDiskFilling (critical) on a disk with less than a day of history.", &t.AlmostFull},
-		{"disk.full-soon", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within 6 minutes.", &t.FullSoon},
-		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio.", &t.Full},
+		{"disk.almost-full", "DockerDiskAlmostFull (warning) fires below this free ratio; critical if the disk is forecast to be full within 6 minutes.", &t.AlmostFull},
+		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within a day.", &t.Full},
+		{"disk.exhausted", "DockerDiskAlmostFull (critical) fires below this free ratio.", &t.Exhausted},
 		{"disk.pressure-free", "DockerDiskPressureReclaimable fires only below this free ratio.", &t.PressureFree},
 		{"disk.pressure-share", "DockerDiskPressureReclaimable fires only if cleanup would free more than this ratio of the disk.", &t.PressureRatio},
 		{"causes.for", "Time that a buildup must last before its alert fires. More than a day allows for a daily cleanup.", &t.BuildupFor},
@@ -98,14 +94,29 @@ func (t *Thresholds) All() []Threshold {
 	}
 }
 
+// levels returns the thresholds that a disk or a host can have of its own, by the name of
+// the record of the threshold in effect.
+func (t Thresholds) levels() map[string]Threshold {
+	own := make(map[string]Threshold)
+	for _, threshold := range t.All() {
+		switch threshold.Name {
+		case "disk.almost-full":
+			own["almost_full"] = threshold
+		case "disk.exhausted":
+			own["exhausted"] = threshold
+		}
+	}
+	return own
+}
+
 // validate returns an error if thresholds contradict each other.
 func (t Thresholds) validate() error {
 	for _, pair := range []struct {
 		lower, upper         Ratio
 		lowerName, upperName string
 	}{
-		{t.Full, t.FullSoon, "disk.full", "disk.full-soon"},
-		{t.FullSoon, t.AlmostFull, "disk.full-soon", "disk.almost-full"},
+		{t.Exhausted, t.Full, "disk.exhausted", "disk.full"},
+		{t.Full, t.AlmostFull, "disk.full", "disk.almost-full"},
 		{t.AlmostFull, t.PageBelow, "disk.almost-full", "disk.page-below"},
 		{t.PageBelow, t.FillingBelow, "disk.page-below", "disk.filling-below"},
 	} {
@@ -162,9 +173,9 @@ func (d Duration) Seconds() string {
 	return strconv.FormatFloat(time.Duration(d).Seconds(), 'f', -1, 64)
 }
 
-// Minutes returns the duration in minutes, for expressions.
-func (d Duration) Minutes() string {
-	return strconv.FormatFloat(time.Duration(d).Minutes(), 'f', -1, 64)
+// Days returns the duration in days, for expressions.
+func (d Duration) Days() string {
+	return strconv.FormatFloat(time.Duration(d).Hours()/24, 'f', -1, 64)
 }
 
 // Set parses a duration.

@@ -79,7 +79,7 @@ func TestInvalidCommandLines(t *testing.T) {
 		{[]string{"--web.telemetry-path=/runbook"}, "telemetry-path"},
 		{[]string{"--filesystem.path=relative"}, "HOSTPATH"},
 		{[]string{"rules", "--disk.full=5"}, "not a ratio"},
-		{[]string{"rules", "--disk.full=0.2"}, "above --disk.full-soon"},
+		{[]string{"rules", "--disk.full=0.2"}, "above --disk.almost-full"},
 		{[]string{"rules", "--causes.for=soon"}, "not a duration"},
 		{[]string{"rules", "--format=xml"}, "xml"},
 		{[]string{"rules", "--format=prometheusrule", "--test=" + dir}, "leave --format out"},
