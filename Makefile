@@ -31,7 +31,8 @@ bench: ## measure what watching costs an engine; takes an hour
 accuracy: ## compare what cleanup commands free with the metrics; takes two hours
 	.ci/accuracy
 
-simulate: ## evaluate the alerts on simulated disks; takes minutes
+simulate: ## evaluate the alerts on simulated disks and hosts; takes minutes
+	.ci/simulate -causes
 	.ci/simulate -disks 7 -v
 
 bench-rules: ## measure what evaluating the rules costs for ten thousand hosts

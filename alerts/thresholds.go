@@ -33,7 +33,7 @@ type Thresholds struct {
 	IneffectiveRatio Ratio // what prunes freed
 	IneffectiveLoss  Ratio // what the disk lost in the same time
 	UntaggedMin      Count
-	StoppedRatio     Count // stopped containers for each running one
+	StoppedRatio     Count // stopped containers for each running one; Swarm keeps four by default
 	StoppedMin       Count
 	MissingFor       Duration
 }
@@ -48,7 +48,7 @@ func Defaults() Thresholds {
 		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
 		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
 		IneffectiveRatio: 0.01, IneffectiveLoss: 0.05,
-		UntaggedMin: 20, StoppedRatio: 2, StoppedMin: 20, MissingFor: 72 * hour,
+		UntaggedMin: 20, StoppedRatio: 5, StoppedMin: 20, MissingFor: 72 * hour,
 	}
 }
 

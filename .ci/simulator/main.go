@@ -17,6 +17,7 @@ import (
 const usage = `Evaluates alert rules on simulated disks, and compares the alerts with what the disks did.
 
   .ci/simulate [-set tuned|unseen] [-disks N] [-days D] [-kind KIND] [-node] [-v] [RULES.yml]
+  .ci/simulate -causes [RULES.yml]
   .ci/simulate -hosts N [-dashboards DIR] [RULES.yml]
 
 The rules were tuned on the kinds of disks of the first set. Those of the second set were
@@ -62,6 +63,9 @@ Goals:
 A disk that fills in less than 20 minutes is counted, but has no goal. The exit code is 1 if
 a goal is missed.
 
+With -causes, hosts with and without buildup, and with exporters and engines that are down, are
+simulated instead. Each host lists the alerts that must fire, and by when; no other may fire.
+
 With -hosts, all groups of the file are evaluated for N hosts, including annotations, on a
 real TSDB with as much history as the rules read. The goal is at most 20 % of an interval
 of 1 minute. With -dashboards, Debian's Prometheus has a week of history of these hosts, and
@@ -85,6 +89,7 @@ type options struct {
 	hosts       int
 	dashboards  string
 	kind        string
+	causes      bool
 	rules       string
 }
 
@@ -99,6 +104,7 @@ func simulate(args []string, out io.Writer) error {
 	flags.BoolVar(&o.node, "node", false, "expose node_exporter's metrics of the file system instead of the exporter's")
 	flags.BoolVar(&o.verbose, "v", false, "print every false alert and every missed goal")
 	flags.IntVar(&o.hosts, "hosts", 0, "measure how long an evaluation takes for this number of hosts instead")
+	flags.BoolVar(&o.causes, "causes", false, "simulate causes and exporters instead of disks")
 	flags.StringVar(&o.dashboards, "dashboards", "", "measure the queries of the dashboards in this folder instead of the rules")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -107,6 +113,9 @@ func simulate(args []string, out io.Writer) error {
 		return fmt.Errorf("one rule file, at least 1 disk, and at least 14 days are required; see -help")
 	}
 	o.rules = flags.Arg(0)
+	if o.causes {
+		return simulateCauses(context.Background(), out, o.rules, causeHosts())
+	}
 	if o.hosts > 0 && o.dashboards != "" {
 		return benchDashboards(context.Background(), out, o.rules, o.hosts, o.dashboards)
 	}
