@@ -17,7 +17,7 @@ lint: ## check the source
 
 faults: ## make what an engine, a proxy, a disk or a client can do wrong, and print a table with the results
 	go test -C collector/e2e/faults -count=1 -run TestFaults -show
-	go test -count=1 -v ./collector/e2e -run 'TestClientFaults|TestInvalidCommandLines|TestIdle|TestSilent|TestClientsThat|TestStderr|TestHealthyWhile|TestEngineLifecycle|TestUpgrade'
+	go test -count=1 -v ./collector/e2e -run 'TestClientFaults|TestInvalidCommandLines|TestIdle|TestSilent|TestClientsThat|TestStderr|TestDiskFaults|TestHealthyWhile|TestEngineLifecycle|TestUpgrade'
 
 soak: ## run the program for an hour with random faults and engine restarts; time=10m for less
 	go test -count=1 -v ./collector/e2e/faults -run TestSoak -timeout 0 -soak $(or $(time),1h)
