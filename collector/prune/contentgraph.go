@@ -266,21 +266,32 @@ func (c *contentGraph) addRest(spec pruneSpec, r *removal) {
 }
 
 // sharedRecords returns which records a builder prune takes as parts of the images that remain
-// (BuildKit: cache.cacheManager.pruneOnce).
-func (c *contentGraph) sharedRecords(removedImages []bool) []bool {
-	lists := make(map[string]bool)
+// (BuildKit: cache.cacheManager.pruneOnce): those whose chain is all layers of an image. BuildKit may
+// have taken the chain before all blobs of it existed, and keeps it until it is restarted. Then the
+// engine reports a record as shared, and no chain explains it: it stays as long as no image goes.
+func (c *contentGraph) sharedRecords(removedImages []bool) (shared []bool, isUnsure bool) {
+	before, after := make(map[string]bool), make(map[string]bool)
 	for i, image := range c.images {
 		for _, layers := range c.store.Layers[image.ID] {
-			if joined := strings.Join(layers, ""); !removedImages[i] {
-				lists[joined] = true
-			}
+			joined := strings.Join(layers, "")
+			before[joined] = true
+			after[joined] = after[joined] || !removedImages[i]
 		}
 	}
-	shared := make([]bool, len(c.cache))
+	isBelowShared := make([]bool, len(c.cache)) // the engine reports all that is below a shared record as shared, too
 	for i, record := range c.cache {
-		shared[i] = record.Shared && lists[c.chain(int32(i), 0)]
+		for _, parent := range c.matches.parents[i] {
+			isBelowShared[parent] = isBelowShared[parent] || record.Shared
+		}
 	}
-	return shared
+	shared = make([]bool, len(c.cache))
+	for i, record := range c.cache {
+		chain := c.chain(int32(i), 0)
+		isUnexplained := record.Shared && !before[chain] && !isBelowShared[i]
+		shared[i] = record.Shared && after[chain] || isUnexplained
+		isUnsure = isUnsure || isUnexplained && slices.Contains(removedImages, true)
+	}
+	return shared, isUnsure
 }
 
 // fillUsage replaces the disk usage of what is in the store, as far as it is known, by what images,

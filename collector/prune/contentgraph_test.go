@@ -117,10 +117,17 @@ func TestStoreReach(t *testing.T) {
 			f.store.Layers = map[string][][]string{"old": {{"recorded"}}}
 			f.store.Leases[1].Resources = append(f.store.Leases[1].Resources, "content/old")
 		}, map[Command]int64{BuilderPrune: 0, BuilderPruneAll: 768, ImagePrune: 32, SystemPrune: 192 + 48 + 768}},
-		{"a record above the layers of images", func(f *storeFixture) {
+		// BuildKit took the chain of the record before its blob existed, so it is that of another image.
+		{"a record that only the engine knows to be shared", func(f *storeFixture) {
 			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", Shared: true, Size: model.Known[int64](768)}})
 			f.store.Layers = map[string][][]string{"app": {{"other"}, {"recorded", "other"}}}
-		}, map[Command]int64{BuilderPrune: 768}},
+		}, map[Command]int64{BuilderPrune: 0, BuilderPruneAll: 768}},
+		{"a record below a shared one of a removed image", func(f *storeFixture) {
+			f.snapshot("p", "", 1024)
+			f.lease("p", "snapshot/p").IsFlat = true
+			f.BuildCache = model.Known([]model.CacheRecord{{ID: "p", Shared: true}, {ID: "r", Shared: true, Parents: []string{"p"}}})
+			f.store.Layers = map[string][][]string{"old": {{"recorded"}}}
+		}, map[Command]int64{BuilderPrune: 0, SystemPrune: 192 + 48 + 768 + 1024}},
 		{"more leases of the record", func(f *storeFixture) {
 			f.blob("variant", 1024, "content/deep")
 			f.blob("deep", 2048)
@@ -179,6 +186,9 @@ func TestStoreDoubts(t *testing.T) {
 			list, _ := f.Containers.Get()
 			list[0].Size, list[0].Failed = model.Optional[int64]{}, true
 		}, ContainerPrune, Reclaimable{Estimate: 64, Minimum: 64}},
+		{"an image is removed, and only the engine knows which shares a record", func(f *storeFixture) {
+			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", Shared: true, Size: model.Known[int64](768)}})
+		}, SystemPrune, Reclaimable{Estimate: 192 + 48, Minimum: 192 + 48}},
 		{"a log", func(f *storeFixture) {
 			list, _ := f.Containers.Get()
 			list[0].KeepsLog = model.Known(true)
