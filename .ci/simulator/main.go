@@ -4,6 +4,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ import (
 
 const usage = `Evaluates alert rules on simulated disks, and compares the alerts with what the disks did.
 
-  .ci/simulate [-set tuned|unseen] [-disks N] [-days D] [-kind KIND] [-node] [-v] [RULES.yml]
+  .ci/simulate [-set tuned|unseen|both] [-disks N] [-days D] [-kind KIND] [-node] [-v] [RULES.yml]
   .ci/simulate -causes [RULES.yml]
   .ci/simulate -hosts N [-dashboards DIR] [RULES.yml]
 
@@ -97,7 +98,7 @@ func simulate(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	var o options
-	flags.StringVar(&o.set, "set", "tuned", "set of disks: tuned or unseen")
+	flags.StringVar(&o.set, "set", "tuned", "set of disks: tuned, unseen or both")
 	flags.IntVar(&o.disks, "disks", 1, "number of disks of each kind")
 	flags.IntVar(&o.days, "days", 0, "days to simulate, at least 14, instead of as many as the kind of disk needs")
 	flags.StringVar(&o.kind, "kind", "", "simulate only this kind")
@@ -122,11 +123,25 @@ func simulate(args []string, out io.Writer) error {
 	if o.hosts > 0 {
 		return bench(context.Background(), out, o.rules, o.hosts)
 	}
+	if o.set != "both" {
+		return o.simulateSet(context.Background(), out)
+	}
+	var errs []error
+	for _, o.set = range []string{"tuned", "unseen"} {
+		fmt.Fprintf(out, "%s disks\n\n", o.set)
+		errs = append(errs, o.simulateSet(context.Background(), out))
+		fmt.Fprintln(out)
+	}
+	return errors.Join(errs...)
+}
+
+// simulateSet simulates a set of disks, and returns an error if a goal is missed.
+func (o options) simulateSet(ctx context.Context, out io.Writer) error {
 	all, err := o.kinds()
 	if err != nil {
 		return err
 	}
-	scores, err := o.run(context.Background(), all)
+	scores, err := o.run(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -208,7 +223,7 @@ func (o options) score(ctx context.Context, jobs []job, scores []score) error {
 	if err != nil {
 		return err
 	}
-	book.keepDisk()
+	book.keep(func(r *rule) bool { return r.onDisk(book.disk) })
 	if err := book.shareRanges(); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -172,23 +171,7 @@ func isExpensive(expr parser.Expr, recorded map[string]int64) bool {
 	return expensive
 }
 
-// keepDisk drops all rules that are neither about the disk nor recorded for one that is.
-func (b *book) keepDisk() {
-	needed := map[string]bool{}
-	var kept []*rule
-	for _, r := range slices.Backward(b.rules) {
-		if needed[r.Record] || r.Alert != "" && r.onDisk(b.disk) {
-			kept = append(kept, r)
-			for _, name := range reads(r.expr, func(string) bool { return true }) {
-				needed[name] = true
-			}
-		}
-	}
-	slices.Reverse(kept)
-	b.rules = kept
-}
-
-// shareRanges makes rules cheaper. It replaces each function of a long range by a record, which
+// shareRanges makes rules faster. It replaces each function of a long range by a record, which
 // is evaluated once for all rules, and only at every hundredth of the range, or every 15 minutes.
 func (b *book) shareRanges() error {
 	records := map[string]string{} // names by expression

@@ -235,7 +235,7 @@ groups:
 			t.Fatal(err)
 		}
 		if prepare {
-			book.keepDisk()
+			book.keep(func(r *rule) bool { return r.onDisk(book.disk) })
 			if err := book.shareRanges(); err != nil {
 				t.Fatal(err)
 			}
