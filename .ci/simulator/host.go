@@ -37,7 +37,7 @@ func (t target) expose(value func(i int) float64, name string, pairs ...string) 
 	b.Sort()
 	tr := t.trace
 	t.store.add(&series{labels: b.Labels(), every: minute, compute: func(i int) float64 {
-		if i < tr.watchedFrom || name != "up" && !tr.up[i] {
+		if i < tr.watchedFrom || i > tr.fullAt || name != "up" && !tr.up[i] {
 			return math.NaN()
 		}
 		return value(i)

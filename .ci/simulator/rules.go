@@ -21,15 +21,15 @@ import (
 // A rule is a rule of a file with its parsed expression.
 type rule struct {
 	rulefmt.Rule
-	expr      parser.Expr
-	every     int64 // evaluation interval of its group in milliseconds
-	expensive bool  // evaluated every expensiveSteps only
+	expr  parser.Expr
+	every int64 // evaluation interval of its group in milliseconds
+	steps int64 // number of intervals after which the simulator evaluates it
 }
 
 const (
 	// An expression is expensive if it reads a range of more samples than this.
-	maxSamples     = 1000
-	expensiveSteps = 15
+	maxSamples = 1000
+	maxSteps   = 15
 )
 
 func (r *rule) name() string {
@@ -40,12 +40,7 @@ func (r *rule) name() string {
 }
 
 // step returns how often the simulator evaluates the expression, in milliseconds.
-func (r *rule) step() int64 {
-	if r.expensive {
-		return r.every * expensiveSteps
-	}
-	return r.every
-}
+func (r *rule) step() int64 { return r.every * r.steps }
 
 // templates returns the labels that differ between the alerts of a rule. The others are known
 // without Prometheus, which would expand each of them as a template at every evaluation.
@@ -113,14 +108,16 @@ func readBook(file string) (*book, error) {
 				return nil, err
 			}
 			r.Annotations = nil // unused here, and their queries are expensive
-			all = append(all, &rule{Rule: r, expr: expr, every: every})
+			all = append(all, &rule{Rule: r, expr: expr, every: every, steps: 1})
 			if r.Record != "" {
 				recorded[r.Record] = every
 			}
 		}
 	}
 	for _, r := range all {
-		r.expensive = isExpensive(r.expr, recorded)
+		if isExpensive(r.expr, recorded) {
+			r.steps = maxSteps
+		}
 	}
 	if err := b.sort(all, recorded); err != nil {
 		return nil, err
@@ -172,6 +169,51 @@ func isExpensive(expr parser.Expr, recorded map[string]int64) bool {
 		return nil
 	})
 	return expensive
+}
+
+// shareRanges makes rules faster. It replaces each function of a long range by a record, which
+// is evaluated once for all rules, and only at every hundredth of the range, or every 15 minutes.
+func (b *book) shareRanges() error {
+	records := map[string]string{} // names by expression
+	var all []*rule
+	for _, r := range b.rules {
+		text := r.expr.String()
+		parser.Inspect(r.expr, func(node parser.Node, _ []parser.Node) error {
+			call, ok := node.(*parser.Call)
+			if !ok {
+				return nil
+			}
+			for _, arg := range call.Args {
+				m, ok := arg.(*parser.MatrixSelector)
+				steps := int64(1)
+				if ok {
+					steps = min(m.Range.Milliseconds()/minute/100, maxSteps)
+				}
+				if steps < 2 || r.every >= steps*minute {
+					continue
+				}
+				long := call.String()
+				if records[long] == "" {
+					records[long] = fmt.Sprintf("simulator:range_%d", len(records))
+					one := &rule{Rule: rulefmt.Rule{Record: records[long], Expr: long}, expr: call, every: minute, steps: steps}
+					b.disk[one.Record] = one.onDisk(b.disk)
+					all = append(all, one)
+				}
+				text = strings.ReplaceAll(text, long, records[long])
+			}
+			return nil
+		})
+		if changed := text != r.expr.String(); changed {
+			expr, err := b.parser.ParseExpr(text)
+			if err != nil {
+				return err
+			}
+			r.expr, r.steps = expr, 1
+		}
+		all = append(all, r)
+	}
+	b.rules = all
+	return nil
 }
 
 // A firing is a time in which an alert fired, in minutes.

@@ -210,3 +210,62 @@ func TestPage(t *testing.T) {
 		t.Errorf("a host exposes\n%s\nand the exporter\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// TestDiskRules checks that the rules that the score needs give the same alerts without the
+// others, and almost the same if they share long ranges.
+func TestDiskRules(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, []byte(`
+groups:
+- name: a
+  rules:
+  - record: free
+    expr: docker_filesystem_avail_bytes / docker_filesystem_size_bytes
+  - record: containers
+    expr: sum by (instance) (docker_containers)
+  - {alert: Falls, expr: "predict_linear(free[6h], 86400) < 0 and free < 0.3", for: 10m, labels: {severity: critical}}
+  - {alert: Lowest, expr: "free <= min_over_time(free[1d]) and predict_linear(free[6h], 86400) < 0", labels: {severity: warning}}
+  - {alert: Many, expr: containers > 10}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fired := func(prepare bool) (map[string][]firing, *book) {
+		book, err := readBook(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if prepare {
+			book.keep(func(r *rule) bool { return r.onDisk(book.disk) })
+			if err := book.shareRanges(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tr := kind{"log fills within days", true, 0, func(d *disk) { d.begin(0.4, 0.4); d.fill(logs, 2*day, 2*day) }}.trace(0, 5*day)
+		r := run{book, scrape([]*trace{tr}, 5*day, false), newEngine(book.parser)}
+		got, err := r.evaluate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got, book
+	}
+	all, _ := fired(false)
+	got, book := fired(true)
+	var names []string
+	for _, r := range book.rules {
+		names = append(names, r.name())
+	}
+	if want := "free simulator:range_0 Falls simulator:range_1 Lowest"; strings.Join(names, " ") != want {
+		t.Errorf("rules %v, want %s", names, want)
+	}
+	first := func(of map[string][]firing, name string) int {
+		for _, f := range of[hostname(0)] {
+			if f.rule.name() == name {
+				return f.from
+			}
+		}
+		return -1
+	}
+	if want, is := first(all, "Falls"), first(got, "Falls"); want < 0 || is < want || is > want+3 {
+		t.Errorf("Falls fires at minute %d, want %d to %d", is, want, want+3)
+	}
+}

@@ -52,7 +52,6 @@ type score struct {
 	trace        *trace
 	tickets      []incident // about the disk
 	pages        []incident
-	causes       []incident
 	falseTickets []incident
 	falsePages   []incident
 	repeats      int // of pages
@@ -75,7 +74,6 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 		trace:      t,
 		tickets:    incidents(before, func(r *rule) bool { return r.Labels["severity"] == "warning" && r.onDisk(measuresDisk) }),
 		pages:      incidents(before, func(r *rule) bool { return isPage(r) && r.onDisk(measuresDisk) }),
-		causes:     incidents(before, func(r *rule) bool { return r.Labels["severity"] == "warning" && !r.onDisk(measuresDisk) }),
 		ticketLead: -1, pageLead: -1, wantTicket: -1, wantPage: -1,
 	}
 	fills := t.fillMinutes > 0
