@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"strings"
 	"text/template"
+
+	"docker_buildup_exporter/collector/prune"
 )
 
 //go:embed docker-buildup.yml.tmpl tests/*.yml
@@ -36,7 +38,7 @@ func Write(w io.Writer, t Thresholds, o Options, format Format) error {
 	}
 	functions := template.FuncMap{
 		"list":     func(values ...any) []any { return values },
-		"commands": bySafety,
+		"commands": prune.SafestFirst,
 		"levels":   Thresholds.levels,
 		"forecast": func(series string, t Thresholds) any { return forecast{t, series} },
 		"added":    func() Labels { return o.Labels },
@@ -59,16 +61,6 @@ func Write(w io.Writer, t Thresholds, o Options, format Format) error {
 		err = fmt.Errorf("%q is not a format", format)
 	}
 	return err
-}
-
-// bySafety lists the cleanup commands that alerts name, starting with the one that
-// removes least. None removes volumes, which may hold the only copy of data.
-func bySafety() []string {
-	const week = " --filter until=168h"
-	return []string{
-		"docker container prune" + week, "docker container prune", "docker image prune", "docker builder prune",
-		"docker image prune --all" + week, "docker image prune --all", "docker builder prune --all", "docker system prune --all",
-	}
 }
 
 // A forecast holds the parameters of a forecast: Series is the prefix of the recorded

@@ -717,8 +717,8 @@ func TestExpressionValues(t *testing.T) {
 			{`docker_filesystem_avail_bytes{job="docker", instance="enough", path="/a"}`, "50"},
 			{`docker_filesystem_size_bytes{job="docker", instance="enough", path="/a"}`, "1000"},
 			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker builder prune --filter until=168h"}`, "0"},
-			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker builder prune"}`, "50"},
-			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker image prune"}`, "51"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker builder prune"}`, "170"},
+			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker image prune"}`, "171"},
 			{`docker_reclaimable_bytes{job="docker", instance="enough", command="docker system prune --all"}`, "400"},
 			{`docker_filesystem_avail_bytes{job="docker", instance="hopeless", path="/a"}`, "0"},
 			{`docker_filesystem_size_bytes{job="docker", instance="hopeless", path="/a"}`, "1000"},
@@ -728,7 +728,7 @@ func TestExpressionValues(t *testing.T) {
 			{`docker_reclaimable_bytes{job="docker", instance="clean", command="docker system prune --all"}`, "0"},
 		},
 		"promql_expr_test": []test{{fill(fleet[`"Hosts" E`]), "0", []sample{
-			{`{job="docker", instance="enough", command="docker image prune"}`, 51},
+			{`{job="docker", instance="enough", command="docker image prune"}`, 171},
 			{`{job="docker", instance="hopeless", command="docker system prune --all"}`, 80},
 		}}},
 	}, map[string]any{ // everything adds up to the size of all disks, also while the engine is down

@@ -25,8 +25,7 @@ var equivalent = []struct{ rule, change, reason string }{
 	{"files_free:ratio", `^"1" for "0"`, "no file system has one inode"},
 	{"DockerExporterDown", `docker_up\[1h\]|max1h`, "promtool evaluates the hourly record every minute, which then has the same value"},
 	{"DockerCleanupUseless", `0\.0\d+5" for|<2\.5>|<>=>|^"<=" for "<" in (  <<> on|time)|: 40m|: 1h20m|: 1d8h`, "increase() extrapolates, differently in Prometheus 2 and 3; the test evaluates every hour"},
-	{"DockerCleanupMissing", `: 40m|: 1h20m`, "the test evaluates every half an hour"},
-	{"DockerDiskUsageGrowing", `: 16h|: 40m|: 1h20m`, "the test evaluates every half an hour"},
+	{"DockerDiskUsageGrowing", `^">" for ">=".*offset 13d|^"max" for "sum".*offset 13d`, "the comparison requires history"},
 	{"DockerCollectionStale", `^">=" for ">"`, "an age is not equal to the limit"},
 }
 

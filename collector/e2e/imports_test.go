@@ -22,7 +22,7 @@ func TestImports(t *testing.T) {
 			in("alerts"), in("dashboards"), in("collector"), in("collector/containerd"), in("collector/docker"), in("collector/engine"),
 			in("collector/host"), in("collector/model"), in("collector/prune"), in("collector/report"),
 		},
-		in("alerts"):                                    {},
+		in("alerts"):                                    {in("collector/prune")},         // names of commands
 		in("dashboards"):                                {in("alerts"), in("collector")}, // thresholds, metric names
 		in("collector"):                                 {in("collector/model"), in("collector/prune")},
 		in("collector/report"):                          {in("collector/model"), in("collector/prune")},

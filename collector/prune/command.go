@@ -29,6 +29,20 @@ const (
 	BuilderPruneUntil   Command = "docker builder prune --filter until=168h"
 )
 
+// SafestFirst returns the commands that the page, the alerts and the dashboards recommend, the
+// safest first: what builds can make again, then what is lost with stopped containers, then what
+// must be pulled or built again. None removes volumes.
+func SafestFirst() []Command {
+	return []Command{
+		BuilderPruneUntil, BuilderPrune, ImagePrune, ContainerPruneUntil, ContainerPrune, SystemPrune,
+		ImagePruneAllUntil, ImagePruneAll, BuilderPruneAll, SystemPruneAll,
+	}
+}
+
+// EnoughFree is the free ratio of a disk that a cleanup should restore: above it, no alert on a
+// disk is critical (--disk.page-below of the rules).
+const EnoughFree = 0.22
+
 // minAge is the age from which the commands with --filter until remove objects.
 const minAge = 168 * time.Hour
 

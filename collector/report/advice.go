@@ -16,7 +16,7 @@ type Advice struct {
 	Frees     int64                   `json:"frees_bytes"`
 	IsExact   bool                    `json:"exact"`
 	FreeShare model.Optional[float64] `json:"free_share"` // afterwards
-	IsEnough  bool                    `json:"is_enough"`  // the file system is not below its threshold afterwards
+	IsEnough  bool                    `json:"is_enough"`  // afterwards, prune.EnoughFree or the threshold of a warning is free
 }
 
 // String returns the advice as a sentence without a full stop.
@@ -49,29 +49,22 @@ func (a Advice) CommandText() string {
 	return strings.Join(names, " && ")
 }
 
-// adviceSteps returns the commands that advice may consist of, the safest first: what builds can
-// make again, then what may be lost with containers, then what has to be pulled or built again.
-// No step deletes volumes. The commands of one step free different bytes, so their estimates add up.
-func adviceSteps() [][]prune.Command {
-	return [][]prune.Command{
-		{prune.BuilderPruneUntil},
-		{prune.BuilderPrune},
-		{prune.ImagePrune},
-		{prune.ContainerPruneUntil},
-		{prune.ContainerPruneUntil, prune.BuilderPrune},
-		{prune.ContainerPrune},
-		{prune.ContainerPrune, prune.BuilderPrune},
-		{prune.ImagePruneAllUntil},
-		{prune.SystemPrune},
-		{prune.ImagePruneAll},
-		{prune.SystemPruneAll},
+// adviceSteps returns the commands that advice may consist of, the safest first. The commands of
+// one step free different bytes, so their estimates add up.
+func adviceSteps() (steps [][]prune.Command) {
+	for _, command := range prune.SafestFirst() {
+		steps = append(steps, []prune.Command{command})
+		if command == prune.ContainerPruneUntil || command == prune.ContainerPrune {
+			steps = append(steps, []prune.Command{command, prune.BuilderPrune})
+		}
 	}
+	return steps
 }
 
-// advise returns the safest commands that bring a file system back over a threshold. If none do,
+// advise returns the safest commands after which this share of a file system is free. If there are none,
 // it returns those that free most. It is nil if that is unknown, because what the last step frees, which
 // includes what all others do, is unknown.
-func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prune.Reclaimable) *Advice {
+func advise(fs Filesystem, enough float64, reclaimable map[prune.Command]prune.Reclaimable) *Advice {
 	var best Advice
 	for _, step := range adviceSteps() {
 		frees, isExact := int64(0), true
@@ -88,7 +81,7 @@ func advise(fs Filesystem, threshold float64, reclaimable map[prune.Command]prun
 		}
 		after := share(min(fs.Avail+frees, fs.Size), fs.Size)
 		value, _ := after.Get()
-		best = Advice{Commands: step, Frees: frees, IsExact: isExact, FreeShare: after, IsEnough: value >= threshold}
+		best = Advice{Commands: step, Frees: frees, IsExact: isExact, FreeShare: after, IsEnough: value >= enough}
 		if best.IsEnough {
 			return &best
 		}

@@ -100,9 +100,8 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 		f.samples = s.FreeSpace[fs.Path]
 		// What is free now counts, too: a cleanup may have run since the last sample.
 		f.SecondsToFull = timeToFull(append(slices.Clip(f.samples), model.Sample{At: s.At, Bytes: fs.Avail}), s.At)
-		threshold, below := thresholds.below(f.FreeShare)
-		if below && fs.Path == cleaned {
-			f.Advice = advise(f, threshold, s.Reclaimable)
+		if status := thresholds.evaluate(f.FreeShare); (status == Warning || status == Critical) && fs.Path == cleaned {
+			f.Advice = advise(f, max(thresholds.Warn, prune.EnoughFree), s.Reclaimable)
 		}
 		r.Filesystems = append(r.Filesystems, f)
 	}

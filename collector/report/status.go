@@ -68,17 +68,6 @@ func (t Thresholds) evaluate(shares ...model.Optional[float64]) Status {
 	return status
 }
 
-// below returns the threshold that a share is below.
-func (t Thresholds) below(share model.Optional[float64]) (threshold float64, is bool) {
-	switch t.evaluate(share) {
-	case Critical:
-		return t.Crit, true
-	case Warning:
-		return t.Warn, true
-	}
-	return 0, false
-}
-
 // evaluate returns the status of a report and its reasons in one line. A file system with
 // too little space is worse than anything unknown.
 func evaluate(r Report, thresholds Thresholds) (Status, string) {

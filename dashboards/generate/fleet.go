@@ -9,6 +9,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 
 	"docker_buildup_exporter/alerts"
+	"docker_buildup_exporter/collector/prune"
 )
 
 const (
@@ -146,7 +147,7 @@ func hosts(t alerts.Thresholds) row {
 	})
 	return row{"Hosts", panels{
 		tablePanel("Hosts",
-			fmt.Sprintf("The %d hosts with the fullest disks, and hosts whose disk is unknown; with the alert rules loaded, also those that were last scraped within a week. Select others with Instance. The name of a host links to its dashboard and to the page of its exporter. Full in: at the rate of the last 6 hours. Best command: the safest one after which %s of the fullest disk is free; if none is enough, the one that frees most. No command in this table removes volumes. Unused: images without a container. Age: of the oldest metrics, except those of layers, which never change.", hostsInTable, t.AlmostFull.Percent()),
+			fmt.Sprintf("The %d hosts with the fullest disks, and hosts whose disk is unknown; with the alert rules loaded, also those that were last scraped within a week. Select others with Instance. The name of a host links to its dashboard and to the page of its exporter. Full in: at the rate of the last 6 hours. Best command: the safest one after which %s of the fullest disk is free; if none is enough, the one that frees most. No command in this table removes volumes. Unused: images without a container. Age: of the oldest metrics, except those of layers, which never change.", hostsInTable, t.PageBelow.Percent()),
 			column{title: "Host", label: "instance", properties: properties{hostLinks(), minWidth(180)}},
 			column{title: "Job", label: "job"},
 			column{title: "Engine", expr: perHost("max", engines), properties: properties{mapped(engineState), colorText()}},
@@ -223,20 +224,16 @@ func fleetTrends(t alerts.Thresholds) []trend {
 }
 
 // bestCommand is the command to run on each listed host, with the bytes that it would free:
-// the safest one after which the fullest disk is no longer almost full. If no command is
+// the safest one after which no alert on the fullest disk is critical. If no command is
 // enough, it is the one that frees most. No command removes volumes.
 func bestCommand(t alerts.Thresholds) string {
-	safestFirst := []string{
-		"docker builder prune --filter until=168h", "docker builder prune", "docker image prune",
-		"docker container prune --filter until=168h", "docker container prune",
-		"docker image prune --all --filter until=168h", "docker system prune", "docker image prune --all", cleanup,
-	}
+	safestFirst := prune.SafestFirst()
 	const frees = `docker_reclaimable_bytes{command!~".*volume.*"}`
 	var safety []string
 	for i, command := range safestFirst {
 		safety = append(safety, fmt.Sprintf(`docker_reclaimable_bytes{command="%s"} * 0 + %d`, command, len(safestFirst)-i))
 	}
-	missing := fmt.Sprintf(`max by (job, instance) (%g * %s - %s)`, t.AlmostFull, size, avail)
+	missing := fmt.Sprintf(`max by (job, instance) (%g * %s - %s)`, t.PageBelow, size, avail)
 	// The second part is below 1, and so below the first.
 	score := `(` + strings.Join(safety, ` or `) + `) and on (job, instance, command) (` + frees + ` > 0 > on (job, instance) group_left () ` + missing + `)` +
 		` or (` + frees + ` > 0) * 1e-20`
