@@ -25,6 +25,7 @@ type causeHost struct {
 	days  int
 	up    func(i int) bool // whether a scrape succeeds; nil: always
 	label string           // name of a label of the target, with the value true
+	alone bool             // whether Prometheus scrapes no other host
 	page  page             // what differs from the quiet host
 	fires []expected
 }
@@ -42,6 +43,7 @@ const (
 	nightly = 3 * hour
 )
 
+// labelled returns a series with one label. The functions below it are shorthands.
 func labelled(name, label, value string) string {
 	return fmt.Sprintf("docker_%s{%s=%q}", name, label, value)
 }
@@ -232,8 +234,10 @@ func piles(from int) []expected {
 	return all
 }
 
-// figures are the prefixes of the metrics that come from the engine's lists.
-var figures = []string{"docker_images", "docker_containers", "docker_reclaimable", "docker_disk_usage"}
+// figures returns the prefixes of the metrics that come from the engine's lists.
+func figures() []string {
+	return []string{"docker_images", "docker_containers", "docker_reclaimable", "docker_disk_usage"}
+}
 
 // causeHosts returns the hosts: ordinary ones first, then those with something wrong.
 func causeHosts() []causeHost {
@@ -269,7 +273,7 @@ func quietHosts() []causeHost {
 		{name: "one ping an hour fails", days: 7, page: page{"docker_up": indicator(func(i int) bool { return !fails(i) })}},
 		{name: "reboot of nine minutes a week", days: 21, up: func(i int) bool { return !reboot(i) }},
 		{name: "engine restarts, nine minutes a week", days: 21, page: merged(
-			only(func(v func(int) float64) func(int) float64 { return absent(v, reboot) }, figures...),
+			only(func(v func(int) float64) func(int) float64 { return absent(v, reboot) }, figures()...),
 			page{"docker_up": indicator(func(i int) bool { return !reboot(i) })})},
 		{name: "list that takes 30 seconds", days: 7, page: page{ // and is requested every 100 minutes
 			collects("duration_seconds", "volumes"): constant(30),
@@ -294,7 +298,7 @@ func buildupHosts() []causeHost {
 	backup := func(i int) bool { return !missing(i) }
 	gaps := page{}
 	for series, value := range merged(quietPage(), piled(day)) {
-		for _, prefix := range figures {
+		for _, prefix := range figures() {
 			if strings.HasPrefix(series, prefix) {
 				gaps[series] = absent(value, missing)
 			}
@@ -369,7 +373,7 @@ func watchedHosts() []causeHost {
 	never := page{collects("success", "volumes"): constant(0), collects("duration_seconds", "volumes"): nil, collects(lastSuccess, "volumes"): nil}
 	slow := merged(lost(2*day, "containers"), page{collects("duration_seconds", "containers"): constant(60)})
 	alert := func(name string, from, by int) []expected { return []expected{{alert: name, from: from, by: by}} }
-	engine := only(func(v func(int) float64) func(int) float64 { return absent(v, func(i int) bool { return i >= day }) }, figures...)
+	engine := only(func(v func(int) float64) func(int) float64 { return absent(v, func(i int) bool { return i >= day }) }, figures()...)
 	unmeasured := page{}
 	for series := range quietPage() {
 		if strings.HasPrefix(series, "docker_filesystem") {
@@ -378,6 +382,8 @@ func watchedHosts() []causeHost {
 	}
 	return []causeHost{
 		{name: "exporter is gone", days: 3, up: dead(day), fires: alert("DockerExporterDown", day+10, day+20)},
+		{name: "the only exporter is gone", days: 3, up: dead(day), alone: true,
+			fires: append(alert("DockerExporterDown", day+10, day+20), expected{alert: "DockerExporterAbsent", from: day + 25, by: day + 35})},
 		{name: "exporter is gone for an hour", days: 3, up: func(i int) bool { return i < day || i >= day+hour },
 			fires: []expected{{alert: "DockerExporterDown", from: day + 10, by: day + 20, until: day + 85}}},
 		{name: "exporter in a crash loop, up 1 in 2", days: 11, up: loop(2), fires: alert("DockerExporterDown", day, day+45)},
@@ -399,7 +405,7 @@ func watchedHosts() []causeHost {
 	}
 }
 
-// store returns the samples of a Prometheus that scrapes this host and another one, which is up.
+// store returns the samples of a Prometheus that scrapes this host and, unless it is alone, another one, which is up.
 func (h causeHost) store() *memoryStore {
 	m := &memoryStore{minutes: h.days * day, byName: map[string][]*series{}}
 	up := h.up
@@ -413,6 +419,9 @@ func (h causeHost) store() *memoryStore {
 		}
 	}
 	m.scrape("up", "host:10058", h.label, indicator(up))
+	if h.alone {
+		return m
+	}
 	m.scrape("up", "other:10058", "", constant(1))
 	for series, value := range quietPage() {
 		if strings.HasPrefix(series, "docker_filesystem") || series == "docker_up" {
