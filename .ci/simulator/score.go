@@ -79,7 +79,7 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 	}
 	fills := t.fillMinutes > 0
 	for number, i := range s.tickets {
-		if !fills && number == 0 && t.freeRatio[i.from] < lowest {
+		if !fills && number == 0 && t.lowest(i.from) < lowest {
 			s.lowTickets++
 		} else if !fills || t.fullAt-i.to > ticketHorizon {
 			s.falseTickets = append(s.falseTickets, i)
@@ -123,6 +123,14 @@ func (t *trace) isFalsePage(page incident) bool {
 	}
 	soon := t.freeRatio[page.from:min(page.from+pageHorizon, len(t.freeRatio))]
 	return soon[0] >= lowest && slices.Min(soon) >= nearlyFull
+}
+
+// lowest returns the lowest free ratio of the disks of the host.
+func (t *trace) lowest(i int) float64 {
+	if t.other != nil {
+		return min(t.freeRatio[i], t.other.freeRatio[i])
+	}
+	return t.freeRatio[i]
 }
 
 // isPage returns whether a rule has the severity of a page.
