@@ -11,7 +11,7 @@ const (
 	pause         = hour     // an alert that fires again within this time belongs to the same incident
 	repeat        = 4 * hour // a page that fires is sent again after this time
 	shortest      = 20       // a disk that fills in fewer minutes is not scored with the others
-	lowest        = 0.1      // below this free ratio, no page on a disk that fills is false
+	lowest        = 0.1      // below this free ratio, no page on a disk that fills is false, and no first ticket
 	nearlyFull    = 0.05     // below this free ratio, a page is possible although the disk stands still
 	needsSamples  = 15       // minutes of samples that an alert may need
 )
@@ -54,6 +54,7 @@ type score struct {
 	pages        []incident
 	falseTickets []incident
 	falsePages   []incident
+	lowTickets   int // the first ticket of a disk that never fills, but has little free
 	repeats      int // of pages
 	ticketLead   int
 	pageLead     int
@@ -77,8 +78,10 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 		ticketLead: -1, pageLead: -1, wantTicket: -1, wantPage: -1,
 	}
 	fills := t.fillMinutes > 0
-	for _, i := range s.tickets {
-		if !fills || t.fullAt-i.to > ticketHorizon {
+	for number, i := range s.tickets {
+		if !fills && number == 0 && t.lowest(i.from) < lowest {
+			s.lowTickets++
+		} else if !fills || t.fullAt-i.to > ticketHorizon {
 			s.falseTickets = append(s.falseTickets, i)
 		} else if s.ticketLead < 0 {
 			s.ticketLead = t.fullAt - i.from
@@ -120,6 +123,14 @@ func (t *trace) isFalsePage(page incident) bool {
 	}
 	soon := t.freeRatio[page.from:min(page.from+pageHorizon, len(t.freeRatio))]
 	return soon[0] >= lowest && slices.Min(soon) >= nearlyFull
+}
+
+// lowest returns the lowest free ratio of the disks of the host.
+func (t *trace) lowest(i int) float64 {
+	if t.other != nil {
+		return min(t.freeRatio[i], t.other.freeRatio[i])
+	}
+	return t.freeRatio[i]
 }
 
 // isPage returns whether a rule has the severity of a page.

@@ -26,6 +26,8 @@ func TestScore(t *testing.T) {
 		}
 		return tr
 	}
+	low := level(20 * day)
+	low.freeRatio = slices.Repeat([]float64{0.09}, 20*day)
 	const full = 12 * day
 	for _, c := range []struct {
 		name                     string
@@ -34,11 +36,12 @@ func TestScore(t *testing.T) {
 		falseTickets, falsePages int
 		ticketLead, pageLead     int
 		ticketLate, pageLate     int
-		repeats                  int
+		repeats, lowTickets      int
 	}{
 		{name: "silent and quiet", trace: level(20 * day), ticketLead: -1, pageLead: -1},
 		{name: "silent and full", trace: level(full), ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 3 * hour},
 		{name: "false", trace: level(20 * day), fired: []firing{{ticket, day, day + 5}, {page, day, day + 5}}, falseTickets: 1, falsePages: 1, ticketLead: -1, pageLead: -1},
+		{name: "little is free for good", trace: low, fired: []firing{{ticket, day, 2 * day}, {ticket, 3 * day, 4 * day}}, falseTickets: 1, ticketLead: -1, pageLead: -1, lowTickets: 1},
 		{name: "resolved within an hour", trace: level(20 * day), fired: []firing{{ticket, 100, 110}, {ticket, 165, 170}, {ticket, 400, 401}}, falseTickets: 2, ticketLead: -1, pageLead: -1},
 		{name: "in time", trace: level(full), fired: []firing{{ticket, full - day, full + 9}, {page, full - 180, full + 9}, {cause, 5, 6}}, ticketLead: day, pageLead: 180},
 		{name: "late", trace: level(full), fired: []firing{{ticket, full - day + 5, full}, {page, full - 100, full}}, ticketLead: day - 5, pageLead: 100, ticketLate: 5, pageLate: 80},
@@ -49,7 +52,7 @@ func TestScore(t *testing.T) {
 		{name: "flaps", trace: level(full), fired: []firing{{page, full - 9*hour, full - 8*hour}, {page, full - 3*hour, full}}, ticketLead: -1, pageLead: 9 * hour, ticketLate: day, repeats: 1},
 	} {
 		s := newScore(c.trace, c.fired, nil)
-		if len(s.falseTickets) != c.falseTickets || len(s.falsePages) != c.falsePages || s.ticketLead != c.ticketLead || s.pageLead != c.pageLead || s.repeats != c.repeats {
+		if len(s.falseTickets) != c.falseTickets || len(s.falsePages) != c.falsePages || s.ticketLead != c.ticketLead || s.pageLead != c.pageLead || s.repeats != c.repeats || s.lowTickets != c.lowTickets {
 			t.Errorf("%s: false tickets %v, false pages %v, leads %d and %d, repeats %d", c.name, s.falseTickets, s.falsePages, s.ticketLead, s.pageLead, s.repeats)
 		}
 		if got := late(s.wantTicket, s.ticketLead); got != c.ticketLate {
