@@ -518,6 +518,7 @@ func becomes(folder string) func(*rig) {
 	return func(r *rig) {
 		r.SwitchTo(engines + folder)
 		restart(r)
+		synctest.Wait() // a start takes longer than the end of the event stream
 	}
 }
 
