@@ -28,7 +28,8 @@ var equivalent = []struct{ rule, change, reason string }{
 	{"", `^(">" for "<"|"0\.0475" for "0\.05") in .*and \(instance_path:`, "promtool evaluates the hourly record every minute, so the day's minimum includes the last sample"},
 	{"DockerExporterDown", `docker_up\[1h\]|max1h`, "promtool evaluates the hourly record every minute, which then has the same value"},
 	{"DockerCleanupUseless", `0\.0\d+5" for|<2\.5>|<>=>|^"<=" for "<" in (  <<> on|time)|: 40m|: 1h20m|: 1d8h`, "increase() extrapolates, differently in Prometheus 2 and 3; the test evaluates every hour"},
-	{"DockerDiskUsageGrowing", `^">" for ">=".*offset 13d|^"max" for "sum".*offset 13d`, "the comparison requires history"},
+	{"DockerDiskUsageGrowing", `^(">" for ">="|"max" for "sum"|"1" for "0") .*offset 13d`, "the comparison requires history"},
+	{"", `^"<=" for "<" in avg_over_time`, "no share of the samples is equal to the limit"},
 	{"DockerCollectionStale", `^">=" for ">"`, "an age is not equal to the limit"},
 }
 
