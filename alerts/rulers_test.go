@@ -433,20 +433,42 @@ func (r rulers) live(victoria string) {
 	}
 	r.serve("vmalert", "vmalert", addresses["vmalert"], "/health", "-rule="+rules, "-datasource.url="+victoria, "-remoteWrite.url="+victoria,
 		"-httpListenAddr="+strings.TrimPrefix(addresses["vmalert"], "http://"), "-group.maxStartDelay=1s", "-disableAlertgroupLabel", "-notifier.blackhole", "-loggerLevel=WARN")
-	write := r.write("write.yml", map[string]any{"remote_write": []any{map[string]any{"url": store + "/api/v1/write"}}})
+	// Thanos' querier would remove the label of the replica.
+	write := r.write("write.yml", map[string]any{"remote_write": []any{map[string]any{
+		"url":                   store + "/api/v1/write",
+		"write_relabel_configs": []any{map[string]string{"action": "labeldrop", "regex": "replica"}},
+	}}})
 	r.serve("thanos", "thanos", addresses["Thanos"], "/-/ready", "rule", "--rule-file="+rules, "--query="+store, "--remote-write.config-file="+write,
 		"--data-dir="+filepath.Join(r.dir, "thanos"), `--label=replica="a"`, "--http-address="+strings.TrimPrefix(addresses["Thanos"], "http://"), "--grpc-address="+r.freeAddress(), "--log.level=warn")
 
-	var want map[string]string
-	for _, ruler := range slices.Sorted(maps.Keys(addresses)) {
-		var got map[string]string
-		r.eventually(ruler+" evaluates each rule", func() (all bool) {
-			got, all = r.active(ruler, addresses[ruler])
-			return all && (want == nil && len(got) >= 20 || maps.Equal(got, want))
-		})
-		r.Logf("%s: %d alerts", ruler, len(got))
-		want = got
-	}
+	r.sameAlerts(addresses)
+}
+
+// sameAlerts waits until all rulers have evaluated each rule and have the same alerts.
+func (r rulers) sameAlerts(addresses map[string]string) {
+	got := make(map[string]map[string]string)
+	defer func() {
+		for ruler, alerts := range got {
+			for labels, text := range alerts {
+				if other := got["Prometheus 3"][labels]; other != text {
+					r.Logf("%s: %s %s\nPrometheus 3: %s", ruler, labels, text, other)
+				}
+			}
+			r.Logf("%s: %d alerts", ruler, len(alerts))
+		}
+	}()
+	r.eventually("all rulers have the same alerts", func() bool {
+		isSame := true
+		for ruler, address := range addresses {
+			alerts, isComplete := r.active(ruler, address)
+			got[ruler] = alerts
+			isSame = isSame && isComplete
+		}
+		for _, alerts := range got {
+			isSame = isSame && len(alerts) >= 20 && maps.Equal(alerts, got["Prometheus 3"])
+		}
+		return isSame
+	})
 }
 
 // history returns the path of a file with the samples until now and those that the replay recorded.
@@ -502,7 +524,7 @@ func (r rulers) active(ruler, address string) (alerts map[string]string, isCompl
 		for _, rule := range group.Rules {
 			isEvaluated := !rule.LastEvaluation.IsZero()
 			if isEvaluated && (rule.Health != "ok" || rule.LastError != "") {
-				r.Errorf("%s: %s is %s: %s", ruler, rule.Name, rule.Health, rule.LastError)
+				r.Fatalf("%s: %s is %s: %s", ruler, rule.Name, rule.Health, rule.LastError)
 			}
 			isComplete = isComplete && isEvaluated
 			for _, alert := range rule.Alerts {
