@@ -43,6 +43,9 @@ bench-dashboards: ## print the bytes and seconds of each query of the dashboards
 	.ci/simulate -hosts 300 -dashboards dashboards
 	.ci/simulate -hosts 10000 -dashboards dashboards
 
+rulers: ## evaluate the alerts in Prometheus 2 and 3, vmalert and Thanos Rule
+	.ci/test-rulers -v
+
 image: ## build the image and test it
 	.ci/test-image
 
@@ -51,4 +54,4 @@ update: ## what is generated: alert rules, dashboards, golden pages, the README'
 	go -C dashboards/generate run . ..
 	go test ./collector/e2e ./collector/report -run 'Golden|Readme' -update
 
-.PHONY: build test unit integration lint faults soak demo bench accuracy simulate bench-rules bench-dashboards image update
+.PHONY: build test unit integration lint faults soak demo bench accuracy simulate bench-rules bench-dashboards rulers image update
