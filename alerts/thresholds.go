@@ -16,7 +16,7 @@ type Thresholds struct {
 	PageBelow     Ratio    // DockerDiskFilling, critical: the same two
 	PageWithin    Duration
 	AlmostFull    Ratio // DockerDiskAlmostFull: warning
-	Full          Ratio // critical, if the disk is full within a day
+	Full          Ratio // critical, if the disk is full within 6 hours
 	Exhausted     Ratio // critical
 
 	BuildupFor       Duration
@@ -71,7 +71,7 @@ func (t *Thresholds) All() []Threshold {
 		{"disk.page-below", "DockerDiskFilling (critical) fires only below this free ratio.", &t.PageBelow},
 		{"disk.page-within", "DockerDiskFilling (critical) fires only if the disk is forecast to be full within this time.", &t.PageWithin},
 		{"disk.almost-full", "DockerDiskAlmostFull (warning) and DockerDiskPressureReclaimable fire below this free ratio; critical if the disk is forecast to be full within 6 minutes.", &t.AlmostFull},
-		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within a day.", &t.Full},
+		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within 6 hours.", &t.Full},
 		{"disk.exhausted", "DockerDiskAlmostFull (critical) fires below this free ratio.", &t.Exhausted},
 		{"disk.pressure-share", "DockerDiskPressureReclaimable fires only if cleanup would free more than this ratio of the disk.", &t.PressureRatio},
 		{"causes.for", "Time that a buildup must last before its alert fires. More than a day allows for a daily cleanup.", &t.BuildupFor},
