@@ -16,7 +16,7 @@ type Thresholds struct {
 	PageBelow     Ratio    // DockerDiskFilling, critical: the same two
 	PageWithin    Duration
 	AlmostFull    Ratio // DockerDiskAlmostFull: warning
-	Full          Ratio // critical, if the disk is full within a day
+	Full          Ratio // critical, if the disk is full within 6 hours
 	Exhausted     Ratio // critical
 
 	BuildupFor       Duration
@@ -29,7 +29,6 @@ type Thresholds struct {
 	LeftoversRatio   Ratio
 	GrowthRatio      Ratio
 	PressureRatio    Ratio
-	PressureFree     Ratio
 	IneffectiveRatio Ratio // what prunes freed
 	IneffectiveLoss  Ratio // what the disk lost in the same time
 	UntaggedMin      Count
@@ -46,7 +45,7 @@ func Defaults() Thresholds {
 		PageBelow: 0.22, PageWithin: 4 * hour,
 		AlmostFull: 0.10, Full: 0.05, Exhausted: 0.01,
 		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
-		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10, PressureFree: 0.15,
+		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10,
 		IneffectiveRatio: 0.01, IneffectiveLoss: 0.05,
 		UntaggedMin: 20, StoppedRatio: 5, StoppedMin: 20, MissingFor: 72 * hour,
 	}
@@ -71,10 +70,9 @@ func (t *Thresholds) All() []Threshold {
 		{"disk.filling-within", "DockerDiskFilling (warning) fires only if the disk is forecast to be full within this time.", &t.FillingWithin},
 		{"disk.page-below", "DockerDiskFilling (critical) fires only below this free ratio.", &t.PageBelow},
 		{"disk.page-within", "DockerDiskFilling (critical) fires only if the disk is forecast to be full within this time.", &t.PageWithin},
-		{"disk.almost-full", "DockerDiskAlmostFull (warning) fires below this free ratio; critical if the disk is forecast to be full within 6 minutes.", &t.AlmostFull},
-		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within a day.", &t.Full},
+		{"disk.almost-full", "DockerDiskAlmostFull (warning) and DockerDiskPressureReclaimable fire below this free ratio; critical if the disk is forecast to be full within 6 minutes.", &t.AlmostFull},
+		{"disk.full", "DockerDiskAlmostFull (critical) fires below this free ratio if the disk is forecast to be full within 6 hours.", &t.Full},
 		{"disk.exhausted", "DockerDiskAlmostFull (critical) fires below this free ratio.", &t.Exhausted},
-		{"disk.pressure-free", "DockerDiskPressureReclaimable fires only below this free ratio.", &t.PressureFree},
 		{"disk.pressure-share", "DockerDiskPressureReclaimable fires only if cleanup would free more than this ratio of the disk.", &t.PressureRatio},
 		{"causes.for", "Time that a buildup must last before its alert fires. More than a day allows for a daily cleanup.", &t.BuildupFor},
 		{"causes.dangling-share", "DockerDanglingImagesBuildup fires above this ratio of the disk.", &t.DanglingRatio},
