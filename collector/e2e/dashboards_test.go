@@ -228,7 +228,8 @@ func (p prometheus) empty(d dashboard) map[string]bool {
 	}
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {
-			if !p.hasData(fill(target.Expr), target.Range) {
+			needsHours := strings.Contains(target.Expr, "ratio_deriv6h") // the tests of the package dashboards have them
+			if !needsHours && !p.hasData(fill(target.Expr), target.Range) {
 				empty[fmt.Sprintf("%s %s: %s", panel.Title, target.RefID, target.Expr)] = true
 			}
 		}
