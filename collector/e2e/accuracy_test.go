@@ -159,12 +159,18 @@ func (o outcome) errorOf(figure int64) float64 {
 	return 100 * math.Abs(float64(figure-o.freed)) / max(1, float64(o.freed))
 }
 
+// errorBeyondSlack returns by how much the estimate differs from the freed bytes, without the ends of
+// blocks and the folders of each object, in percent.
+func (o outcome) errorBeyondSlack() float64 {
+	return 100 * max(0, math.Abs(float64(o.estimate-o.freed))-float64(slackPerObject*o.objects)) / max(1, float64(o.freed))
+}
+
 // summary returns the row of the table for all runs of one command: sums in MB, and errors in
 // percent of the runs that freed a relevant number of bytes.
 func summary(outcomes []outcome) string {
 	var sum outcome
 	exact := 0
-	var estimates, printed, systemDF []float64
+	var estimates, beyondSlack, printed, systemDF []float64
 	for _, o := range outcomes {
 		sum.estimate += o.estimate
 		sum.minimum += o.minimum
@@ -176,20 +182,22 @@ func summary(outcomes []outcome) string {
 		}
 		if o.freed >= relevant {
 			estimates = append(estimates, o.errorOf(o.estimate))
+			beyondSlack = append(beyondSlack, o.errorBeyondSlack())
 			printed = append(printed, o.errorOf(o.reported))
 			systemDF = append(systemDF, o.errorOf(o.systemDF))
 		}
 	}
 	mb := func(n int64) string { return fmt.Sprintf("%.3f", float64(n)/1e6) }
-	cells := []string{fmt.Sprint(len(outcomes)), mb(sum.estimate), mb(sum.minimum), mb(sum.freed), mb(sum.reported), "", fmt.Sprint(exact), "", "", "", ""}
+	cells := []string{fmt.Sprint(len(outcomes)), mb(sum.estimate), mb(sum.minimum), mb(sum.freed), mb(sum.reported), "", fmt.Sprint(exact), "", "", "", "", ""}
 	hasSystemDF := systemDFTypes(outcomes[0].command) != nil
 	if hasSystemDF {
 		cells[5] = mb(sum.systemDF)
 	}
 	if len(estimates) > 0 {
-		cells[7], cells[8], cells[9] = inPercent(median(estimates)), inPercent(slices.Max(estimates)), inPercent(median(printed))
+		cells[7], cells[8], cells[9] = inPercent(median(estimates)), inPercent(slices.Max(estimates)), inPercent(slices.Max(beyondSlack))
+		cells[10] = inPercent(median(printed))
 		if hasSystemDF {
-			cells[10] = inPercent(median(systemDF))
+			cells[11] = inPercent(median(systemDF))
 		}
 	}
 	return strings.Join(cells, " | ")
