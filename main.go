@@ -236,8 +236,9 @@ func (p *program) newApp() *kingpin.Application {
 	status.Flag("output", "Output format: text, json, or the metrics of prometheus, for the textfile collector of node_exporter; exit code 0 then.").
 		Default("text").EnumVar(&p.status.output, "text", "json", "prometheus")
 	add(status, "timeout", "Maximum time to wait for slow engine requests.", "30s", &p.status.timeout, positiveDuration)
-	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", "20%", &p.status.levels.Warn, ratio)
-	add(status, "crit", "Critical if less than this ratio is free.", "10%", &p.status.levels.Crit, ratio)
+	levels := report.DefaultThresholds()
+	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", fmt.Sprintf("%g%%", 100*levels.Warn), &p.status.levels.Warn, ratio)
+	add(status, "crit", "Critical if less than this ratio is free.", fmt.Sprintf("%g%%", 100*levels.Crit), &p.status.levels.Crit, ratio)
 	return app
 }
 

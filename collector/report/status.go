@@ -38,7 +38,7 @@ type Thresholds struct {
 	Warn, Crit float64
 }
 
-// DefaultThresholds returns the thresholds of the page.
+// DefaultThresholds returns the thresholds of the page, and the defaults of the status command.
 func DefaultThresholds() Thresholds { return Thresholds{Warn: 0.20, Crit: 0.10} }
 
 // Validate returns an error if the thresholds contradict each other.
