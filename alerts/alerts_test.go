@@ -19,7 +19,6 @@ import (
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
-	"docker_buildup_exporter/collector/prune"
 )
 
 // A ruleFile has the fields that Prometheus 2.42 knows. It is read strictly, so a file
@@ -405,11 +404,4 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(content)
-}
-
-// What the page calls enough is what the alerts call enough.
-func TestEnoughIsThatOfThePage(t *testing.T) {
-	if got := alerts.Defaults().PageBelow; got != prune.EnoughFree {
-		t.Errorf("--disk.page-below is %v, and the page recommends commands that free %v", got, prune.EnoughFree)
-	}
 }
