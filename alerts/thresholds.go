@@ -97,16 +97,10 @@ func (t *Thresholds) All() []Threshold {
 // levels returns the thresholds that a disk or a host can have of its own, by the name of
 // the record of the threshold in effect.
 func (t Thresholds) levels() map[string]Threshold {
-	own := make(map[string]Threshold)
-	for _, threshold := range t.All() {
-		switch threshold.Name {
-		case "disk.almost-full":
-			own["almost_full"] = threshold
-		case "disk.exhausted":
-			own["exhausted"] = threshold
-		}
+	return map[string]Threshold{
+		"almost_full": {Name: "disk.almost-full", Value: &t.AlmostFull},
+		"exhausted":   {Name: "disk.exhausted", Value: &t.Exhausted},
 	}
-	return own
 }
 
 // validate returns an error if thresholds contradict each other.
