@@ -18,6 +18,7 @@ import (
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // A ruleFile has the fields that Prometheus 2.42 knows. It is read strictly, so a file
@@ -316,14 +317,9 @@ func TestEveryAlertIsTestedFiringAndSilent(t *testing.T) {
 
 // The rules must work with the oldest supported promtool, which is Debian 12's, and a current one.
 func TestPromtool(t *testing.T) {
-	real := os.Getenv("DOCKER_BUILDUP_REAL") != ""
-	promtool, err := exec.LookPath("promtool")
-	if err != nil && !real {
-		t.Skip(err)
-	}
-	promtools := map[string]string{"oldest": promtool}
+	promtools := map[string]string{"oldest": dockertest.Need(t, "promtool")}
 	runs := [][]string{{"check", "rules", "--lint=all", "--lint-fatal", "docker-buildup.yml"}}
-	if real {
+	if os.Getenv(dockertest.RealVariable) != "" {
 		promtools["current"] = os.Getenv("DOCKER_BUILDUP_PROMTOOL")
 		for _, path := range testFiles(t) { // half a minute
 			runs = append(runs, []string{"test", "rules", path})

@@ -15,6 +15,7 @@ import (
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/dashboards"
 )
 
@@ -683,17 +684,10 @@ func fill(expr string) string {
 	return regexp.MustCompile(`\$[a-z]+`).ReplaceAllString(expr, ".+")
 }
 
-// promtool runs promtool on a file. If promtool is not installed, the test is skipped, or
-// fails if DOCKER_BUILDUP_REAL is set.
+// promtool runs promtool on a file.
 func promtool(t *testing.T, file any, args ...string) {
 	t.Helper()
-	program, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	program := dockertest.Need(t, "promtool")
 	content, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)
