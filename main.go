@@ -236,8 +236,9 @@ func (p *program) newApp() *kingpin.Application {
 	status.Flag("output", "Output format: text, json, or the metrics of prometheus, for the textfile collector of node_exporter; exit code 0 then.").
 		Default("text").EnumVar(&p.status.output, "text", "json", "prometheus")
 	add(status, "timeout", "Maximum time to wait for slow engine requests.", "30s", &p.status.timeout, positiveDuration)
-	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", "20%", &p.status.levels.Warn, ratio)
-	add(status, "crit", "Critical if less than this ratio is free.", "10%", &p.status.levels.Crit, ratio)
+	levels := report.DefaultThresholds()
+	add(status, "warn", "Warning if less than this ratio of a file system's bytes or inodes is free.", fmt.Sprintf("%g%%", 100*levels.Warn), &p.status.levels.Warn, ratio)
+	add(status, "crit", "Critical if less than this ratio is free.", fmt.Sprintf("%g%%", 100*levels.Crit), &p.status.levels.Crit, ratio)
 	return app
 }
 
@@ -302,9 +303,8 @@ func (p *program) addWebFlags(app *kingpin.Application) {
 	app.Flag("web.disable-exporter-metrics", "Exclude the metrics of the exporter itself (go_*, process_*, promhttp_*).").BoolVar(&p.web.withoutOwn)
 }
 
-// start returns the engine of the options, running until ctx ends, and a channel that is
-// closed when it has ended.
-func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, error) {
+// start runs the engine of the options. stop ends it, and returns when it has ended.
+func (p *program) start() (e *engine.Engine, stop func(), err error) {
 	p.docker.Repositories = p.repositories > 0
 	p.docker.Environment = docker.ReadEnvironment()
 	client, err := docker.New(p.docker)
@@ -318,13 +318,14 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
 		p.engine.Store = store.Read
 	}
-	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
+	e = engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
+	running, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		e.Run(ctx)
+		e.Run(running)
 	}()
-	return e, ended, nil
+	return e, func() { cancel(); <-ended }, nil
 }
 
 func (p *program) serve() error {
@@ -332,22 +333,17 @@ func (p *program) serve() error {
 	logger := p.logger()
 	logger.Info("Starting "+name, "version", version.Info())
 	logger.Info("Build context", "build_context", version.BuildContext())
-	running, stop := context.WithCancel(context.Background())
 	p.engine.Events = true
-	e, ended, err := p.start(running)
+	e, stop, err := p.start()
 	if err != nil {
-		stop()
 		return err
 	}
-	defer func() {
-		stop()
-		<-ended
-	}()
-	requests, cancelRequests := context.WithCancel(running)
+	defer stop()
+	requests, cancelRequests := context.WithCancel(context.Background())
 	defer cancelRequests()
 	server := collector.NewServer(p.newHandler(e, logger), collector.MaxConnections())
 	server.BaseContext = func(net.Listener) context.Context { return requests }
-	ctx, ignoreSignals := signal.NotifyContext(running, os.Interrupt, syscall.SIGTERM)
+	ctx, ignoreSignals := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer ignoreSignals()
 	served := make(chan error, 1)
 	go func() { served <- web.ListenAndServe(server, p.web.FlagConfig, logger) }()
@@ -418,17 +414,12 @@ func (p *program) printStatus() error {
 	if err := p.status.levels.Validate(); err != nil {
 		return commandError{"Bad --warn or --crit", err}
 	}
-	running, stop := context.WithCancel(context.Background())
-	e, ended, err := p.start(running)
+	e, stop, err := p.start()
 	if err != nil {
-		stop()
 		return err
 	}
-	defer func() {
-		stop()
-		<-ended
-	}()
-	ctx, cancel := context.WithTimeout(running, p.status.timeout)
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), p.status.timeout)
 	defer cancel()
 	summarizer := prune.Summarizer{Repositories: p.repositories, Holders: report.MaxHolders}
 	summary := report.Poll(ctx, &summarizer, func(ctx context.Context) model.Snapshot { return e.Snapshot(ctx, 0) })

@@ -328,9 +328,7 @@ func configuration(t *testing.T, replace ...string) string {
 func (a *alertmanager) start(config string) {
 	t := a.t
 	t.Helper()
-	if os.Getenv(dockertest.RealVariable) == "" {
-		t.Skipf("starts an Alertmanager: set %s=1 to run it", dockertest.RealVariable)
-	}
+	dockertest.SkipUnlessReal(t)
 	program := dockertest.Need(t, "prometheus-alertmanager")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "alertmanager.yml")

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ import (
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
-	"docker_buildup_exporter/collector/prune"
+	"docker_buildup_exporter/collector/docker/dockertest"
 )
 
 // A ruleFile has the fields that Prometheus 2.42 knows. It is read strictly, so a file
@@ -97,29 +96,6 @@ func TestRulesAreThoseOfTheTemplate(t *testing.T) {
 	}
 	if rules.String() != read(t, "docker-buildup.yml") {
 		t.Error("docker-buildup.yml differs from the output of the template: run make update")
-	}
-}
-
-func TestPrometheusRule(t *testing.T) {
-	var text bytes.Buffer
-	if err := alerts.Write(&text, alerts.Defaults(), alerts.Options{}, alerts.PrometheusRule); err != nil {
-		t.Fatal(err)
-	}
-	var resource struct {
-		APIVersion string `yaml:"apiVersion"`
-		Kind       string
-		Metadata   struct{ Name string }
-		Spec       ruleFile
-	}
-	if err := yaml.UnmarshalStrict(text.Bytes(), &resource); err != nil {
-		t.Fatal(err)
-	}
-	var file ruleFile
-	if err := yaml.UnmarshalStrict([]byte(read(t, "docker-buildup.yml")), &file); err != nil {
-		t.Fatal(err)
-	}
-	if resource.APIVersion != "monitoring.coreos.com/v1" || resource.Kind != "PrometheusRule" || resource.Metadata.Name != "docker-buildup" || !reflect.DeepEqual(resource.Spec, file) {
-		t.Errorf("%s %s %s, or rules that differ from docker-buildup.yml", resource.APIVersion, resource.Kind, resource.Metadata.Name)
 	}
 }
 
@@ -341,14 +317,9 @@ func TestEveryAlertIsTestedFiringAndSilent(t *testing.T) {
 
 // The rules must work with the oldest supported promtool, which is Debian 12's, and a current one.
 func TestPromtool(t *testing.T) {
-	real := os.Getenv("DOCKER_BUILDUP_REAL") != ""
-	promtool, err := exec.LookPath("promtool")
-	if err != nil && !real {
-		t.Skip(err)
-	}
-	promtools := map[string]string{"oldest": promtool}
+	promtools := map[string]string{"oldest": dockertest.Need(t, "promtool")}
 	runs := [][]string{{"check", "rules", "--lint=all", "--lint-fatal", "docker-buildup.yml"}}
-	if real {
+	if os.Getenv(dockertest.RealVariable) != "" {
 		promtools["current"] = os.Getenv("DOCKER_BUILDUP_PROMTOOL")
 		for _, path := range testFiles(t) { // half a minute
 			runs = append(runs, []string{"test", "rules", path})
@@ -367,26 +338,36 @@ func TestPromtool(t *testing.T) {
 }
 
 // rules returns the alerting rules.
-func rules(t *testing.T) []rule {
-	t.Helper()
-	return slices.DeleteFunc(all(t), func(r rule) bool { return r.Alert == "" })
-}
+func rules(t *testing.T) []rule { return alerting(all(t)) }
 
 // all returns all rules.
 func all(t *testing.T) []rule {
 	t.Helper()
-	var file ruleFile
-	if err := yaml.UnmarshalStrict([]byte(read(t, "docker-buildup.yml")), &file); err != nil {
-		t.Fatal(err)
-	}
-	var rules []rule
-	for _, group := range file.Groups {
-		rules = append(rules, group.Rules...)
-	}
+	rules := parseRules(t, read(t, "docker-buildup.yml")).all()
 	if len(rules) == 0 {
 		t.Fatal("docker-buildup.yml has no rules")
 	}
 	return rules
+}
+
+func (f ruleFile) all() (rules []rule) {
+	for _, group := range f.Groups {
+		rules = append(rules, group.Rules...)
+	}
+	return rules
+}
+
+func alerting(all []rule) []rule {
+	return slices.DeleteFunc(all, func(r rule) bool { return r.Alert == "" })
+}
+
+// parseRules decodes a rule file strictly.
+func parseRules(t *testing.T, text string) (file ruleFile) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict([]byte(text), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func testFiles(t *testing.T) []string {
@@ -405,11 +386,4 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(content)
-}
-
-// What the page calls enough is what the alerts call enough.
-func TestEnoughIsThatOfThePage(t *testing.T) {
-	if got := alerts.Defaults().PageBelow; got != prune.EnoughFree {
-		t.Errorf("--disk.page-below is %v, and the page recommends commands that free %v", got, prune.EnoughFree)
-	}
 }

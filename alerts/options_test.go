@@ -2,10 +2,10 @@ package alerts_test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -90,13 +90,17 @@ func write(t *testing.T, options alerts.Options) []rule {
 			t.Fatal(err)
 		}
 	}
-	var file ruleFile
-	if err := yaml.UnmarshalStrict(text.Bytes(), &file); err != nil {
-		t.Fatal(err)
+	file := parseRules(t, text.String())
+	var operator struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string
+		Metadata   struct{ Name string }
+		Spec       ruleFile
 	}
-	var operator struct{ Spec ruleFile }
-	if err := yaml.Unmarshal(resource.Bytes(), &operator); err != nil || fmt.Sprint(operator.Spec) != fmt.Sprint(file) {
-		t.Errorf("the formats differ, %v", err)
+	err := yaml.UnmarshalStrict(resource.Bytes(), &operator)
+	if kind := operator.APIVersion + " " + operator.Kind + " " + operator.Metadata.Name; err != nil ||
+		kind != "monitoring.coreos.com/v1 PrometheusRule docker-buildup" || !reflect.DeepEqual(operator.Spec, file) {
+		t.Errorf("got a resource %s (%v), or the formats differ", kind, err)
 	}
 	if promtool, err := exec.LookPath("promtool"); err == nil {
 		path := filepath.Join(t.TempDir(), "rules.yml")
@@ -107,13 +111,5 @@ func write(t *testing.T, options alerts.Options) []rule {
 			t.Errorf("%v\n%s", err, output)
 		}
 	}
-	var rules []rule
-	for _, group := range file.Groups {
-		for _, rule := range group.Rules {
-			if rule.Alert != "" {
-				rules = append(rules, rule)
-			}
-		}
-	}
-	return rules
+	return alerting(file.all())
 }

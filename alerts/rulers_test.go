@@ -274,10 +274,7 @@ func (r rulers) get(address string, parameters url.Values) []byte {
 
 // rules returns the rule file with one interval for all groups.
 func (r rulers) rules(interval string) ruleFile {
-	var file ruleFile
-	if err := yaml.UnmarshalStrict([]byte(read(r.T, "docker-buildup.yml")), &file); err != nil {
-		r.Fatal(err)
-	}
+	file := parseRules(r.T, read(r.T, "docker-buildup.yml"))
 	for i := range file.Groups {
 		file.Groups[i].Interval = interval
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"docker_buildup_exporter/collector/prune"
+
 	"github.com/prometheus/common/model"
 )
 
@@ -42,7 +44,7 @@ func Defaults() Thresholds {
 	const hour = Duration(time.Hour)
 	return Thresholds{
 		FillingBelow: 0.40, FillingWithin: 72 * hour,
-		PageBelow: 0.22, PageWithin: 4 * hour,
+		PageBelow: prune.EnoughFree, PageWithin: 4 * hour,
 		AlmostFull: 0.10, Full: 0.05, Exhausted: 0.01,
 		BuildupFor: 24 * hour, DanglingRatio: 0.10, UnusedRatio: 0.20, OldRatio: 0.05, CacheRatio: 0.25, CacheFree: 0.30,
 		VolumesRatio: 0.10, LeftoversRatio: 0.10, GrowthRatio: 0.10, PressureRatio: 0.10,
@@ -95,16 +97,10 @@ func (t *Thresholds) All() []Threshold {
 // levels returns the thresholds that a disk or a host can have of its own, by the name of
 // the record of the threshold in effect.
 func (t Thresholds) levels() map[string]Threshold {
-	own := make(map[string]Threshold)
-	for _, threshold := range t.All() {
-		switch threshold.Name {
-		case "disk.almost-full":
-			own["almost_full"] = threshold
-		case "disk.exhausted":
-			own["exhausted"] = threshold
-		}
+	return map[string]Threshold{
+		"almost_full": {Name: "disk.almost-full", Value: &t.AlmostFull},
+		"exhausted":   {Name: "disk.exhausted", Value: &t.Exhausted},
 	}
-	return own
 }
 
 // validate returns an error if thresholds contradict each other.

@@ -159,26 +159,26 @@ func (c *closer) Close() error {
 }
 
 func TestConnectionLimit(t *testing.T) {
-	l := ConnectionLimit{Max: 2}
+	l := connectionLimit{max: 2}
 	a, b, c, d := &closer{}, &closer{}, &closer{}, &closer{}
-	l.ConnState(a, http.StateNew)
-	l.ConnState(a, http.StateActive)
-	l.ConnState(b, http.StateNew)
-	l.ConnState(b, http.StateIdle)
-	l.ConnState(c, http.StateNew)
+	l.setState(a, http.StateNew)
+	l.setState(a, http.StateActive)
+	l.setState(b, http.StateNew)
+	l.setState(b, http.StateIdle)
+	l.setState(c, http.StateNew)
 	if a.closed || !b.closed || c.closed {
 		t.Errorf("closed: active %v, idle %v, new %v; want the idle one", a.closed, b.closed, c.closed)
 	}
-	l.ConnState(b, http.StateClosed)
-	l.ConnState(c, http.StateActive)
-	l.ConnState(d, http.StateNew)
+	l.setState(b, http.StateClosed)
+	l.setState(c, http.StateActive)
+	l.setState(d, http.StateNew)
 	if a.closed || c.closed || !d.closed {
 		t.Errorf("closed: active %v and %v, new %v; want the new one", a.closed, c.closed, d.closed)
 	}
-	l.ConnState(d, http.StateClosed)
-	l.ConnState(a, http.StateClosed)
+	l.setState(d, http.StateClosed)
+	l.setState(a, http.StateClosed)
 	e := &closer{}
-	l.ConnState(e, http.StateNew)
+	l.setState(e, http.StateNew)
 	if e.closed {
 		t.Error("closed a connection below the limit")
 	}

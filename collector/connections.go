@@ -11,12 +11,12 @@ import (
 // NewServer returns a server of at most maxConnections connections. A client that is slow to
 // send a request or to read the answer loses its connection.
 func NewServer(handler http.Handler, maxConnections int) *http.Server {
-	limit := ConnectionLimit{Max: maxConnections}
+	limit := connectionLimit{max: maxConnections}
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			handler.ServeHTTP(&clientWriter{ResponseWriter: w}, r)
 		}),
-		ConnState:   limit.ConnState,
+		ConnState:   limit.setState,
 		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 }
@@ -55,18 +55,18 @@ func MaxConnections() int {
 	return max(1, int(limit.Cur)-own)
 }
 
-// ConnectionLimit bounds the open connections of a server, so that clients cannot use up the
-// files that the process needs itself. Its ConnState is a hook of http.Server.
-type ConnectionLimit struct {
-	Max int
+// connectionLimit bounds the open connections of a server, so that clients cannot use up the
+// files that the process needs itself. Its setState is a hook of http.Server.
+type connectionLimit struct {
+	max int
 
 	mu   sync.Mutex
 	open map[net.Conn]http.ConnState
 }
 
-// ConnState takes the new state of a connection. At the limit a new connection takes the
+// setState takes the new state of a connection. At the limit a new connection takes the
 // place of an idle one, else of one that has not sent a request yet, or is closed.
-func (l *ConnectionLimit) ConnState(conn net.Conn, state http.ConnState) {
+func (l *connectionLimit) setState(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if state == http.StateClosed || state == http.StateHijacked {
@@ -77,7 +77,7 @@ func (l *ConnectionLimit) ConnState(conn net.Conn, state http.ConnState) {
 		l.open = make(map[net.Conn]http.ConnState)
 	}
 	l.open[conn] = state
-	if len(l.open) <= l.Max {
+	if len(l.open) <= l.max {
 		return
 	}
 	surplus := conn

@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"docker_buildup_exporter/alerts"
 	"docker_buildup_exporter/collector"
+	"docker_buildup_exporter/collector/docker/dockertest"
 	"docker_buildup_exporter/dashboards"
 )
 
@@ -73,11 +73,8 @@ type panel struct {
 
 type field struct {
 	Unit, NoValue string
-	Thresholds    thresholds
 	Custom        struct{ Filterable bool }
 }
-
-type thresholds struct{ Steps []struct{ Value *float64 } }
 
 type target struct {
 	Name, RefID    string
@@ -105,23 +102,6 @@ var (
 	selector = regexp.MustCompile(`\b((?:instance[a-z_]*:)?docker_[a-z_]+(?::[a-z0-9_]+)?|ALERTS)(\{[^}]*\})?`)
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(=~|=)\s*"([^"]*)"`)
 )
-
-func TestFilesAreThoseOfTheDirectory(t *testing.T) {
-	files := files(t)
-	for name, content := range files {
-		committed, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(committed, content) {
-			t.Errorf("the embedded %s differs from the file", name)
-		}
-	}
-	names := slices.Sorted(maps.Keys(files))
-	if found, err := filepath.Glob("*.json"); err != nil || !slices.Equal(found, names) {
-		t.Errorf("the directory has %q (%v), the program has %q", found, err, names)
-	}
-}
 
 // Renaming a metric leaves an empty panel, and adding one leaves it without a panel. Both
 // fail here. Panels can also use the series that the rules record.
@@ -548,57 +528,6 @@ func TestQueriesHandleUnknownValuesCommandsAndCounters(t *testing.T) {
 	}
 }
 
-// Panels draw the thresholds of the rules and no others.
-func TestThresholdsAreThoseOfTheRules(t *testing.T) {
-	rules := alerts.Defaults()
-	want := []float64{
-		float64(rules.Full), float64(rules.AlmostFull), float64(rules.PageBelow), float64(rules.FillingBelow),
-		1, // the maximum age of metrics
-		time.Duration(rules.PageWithin).Seconds(), time.Duration(rules.FillingWithin).Seconds(),
-	}
-	var drawn []float64
-	for _, d := range all(t) {
-		for _, p := range d.Panels {
-			if p.Type == "row" {
-				continue
-			}
-			for _, th := range p.thresholds(t) {
-				for i, step := range th.Steps {
-					if (step.Value == nil) != (i == 0) || i > 1 && *step.Value <= *th.Steps[i-1].Value {
-						t.Errorf("%s: %q: the steps do not rise", d.UID, p.Title)
-					}
-					if step.Value != nil {
-						drawn = append(drawn, *step.Value)
-					}
-				}
-			}
-		}
-	}
-	slices.Sort(drawn)
-	if drawn = slices.Compact(drawn); !slices.Equal(drawn, want) {
-		t.Errorf("panels draw %v, want %v", drawn, want)
-	}
-}
-
-// thresholds returns the thresholds of a panel and of its overrides.
-func (p panel) thresholds(t *testing.T) []thresholds {
-	t.Helper()
-	all := []thresholds{p.FieldConfig.Defaults.Thresholds}
-	for _, o := range p.FieldConfig.Overrides {
-		for _, property := range o.Properties {
-			if property.ID != "thresholds" {
-				continue
-			}
-			var th thresholds
-			if err := json.Unmarshal(property.Value, &th); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, th)
-		}
-	}
-	return all
-}
-
 // Panels use the constants of the rules that are not thresholds.
 func TestExpressionsAreThoseOfTheRules(t *testing.T) {
 	rules := rules(t)
@@ -755,17 +684,10 @@ func fill(expr string) string {
 	return regexp.MustCompile(`\$[a-z]+`).ReplaceAllString(expr, ".+")
 }
 
-// promtool runs promtool on a file. If promtool is not installed, the test is skipped, or
-// fails if DOCKER_BUILDUP_REAL is set.
+// promtool runs promtool on a file.
 func promtool(t *testing.T, file any, args ...string) {
 	t.Helper()
-	program, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("DOCKER_BUILDUP_REAL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	program := dockertest.Need(t, "promtool")
 	content, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)

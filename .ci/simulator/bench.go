@@ -182,7 +182,8 @@ func copySeries(m *memoryStore, history func(labels.Labels) int, hosts, traces i
 	samples := 0
 	var all []hostSeries
 	for _, list := range m.byName {
-		for _, s := range (querier{m}).load(&seriesSet{series: slices.Clone(list)}).(*seriesSet).series {
+		m.load(list)
+		for _, s := range list {
 			if s.labels.Get("instance") == "" { // the same for all hosts
 				if metas, n := encode(s, max(history(s.labels), hour)); n > 0 {
 					all, samples = append(all, hostSeries{s.labels, metas}), samples+n

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -20,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -220,20 +220,14 @@ func startPrometheus(ctx context.Context, dir string) (*prometheusServer, error)
 	return nil, errors.New("Prometheus does not start")
 }
 
-// cpuTime returns the CPU time that the server has used: fields 14 and 15 of /proc/PID/stat, in
-// hundredths of a second.
+// cpuTime returns the CPU time that the server has used.
 func (p *prometheusServer) cpuTime() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+	process, err := procfs.NewProc(p.pid)
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	user, err := strconv.Atoi(fields[11])
-	if err != nil {
-		return 0, err
-	}
-	system, err := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, err
+	stat, err := process.Stat()
+	return time.Duration(stat.CPUTime() * float64(time.Second)), err
 }
 
 // get makes a request five times. It returns the answer with the shortest times, because other

@@ -110,8 +110,9 @@ func minuteByMinute(t *testing.T, file string, m *memoryStore) map[string][]bool
 	firing := map[string][]bool{}
 	var all []*series
 	for _, name := range []string{"docker_filesystem_avail_bytes", "docker_filesystem_size_bytes"} {
-		all = append(all, querier{m}.load(&seriesSet{series: m.byName[name]}).(*seriesSet).series...)
+		all = append(all, m.byName[name]...)
 	}
+	m.load(all)
 	for i := range m.minutes {
 		app := db.Appender(t.Context())
 		for _, s := range all {

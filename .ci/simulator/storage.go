@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -26,7 +25,7 @@ type series struct {
 func (s *series) Labels() labels.Labels { return s.labels }
 
 func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
-	return &iterator{series: s, at: -1}
+	return &iterator{Iterator: chunkenc.NewNopIterator(), series: s, at: -1}
 }
 
 // A memoryStore replaces the TSDB from which Prometheus' engine reads. It is much faster, and
@@ -41,9 +40,29 @@ func (m *memoryStore) add(s *series) {
 	m.byName[name] = append(m.byName[name], s)
 }
 
-func (m *memoryStore) Querier(_, _ int64) (storage.Querier, error) { return querier{m}, nil }
+func (m *memoryStore) Querier(_, _ int64) (storage.Querier, error) {
+	return querier{storage.NoopQuerier(), m}, nil
+}
 
-type querier struct{ *memoryStore }
+// load sorts series and computes their values.
+func (m *memoryStore) load(all []*series) {
+	// The order changes sums of floats.
+	slices.SortFunc(all, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
+	for _, s := range all {
+		if s.values == nil {
+			s.values = make([]float64, m.minutes)
+			for i := range s.values {
+				s.values[i] = s.compute(i)
+			}
+		}
+	}
+}
+
+// A querier selects series. Nothing asks for names or values of labels.
+type querier struct {
+	storage.Querier
+	store *memoryStore
+}
 
 func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	set := &seriesSet{}
@@ -54,30 +73,15 @@ func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, match
 			}
 		}
 	}
-	for _, m := range matchers {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
-			add(q.byName[m.Value])
-			return q.load(set)
+	named := slices.IndexFunc(matchers, func(m *labels.Matcher) bool { return m.Name == labels.MetricName && m.Type == labels.MatchEqual })
+	if named >= 0 {
+		add(q.store.byName[matchers[named].Value])
+	} else {
+		for _, all := range q.store.byName {
+			add(all)
 		}
 	}
-	for _, all := range q.byName {
-		add(all)
-	}
-	return q.load(set)
-}
-
-// load sorts the series and computes their values.
-func (q querier) load(set *seriesSet) storage.SeriesSet {
-	// The order changes sums of floats.
-	slices.SortFunc(set.series, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
-	for _, s := range set.series {
-		if s.values == nil {
-			s.values = make([]float64, q.minutes)
-			for i := range s.values {
-				s.values[i] = s.compute(i)
-			}
-		}
-	}
+	q.store.load(set.series)
 	return set
 }
 
@@ -89,16 +93,6 @@ func matches(l labels.Labels, matchers []*labels.Matcher) bool {
 	}
 	return true
 }
-
-func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil
-}
-
-func (querier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil
-}
-
-func (querier) Close() error { return nil }
 
 type seriesSet struct {
 	series []*series
@@ -113,6 +107,7 @@ func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 // An iterator returns the samples of a series. In front of each gap, it returns a stale marker
 // as Prometheus stores one when a scrape fails or a rule no longer yields a series.
 type iterator struct {
+	chunkenc.Iterator // without histograms
 	*series
 	at    int
 	value float64
@@ -146,13 +141,3 @@ func (it *iterator) Seek(t int64) chunkenc.ValueType {
 
 func (it *iterator) AtT() int64           { return firstMinute*1000 + int64(it.at)*it.every }
 func (it *iterator) At() (int64, float64) { return it.AtT(), it.value }
-func (it *iterator) AtST() int64          { return 0 }
-func (it *iterator) Err() error           { return nil }
-
-func (it *iterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
-	return 0, nil
-}
-
-func (it *iterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return 0, nil
-}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -216,6 +217,28 @@ func (p *program) scrapeUntil(texts ...string) (page string) {
 		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(page, text) })
 	})
 	return page
+}
+
+// shows waits up to three minutes until the metrics page has these values: a scrape does not wait for slow
+// requests. NaN is a series that is absent.
+func (p *program) shows(want map[string]float64) {
+	p.t.Helper()
+	for deadline := time.Now().Add(testTimeout); ; time.Sleep(20 * time.Millisecond) {
+		page := p.scrape()
+		got, different := values(p.t, page), []string{}
+		for series, value := range want {
+			if found, exists := got[series]; exists == math.IsNaN(value) || exists && found != value {
+				different = append(different, fmt.Sprintf("%s: got %v (exists: %v), want %v", series, found, exists, value))
+			}
+		}
+		if len(different) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			slices.Sort(different)
+			p.t.Fatalf("%s\nin\n%s", strings.Join(different, "\n"), page)
+		}
+	}
 }
 
 // get requests a path of the program.

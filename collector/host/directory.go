@@ -1,13 +1,16 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -96,45 +99,35 @@ func read[T any](ctx context.Context, f *Filesystems, name string, run func() (T
 	return got.value, err
 }
 
-// fileStat is what stat(2) returns of a file.
-type fileStat struct {
-	bytes                int64 // of allocated blocks
-	device, inode, links uint64
-	changed              time.Time // of its content, name, owner or mode
+// open opens a directory or a file below a root directory. It fails for a link, and does not wait
+// for the writer of a pipe.
+func open(root *os.Root, name string) (file *os.File, err error) {
+	info, err := root.Lstat(name)
+	switch {
+	case err != nil:
+	case info.Mode().Type() == fs.ModeSymlink:
+		err = &fs.PathError{Err: syscall.ELOOP}
+	default:
+		file, err = root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
+	if failure, ok := errors.AsType[*fs.PathError](err); ok {
+		failure.Op, failure.Path = "open", filepath.Join(root.Name(), name)
+	}
+	return file, err
 }
+
+// maxEntries bounds the entries of a directory.
+const maxEntries = 1 << 20
 
 // errTooMany is a directory with more entries than are read.
 var errTooMany = errors.New("too many entries")
 
-// readFolder calls visit for each entry of a directory, and returns the directory itself. It
-// follows no link, and leaves out what vanishes.
-func readFolder(path string, visit func(dir, entry fs.FileInfo) error) (fs.FileInfo, error) {
-	file, err := openDirectory(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	dir, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return dir, readEntries(file, func(entry fs.FileInfo) error { return visit(dir, entry) })
-}
-
-// readEntries calls visit for each entry of an open directory, except what vanishes. It never holds all
-// of a large one.
-func readEntries(dir *os.File, visit func(fs.FileInfo) error) error {
+// eachEntry calls visit for each entry of an open directory. It never holds all of a large one.
+func eachEntry(dir *os.File, visit func(fs.DirEntry) error) error {
 	for {
 		batch, err := dir.ReadDir(1024)
-		for _, listed := range batch {
-			entry, err := listed.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err == nil {
-				err = visit(entry)
-			}
-			if err != nil {
+		for _, entry := range batch {
+			if err := visit(entry); err != nil {
 				return err
 			}
 		}
@@ -145,4 +138,126 @@ func readEntries(dir *os.File, visit func(fs.FileInfo) error) error {
 			return err
 		}
 	}
+}
+
+// readDir calls visit for each entry of a directory, except what vanishes, and returns the directory
+// itself.
+func readDir(root *os.Root, name string, visit func(dir, entry fs.FileInfo) error) (fs.FileInfo, error) {
+	file, err := open(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	dir, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return dir, eachEntry(file, func(listed fs.DirEntry) error {
+		entry, err := listed.Info()
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		return visit(dir, entry)
+	})
+}
+
+// walkTree calls visit for a directory and for each entry below it, files with several names once. It
+// leaves out other file systems and what vanishes. left is how many more entries it may read.
+func walkTree(ctx context.Context, root *os.Root, dir string, left *int, visit func(fs.FileInfo)) error {
+	seen := make(map[uint64]bool) // inodes of files with several names
+	for folders := []string{dir}; len(folders) > 0; {
+		folder := folders[len(folders)-1]
+		folders = folders[:len(folders)-1]
+		at, err := readDir(root, folder, func(at, entry fs.FileInfo) error {
+			if *left--; *left < 0 {
+				return fmt.Errorf("%s: %w", dir, errTooMany)
+			}
+			stat := statOf(entry)
+			switch {
+			case stat.device != statOf(at).device:
+			case entry.IsDir():
+				folders = append(folders, path.Join(folder, entry.Name()))
+			case !seen[stat.inode]:
+				if stat.links > 1 {
+					seen[stat.inode] = true
+				}
+				visit(entry)
+			}
+			return ctx.Err()
+		})
+		switch {
+		case err == nil:
+			visit(at)
+		case folder == dir || !errors.Is(err, fs.ErrNotExist): // else it was removed
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// folderNames returns the names of the directories in a directory, sorted.
+func folderNames(root *os.Root, dir string) (names []string, err error) {
+	file, err := open(root, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	left := maxEntries
+	err = eachEntry(file, func(entry fs.DirEntry) error {
+		if left--; left < 0 {
+			return fmt.Errorf("%s: %w", file.Name(), errTooMany)
+		}
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// readFile returns the content of a file, up to a number of bytes.
+func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
+	file, err := open(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, limit))
+}
+
+// readText returns the content of a small file.
+func readText(root *os.Root, name string) (string, error) {
+	content, err := readFile(root, name, 200)
+	return string(bytes.TrimSpace(content)), err
+}
+
+// readSnapshots returns the content of BuildKit's database of snapshots. The engine has locked it and
+// writes to it: what is read is whole if no transaction ended meanwhile.
+func readSnapshots(root *os.Root) ([]byte, error) {
+	const limit = 256 << 20
+	content, err := readFile(root, snapshotsFile, limit+1)
+	if len(content) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", snapshotsFile, limit)
+	}
+	return content, err
+}
+
+// isObjectID reports whether a text is an ID as the engine makes it, and so the name of a directory.
+func isObjectID(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// fileStat is what stat(2) returns of a file.
+type fileStat struct {
+	bytes                int64 // of allocated blocks
+	device, inode, links uint64
+	changed              time.Time // of its content, name, owner or mode
 }

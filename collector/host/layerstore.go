@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
@@ -61,11 +59,7 @@ type folderSize struct {
 	measuredAt time.Time
 }
 
-const (
-	maxDatabase  = 256 << 20 // bytes
-	maxEntries   = 1 << 20   // of one directory, or of one folder with all below it
-	readAttempts = 3
-)
+const readAttempts = 3
 
 var (
 	errChanging = errors.New("the engine's root directory changes while it is read")
@@ -166,7 +160,10 @@ func (s layerState) equal(other layerState) bool {
 	return slices.Equal(s.layers, other.layers) && slices.Equal(s.mounts, other.mounts) && s.snapshots == other.snapshots && s.metadata == other.metadata
 }
 
-func (r *layerReader) layerDB() string { return path.Join("image", r.driver, "layerdb") }
+// layerDB returns a directory of the layer database of a graph driver (moby: layer.fileMetadataStore).
+func layerDB(driver string, names ...string) string {
+	return path.Join("image", driver, "layerdb", path.Join(names...))
+}
 
 const (
 	snapshotsFile = "buildkit/snapshots.db"
@@ -174,18 +171,17 @@ const (
 )
 
 func (r *layerReader) state(root *os.Root) (s layerState, err error) {
-	if _, err := root.Stat(r.layerDB()); err != nil {
+	if _, err := root.Stat(layerDB(r.driver)); err != nil {
 		return s, err
 	}
-	layers, err := folderNames(root, r.layerDB()+"/sha256", isLayerName)
-	if err != nil {
+	// The engine makes a directory for its first entry, and ignores files (moby: fileMetadataStore.List).
+	if s.layers, err = folderNames(root, layerDB(r.driver, "sha256")); ignoreMissing(err) != nil {
 		return s, err
 	}
-	mounts, err := folderNames(root, r.layerDB()+"/mounts", func(string) bool { return true })
-	if err != nil {
+	s.layers = slices.DeleteFunc(s.layers, func(name string) bool { return !isObjectID(name) }) // it is being removed
+	if s.mounts, err = folderNames(root, layerDB(r.driver, "mounts")); ignoreMissing(err) != nil {
 		return s, err
 	}
-	s = layerState{layers: layers, mounts: mounts}
 	if s.snapshots, err = lastTransaction(root, snapshotsFile); err == nil {
 		s.metadata, err = lastTransaction(root, metadataFile)
 	}
@@ -193,56 +189,17 @@ func (r *layerReader) state(root *os.Root) (s layerState, err error) {
 }
 
 // lastTransaction returns the number of the last transaction of a database.
-func lastTransaction(root *os.Root, file string) (uint64, error) {
-	var meta boltMeta
-	err := withFile(root, file, func(f *os.File) (err error) {
-		meta, err = readBoltMeta(f)
-		return err
-	})
+func lastTransaction(root *os.Root, name string) (uint64, error) {
+	file, err := open(root, name)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", file, err)
+		return 0, err
+	}
+	defer file.Close()
+	meta, err := readBoltMeta(file)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
 	}
 	return meta.transaction, nil
-}
-
-// withFile calls read with a file, which may be a pipe without a writer.
-func withFile(root *os.Root, name string, read func(*os.File) error) error {
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return read(f)
-}
-
-// isLayerName reports whether a folder is a layer, and none that is being removed.
-func isLayerName(name string) bool {
-	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
-}
-
-// folderNames returns the names in a directory that are wanted, sorted. A directory that does not
-// exist is empty: the engine makes it for the first entry.
-func folderNames(root *os.Root, dir string, isWanted func(string) bool) (names []string, err error) {
-	err = withFile(root, dir, func(f *os.File) error {
-		all, err := f.Readdirnames(maxEntries)
-		if len(all) == maxEntries {
-			return fmt.Errorf("%s has more than %d entries", dir, maxEntries)
-		}
-		for _, name := range all {
-			if isWanted(name) {
-				names = append(names, name)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	slices.Sort(names)
-	return names, err
 }
 
 // update reads what is new in a state, and drops what is gone.
@@ -259,7 +216,7 @@ func (r *layerReader) update(root *os.Root, s layerState) error {
 	}
 	for _, name := range s.layers {
 		if _, isKnown := r.layers["sha256:"+name]; !isKnown {
-			layer, err := readLayer(root, path.Join(r.layerDB(), "sha256", name))
+			layer, err := readLayer(root, layerDB(r.driver, "sha256", name))
 			if err != nil {
 				return err
 			}
@@ -268,7 +225,7 @@ func (r *layerReader) update(root *os.Root, s layerState) error {
 	}
 	for _, name := range s.mounts {
 		if _, isKnown := r.mounts[name]; !isKnown {
-			parent, err := readChainID(root, path.Join(r.layerDB(), "mounts", name, "parent"))
+			parent, err := readChainID(root, layerDB(r.driver, "mounts", name, "parent"))
 			if err != nil {
 				return err
 			}
@@ -276,7 +233,11 @@ func (r *layerReader) update(root *os.Root, s layerState) error {
 		}
 	}
 	if r.snapshots.all == nil || r.snapshots.transaction != s.snapshots {
-		all, err := readSnapshots(root)
+		data, err := readSnapshots(root)
+		if err != nil {
+			return err
+		}
+		all, err := parseSnapshots(data)
 		if err != nil {
 			return fmt.Errorf("%s: %w", snapshotsFile, err)
 		}
@@ -307,37 +268,6 @@ func readChainID(root *os.Root, file string) (string, error) {
 		return "", fmt.Errorf("%s: %q is no chain ID", file, text)
 	}
 	return text, err
-}
-
-// readText returns the content of a small file.
-func readText(root *os.Root, file string) (text string, err error) {
-	err = withFile(root, file, func(f *os.File) error {
-		var content [128]byte
-		n, err := f.Read(content[:])
-		text = strings.TrimSpace(string(content[:n]))
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	})
-	return text, err
-}
-
-// readSnapshots reads BuildKit's snapshots from a copy of their database, which the engine has locked.
-// It is whole if it is read between two transactions.
-func readSnapshots(root *os.Root) (all map[string]cacheSnapshot, err error) {
-	var data []byte
-	err = withFile(root, snapshotsFile, func(f *os.File) error {
-		data, err = io.ReadAll(io.LimitReader(f, maxDatabase+1))
-		if err == nil && len(data) > maxDatabase {
-			err = fmt.Errorf("it has more than %d bytes", maxDatabase)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return parseSnapshots(data)
 }
 
 // parseSnapshots returns the snapshots in a database: a bucket for each.
@@ -413,33 +343,13 @@ func known[T any](value T, err error) model.Optional[T] {
 
 // treeSize returns the bytes of all files in a folder, with hard links once (moby: directory.Size).
 func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err error) {
-	seen, entries := make(map[[2]uint64]bool), 0
-	for folders := []string{dir}; len(folders) > 0; {
-		folder := folders[len(folders)-1]
-		folders = folders[:len(folders)-1]
-		visit := func(entry fs.FileInfo) error {
-			if entries++; entries > maxEntries {
-				return fmt.Errorf("%s has more than %d files", dir, maxEntries)
-			}
-			stat := statOf(entry)
-			id := [2]uint64{stat.device, stat.inode}
-			switch {
-			case entry.IsDir():
-				folders = append(folders, path.Join(folder, entry.Name()))
-			case !seen[id]:
-				if stat.links > 1 {
-					seen[id] = true
-				}
-				bytes += entry.Size()
-			}
-			return ctx.Err()
+	left := maxEntries
+	err = walkTree(ctx, root, dir, &left, func(entry fs.FileInfo) {
+		if !entry.IsDir() {
+			bytes += entry.Size()
 		}
-		err := withFile(root, folder, func(f *os.File) error { return readEntries(f, visit) })
-		if err != nil && (folder == dir || !errors.Is(err, fs.ErrNotExist)) { // else it was removed
-			return 0, err
-		}
-	}
-	return bytes, ctx.Err()
+	})
+	return bytes, err
 }
 
 // snapshot returns what was read.

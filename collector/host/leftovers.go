@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path/filepath"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,9 +32,6 @@ const (
 
 	// maxWalked bounds the entries that one search visits.
 	maxWalked = 2_000_000
-
-	// maxSnapshots bounds the size of BuildKit's database.
-	maxSnapshots = 256 << 20
 )
 
 // Leftovers searches for leftovers. containerIDs are all containers that the engine lists.
@@ -65,12 +60,18 @@ type search struct {
 	listed   []string // containers
 	now      time.Time
 
-	walked int
-	found  Leftovers
+	root  *os.Root
+	left  int // entries that may still be visited
+	found Leftovers
 }
 
-func (s *search) run() (Leftovers, error) {
-	containers, err := s.names("containers")
+func (s *search) run() (_ Leftovers, err error) {
+	if s.root, err = os.OpenRoot(s.path); err != nil {
+		return Leftovers{}, err
+	}
+	defer s.root.Close()
+	s.left = maxWalked
+	containers, err := folderNames(s.root, "containers")
 	if err != nil {
 		return Leftovers{}, err
 	}
@@ -87,8 +88,8 @@ func (s *search) run() (Leftovers, error) {
 			s.add(&s.found.Containers, minLeftoverAge, "containers/"+id)
 		}
 	}
-	drivers, err := s.names("image")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	drivers, err := folderNames(s.root, "image")
+	if ignoreMissing(err) != nil {
 		return Leftovers{}, err
 	}
 	for _, driver := range drivers {
@@ -101,11 +102,6 @@ func (s *search) run() (Leftovers, error) {
 	return s.found, s.ctx.Err()
 }
 
-// layerDB returns a directory of the layer database of a graph driver (moby: layer.fileMetadataStore).
-func layerDB(driver string, names ...string) string {
-	return filepath.Join(append([]string{"image", driver, "layerdb"}, names...)...)
-}
-
 // searchDriver searches the folders of a graph driver that keeps one for each layer. Those of another driver than the engine's,
 // and all of them with the containerd store, are of an image store that is not used any more: its
 // database has the sizes of the layers. Folders that no database names are what is left of pulls
@@ -115,7 +111,7 @@ func (s *search) searchDriver(driver string) error {
 		return nil
 	}
 	isUsed := s.engine.ImageStore == model.GraphDriver && s.engine.StorageDriver == driver
-	folders, err := s.names(driver)
+	folders, err := folderNames(s.root, driver)
 	if err != nil {
 		return ignoreMissing(err)
 	}
@@ -151,18 +147,18 @@ func (s *search) searchDriver(driver string) error {
 
 // layerSizes returns the sizes of layers by their folders, also of those that are being removed.
 func (s *search) layerSizes(driver string) (map[string]int64, error) {
-	names, err := s.names(layerDB(driver, "sha256"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := folderNames(s.root, layerDB(driver, "sha256"))
+	if ignoreMissing(err) != nil {
 		return nil, err
 	}
 	sizes := make(map[string]int64, len(names))
 	for _, name := range names {
-		folder, err := s.text(layerDB(driver, "sha256", name, "cache-id"))
-		if err != nil {
+		folder, err := readText(s.root, layerDB(driver, "sha256", name, "cache-id"))
+		if ignoreMissing(err) != nil {
 			return nil, err
 		}
-		text, err := s.text(layerDB(driver, "sha256", name, "size"))
-		if err != nil {
+		text, err := readText(s.root, layerDB(driver, "sha256", name, "size"))
+		if ignoreMissing(err) != nil {
 			return nil, err
 		}
 		if sizes[folder], err = strconv.ParseInt(text, 10, 64); text != "" && (err != nil || sizes[folder] < 0) {
@@ -174,15 +170,15 @@ func (s *search) layerSizes(driver string) (map[string]int64, error) {
 
 // mountFolders returns the folders of writable layers.
 func (s *search) mountFolders(driver string) (map[string]bool, error) {
-	names, err := s.names(layerDB(driver, "mounts"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := folderNames(s.root, layerDB(driver, "mounts"))
+	if ignoreMissing(err) != nil {
 		return nil, err
 	}
 	folders := make(map[string]bool, len(names))
 	for _, name := range names {
 		for _, file := range []string{"mount-id", "init-id"} {
-			folder, err := s.text(layerDB(driver, "mounts", name, file))
-			if err != nil {
+			folder, err := readText(s.root, layerDB(driver, "mounts", name, file))
+			if ignoreMissing(err) != nil {
 				return nil, err
 			}
 			folders[strings.TrimSuffix(folder, "-init")] = true
@@ -198,54 +194,13 @@ func (s *search) withoutSnapshots(folders []string) ([]string, error) {
 	if len(folders) == 0 {
 		return nil, nil
 	}
-	file, err := openFile(filepath.Join(s.path, "buildkit/snapshots.db"))
-	if err != nil {
-		return folders, ignoreMissing(err)
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxSnapshots+1))
-	if err == nil && len(content) > maxSnapshots {
-		err = fmt.Errorf("%s: %w", file.Name(), errTooMany)
-	}
-	return slices.DeleteFunc(folders, func(folder string) bool { return bytes.Contains(content, []byte(folder)) }), err
-}
-
-// names returns the directories in a directory.
-func (s *search) names(dir string) (names []string, err error) {
-	entries := 0
-	_, err = readFolder(filepath.Join(s.path, dir), func(_, entry fs.FileInfo) error {
-		if entries++; entries > maxWalked {
-			return fmt.Errorf("%s: %w", dir, errTooMany)
-		}
-		if entry.IsDir() {
-			names = append(names, entry.Name())
-		}
-		return s.ctx.Err()
-	})
-	return names, err
-}
-
-// text returns the content of a small file, or "" if it does not exist.
-func (s *search) text(name string) (string, error) {
-	file, err := openFile(filepath.Join(s.path, name))
-	if err != nil {
-		return "", ignoreMissing(err)
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, 200))
-	return string(bytes.TrimSpace(content)), err
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	content, err := readSnapshots(s.root)
+	return slices.DeleteFunc(folders, func(folder string) bool { return bytes.Contains(content, []byte(folder)) }), ignoreMissing(err)
 }
 
 // addAll adds each directory in a directory that is old enough.
 func (s *search) addAll(sum *int64, minAge time.Duration, dir string) {
-	names, err := s.names(dir)
+	names, err := folderNames(s.root, dir)
 	if ignoreMissing(err) != nil {
 		s.found.Err = cmp.Or(s.found.Err, err)
 	}
@@ -257,7 +212,15 @@ func (s *search) addAll(sum *int64, minAge time.Duration, dir string) {
 // add adds the blocks of a directory and of all below it, if nothing of it has changed for some
 // time. What cannot be walked is left out as a whole.
 func (s *search) add(sum *int64, minAge time.Duration, dir string) {
-	size, changed, err := s.walk(filepath.Join(s.path, dir), make(map[uint64]bool))
+	var size int64
+	var changed time.Time
+	err := walkTree(s.ctx, s.root, dir, &s.left, func(entry fs.FileInfo) {
+		stat := statOf(entry)
+		size += stat.bytes
+		if stat.changed.After(changed) {
+			changed = stat.changed
+		}
+	})
 	if err != nil {
 		if ignoreMissing(err) != nil && s.ctx.Err() == nil {
 			s.found.Err = cmp.Or(s.found.Err, err)
@@ -267,46 +230,4 @@ func (s *search) add(sum *int64, minAge time.Duration, dir string) {
 	if minAge == 0 || changed.Before(s.now.Add(-minAge)) || changed.Before(s.since) {
 		*sum += size
 	}
-}
-
-// walk returns the blocks of a directory tree, files with several names once, and when it last
-// changed. It leaves out other file systems.
-func (s *search) walk(path string, seen map[uint64]bool) (size int64, changed time.Time, err error) {
-	var below []string
-	visit := func(dir, entry fs.FileInfo) error {
-		if s.walked++; s.walked > maxWalked {
-			return fmt.Errorf("%s: %w", path, errTooMany)
-		}
-		from, stat := statOf(dir), statOf(entry)
-		if stat.device != from.device || stat.links > 1 && !entry.IsDir() && seen[stat.inode] {
-			return s.ctx.Err()
-		}
-		if entry.IsDir() {
-			below = append(below, entry.Name())
-			return s.ctx.Err()
-		}
-		seen[stat.inode] = stat.links > 1
-		size, changed = size+stat.bytes, later(changed, stat.changed)
-		return s.ctx.Err()
-	}
-	dir, err := readFolder(path, visit)
-	if err != nil {
-		return 0, changed, err
-	}
-	size, changed = size+statOf(dir).bytes, later(changed, statOf(dir).changed)
-	for _, name := range below {
-		more, at, err := s.walk(filepath.Join(path, name), seen)
-		if ignoreMissing(err) != nil {
-			return 0, changed, err
-		}
-		size, changed = size+more, later(changed, at)
-	}
-	return size, changed, nil
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -44,11 +45,14 @@ func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Lo
 // readLogs reads the directories of containers below a directory. It fails if that is not the
 // engine's: then it has none of its containers.
 func readLogs(ctx context.Context, path string, ids []string) (Logs, error) {
-	dir, err := openDirectory(path)
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSymlink {
+		return Logs{}, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+	}
+	root, err := os.OpenRoot(path)
 	if err != nil {
 		return Logs{}, err
 	}
-	dir.Close()
+	defer root.Close()
 	logs := Logs{Sizes: make(map[string]LogSize, len(ids))}
 	listed := 0
 	for _, id := range ids {
@@ -59,7 +63,7 @@ func readLogs(ctx context.Context, path string, ids []string) (Logs, error) {
 			continue
 		}
 		listed++
-		size, err := readLog(filepath.Join(path, id), id)
+		size, err := readLog(root, id)
 		switch {
 		case err == nil:
 			logs.Sizes[id] = size
@@ -77,21 +81,16 @@ func readLogs(ctx context.Context, path string, ids []string) (Logs, error) {
 	return Logs{}, fmt.Errorf("%s has none of the engine's containers: %w", path, fs.ErrNotExist)
 }
 
-// isObjectID reports whether a text is an ID as the engine makes it, and so the name of a directory.
-func isObjectID(id string) bool {
-	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
-}
-
 // readLog sizes the directory of a container. Its log is in ID-json.log (driver json-file), in
 // local-logs/container.log (local), or in container-cached.log if the driver sends it elsewhere,
 // each with rotated and compressed ones (moby: container.Container.StartLogger). A link to a log
 // elsewhere is no log. Removing a file that has another name frees nothing. What is mounted
 // below, as /dev/shm of a running container, is on another device.
-func readLog(path, id string) (size LogSize, err error) {
+func readLog(root *os.Root, id string) (size LogSize, err error) {
 	entries := 0
 	add := func(dir, entry fs.FileInfo) error {
 		if entries++; entries > maxLogEntries {
-			return fmt.Errorf("%s: %w", path, errTooMany)
+			return fmt.Errorf("%s: %w", filepath.Join(root.Name(), id), errTooMany)
 		}
 		stat := statOf(entry)
 		if name := entry.Name(); entry.Mode().IsRegular() &&
@@ -103,12 +102,12 @@ func readLog(path, id string) (size LogSize, err error) {
 		}
 		return nil
 	}
-	dir, err := readFolder(path, add)
+	dir, err := readDir(root, id, add)
 	if err != nil {
 		return LogSize{}, err
 	}
 	size.Freed += statOf(dir).bytes
-	_, err = readFolder(filepath.Join(path, "local-logs"), add)
+	_, err = readDir(root, filepath.Join(id, "local-logs"), add)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		err = nil
 	}

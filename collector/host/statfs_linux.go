@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"math"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
@@ -73,16 +72,6 @@ func peerPID(socket *net.UnixConn) (int, error) {
 		return 0, errors.Join(controlErr, err)
 	}
 	return int(peer.Pid), nil
-}
-
-// openDirectory opens a directory, and fails if it is a link or anything else.
-func openDirectory(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-}
-
-// openFile opens a file, and fails if it is a link. It does not wait for the writer of a pipe.
-func openFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 func statOf(info fs.FileInfo) fileStat {

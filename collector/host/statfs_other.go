@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"net"
-	"os"
 	"time"
 )
 
@@ -15,10 +14,6 @@ import (
 func statfs(string) (statfsResult, error) { return statfsResult{}, errors.ErrUnsupported }
 
 func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
-
-func openDirectory(string) (*os.File, error) { return nil, errors.ErrUnsupported }
-
-func openFile(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func timeOfTicks(uint64) time.Time { return time.Time{} }
 

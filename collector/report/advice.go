@@ -64,7 +64,7 @@ func adviceSteps() (steps [][]prune.Command) {
 // advise returns the safest commands after which this share of a file system is free. If there are none,
 // it returns those that free most. It is nil if that is unknown, because what the last step frees, which
 // includes what all others do, is unknown.
-func advise(fs Filesystem, enough float64, reclaimable map[prune.Command]prune.Reclaimable) *Advice {
+func advise(fs model.Filesystem, enough float64, reclaimable map[prune.Command]prune.Reclaimable) *Advice {
 	var best Advice
 	for _, step := range adviceSteps() {
 		frees, isExact := int64(0), true

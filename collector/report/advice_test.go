@@ -35,7 +35,7 @@ func TestAdvice(t *testing.T) {
 		for command, bytes := range test.frees {
 			reclaimable[command] = prune.Reclaimable{Estimate: bytes}
 		}
-		fs := newFilesystem(model.Filesystem{Size: 100, Avail: test.avail}, DefaultThresholds())
+		fs := model.Filesystem{Size: 100, Avail: test.avail}
 		got := ""
 		if advice := advise(fs, 0.10, reclaimable); advice != nil {
 			got = advice.String()

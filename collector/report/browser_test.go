@@ -26,9 +26,7 @@ import (
 // light and the dark theme, and its policy allows its script and style.
 // "go test -artifacts" keeps the screenshots.
 func TestPageInBrowser(t *testing.T) {
-	if os.Getenv(dockertest.RealVariable) == "" {
-		t.Skip("starts a browser")
-	}
+	dockertest.SkipUnlessReal(t)
 	b := &browser{t, dockertest.Need(t, "chromium")}
 	mux := http.NewServeMux()
 	for name, host := range hosts() {
@@ -86,9 +84,7 @@ func TestPageInBrowser(t *testing.T) {
 func TestReadmeImage(t *testing.T) {
 	const file, limit = "../../.github/page.png", 150_000
 	if *update {
-		if os.Getenv(dockertest.RealVariable) == "" {
-			t.Skip("starts a browser")
-		}
+		dockertest.SkipUnlessReal(t)
 		host := almostFull(time.Now())
 		server := httptest.NewServer(Page(func(*http.Request) prune.Summary { return host }, "1.2.3", nil))
 		defer server.Close()

@@ -116,9 +116,6 @@ func (v view) Hostname() string {
 	return engine.Hostname
 }
 
-// IsSeveral reports whether there are several file systems.
-func (v view) IsSeveral() bool { return len(v.Filesystems) > 1 }
-
 // Left returns when a file system is full, or "" if that is unknown.
 func (v view) Left(fs Filesystem) string {
 	if left, known := fs.SecondsToFull.Get(); known {
@@ -161,11 +158,10 @@ func (v view) State(h prune.Holder) string { return holderState(h, v.now) }
 
 func holderState(h prune.Holder, now time.Time) string {
 	since := func(prefix string) string {
-		at, known := h.Since.Get()
-		if !known {
+		if !h.Since.IsKnown() {
 			return ""
 		}
-		return prefix + formatDuration(now.Sub(at)) + " ago"
+		return prefix + formatAge(h.Since, now)
 	}
 	switch {
 	case h.Builder != "" && h.Unused == 0: // the builder exists

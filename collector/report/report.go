@@ -83,27 +83,16 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 		TakenAt:        s.At.UTC(),
 		Up:             s.Up,
 		Engine:         s.Engine,
-		Filesystems:    []Filesystem{},
+		Filesystems:    newFilesystems(s, thresholds),
 		Unmeasured:     append([]string{}, s.Unmeasured...),
+		Holders:        append([]prune.Holder{}, s.Holders...),
 		ObjectCounts:   s.Counts,
-		Prunes:         []model.Prune{},
+		Prunes:         slices.DeleteFunc(append([]model.Prune{}, s.Prunes...), func(p model.Prune) bool { return p.Count == 0 }),
 		Leftovers:      s.Leftovers,
 		Collectors:     append([]model.Collector{}, s.Collectors...),
 		UnknownReasons: unknownReasons(s),
 		Problems:       distinctProblems(s.Problems),
 		thresholds:     thresholds,
-		Holders:        append([]prune.Holder{}, s.Holders...),
-	}
-	cleaned := cleanedDisk(s)
-	for _, fs := range s.Filesystems {
-		f := newFilesystem(fs, thresholds)
-		f.samples = s.FreeSpace[fs.Path]
-		// What is free now counts, too: a cleanup may have run since the last sample.
-		f.SecondsToFull = timeToFull(append(slices.Clip(f.samples), model.Sample{At: s.At, Bytes: fs.Avail}), s.At)
-		if status := thresholds.evaluate(f.FreeShare); (status == Warning || status == Critical) && fs.Path == cleaned {
-			f.Advice = advise(f, max(thresholds.Warn, prune.EnoughFree), s.Reclaimable)
-		}
-		r.Filesystems = append(r.Filesystems, f)
 	}
 	reclaimable := func(command prune.Command) Reclaimable {
 		if r, known := s.Reclaimable[command]; known {
@@ -132,12 +121,7 @@ func New(s prune.Summary, thresholds Thresholds) Report {
 			r.Resources = append(r.Resources, resource)
 		}
 	}
-	for _, p := range s.Prunes {
-		if p.Count > 0 {
-			r.Prunes = append(r.Prunes, p)
-		}
-	}
-	r.Status, r.Summary = evaluate(r, thresholds)
+	r.Status, r.Summary = r.evaluate()
 	return r
 }
 
@@ -154,14 +138,25 @@ func distinctProblems(all []model.Problem) (distinct []model.Problem) {
 	return distinct
 }
 
-func newFilesystem(fs model.Filesystem, thresholds Thresholds) Filesystem {
-	f := Filesystem{Filesystem: fs, FreeShare: share(fs.Avail, fs.Size)}
-	files, filesKnown := fs.Files.Get()
-	if free, known := fs.FilesFree.Get(); known && filesKnown {
-		f.FilesShare = share(free, files)
+// newFilesystems returns the file systems of a summary, with advice for the one that commands clean.
+func newFilesystems(s prune.Summary, thresholds Thresholds) []Filesystem {
+	all := []Filesystem{}
+	cleaned := cleanedDisk(s)
+	for _, fs := range s.Filesystems {
+		f := Filesystem{Filesystem: fs, FreeShare: share(fs.Avail, fs.Size), samples: s.FreeSpace[fs.Path]}
+		files, filesKnown := fs.Files.Get()
+		if free, known := fs.FilesFree.Get(); known && filesKnown {
+			f.FilesShare = share(free, files)
+		}
+		f.Status = thresholds.evaluate(f.FreeShare, f.FilesShare)
+		// What is free now counts, too: a cleanup may have run since the last sample.
+		f.SecondsToFull = timeToFull(append(slices.Clip(f.samples), model.Sample{At: s.At, Bytes: fs.Avail}), s.At)
+		if status := thresholds.evaluate(f.FreeShare); (status == Warning || status == Critical) && fs.Path == cleaned {
+			f.Advice = advise(fs, max(thresholds.Warn, prune.EnoughFree), s.Reclaimable)
+		}
+		all = append(all, f)
 	}
-	f.Status = thresholds.evaluate(f.FreeShare, f.FilesShare)
-	return f
+	return all
 }
 
 func share(part, whole int64) model.Optional[float64] {

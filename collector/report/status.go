@@ -38,7 +38,7 @@ type Thresholds struct {
 	Warn, Crit float64
 }
 
-// DefaultThresholds returns the thresholds of the page.
+// DefaultThresholds returns the thresholds of the page, and the defaults of the status command.
 func DefaultThresholds() Thresholds { return Thresholds{Warn: 0.20, Crit: 0.10} }
 
 // Validate returns an error if the thresholds contradict each other.
@@ -68,9 +68,9 @@ func (t Thresholds) evaluate(shares ...model.Optional[float64]) Status {
 	return status
 }
 
-// evaluate returns the status of a report and its reasons in one line. A file system with
+// evaluate returns the status of the report and its reasons in one line. A file system with
 // too little space is worse than anything unknown.
-func evaluate(r Report, thresholds Thresholds) (Status, string) {
+func (r Report) evaluate() (Status, string) {
 	var statuses []Status
 	var reasons []string
 	add := func(status Status, reason string) {
@@ -81,7 +81,7 @@ func evaluate(r Report, thresholds Thresholds) (Status, string) {
 	}
 	for _, fs := range r.Filesystems {
 		reason := fmt.Sprintf("%s has %s free (%s of %s)", fs.Path, formatShare(fs.FreeShare), formatBytes(fs.Avail), formatBytes(fs.Size))
-		if inodes := thresholds.evaluate(fs.FilesShare); inodes == Warning || inodes == Critical {
+		if inodes := r.thresholds.evaluate(fs.FilesShare); inodes == Warning || inodes == Critical {
 			reason += fmt.Sprintf(" and %s of its inodes", formatShare(fs.FilesShare))
 		}
 		if left, known := fs.SecondsToFull.Get(); known && fs.Status != OK {
@@ -127,14 +127,14 @@ func cause(problems []model.Problem) string {
 
 // performance returns the performance data of a monitoring plugin (Monitoring Plugins Development
 // Guidelines: 'label'=value[unit];[warn];[crit];[min];[max]): what is free of each file system.
-func performance(r Report, t Thresholds) string {
+func (r Report) performance() string {
 	var data []string
 	add := func(label, unit string, value int64, limits string) {
 		label = strings.NewReplacer("'", "''", "=", "_").Replace(sanitize(label))
 		data = append(data, fmt.Sprintf("'%s'=%d%s;%s", label, value, unit, limits))
 	}
 	free := func(size int64) string { // alert if less is free
-		return fmt.Sprintf("%.0f:;%.0f:;0;%d", t.Warn*float64(size), t.Crit*float64(size), size)
+		return fmt.Sprintf("%.0f:;%.0f:;0;%d", r.thresholds.Warn*float64(size), r.thresholds.Crit*float64(size), size)
 	}
 	for _, fs := range r.Filesystems {
 		add(fs.Path+" free", "B", fs.Avail, free(fs.Size))

@@ -26,7 +26,7 @@ func (r Report) Write(w io.Writer, output string) error {
 func (r Report) text() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "DOCKER %s - %s", strings.ToUpper(string(r.Status)), sanitize(r.Summary))
-	if data := performance(r, r.thresholds); data != "" {
+	if data := r.performance(); data != "" {
 		text.WriteString(" | " + data)
 	}
 	text.WriteString("\n")

@@ -87,7 +87,7 @@ func TestStrictDecoderRefusesUnknownFields(t *testing.T) {
 	}
 }
 
-// Each threshold that panels draw is one of the rules.
+// Each threshold that panels draw is one of the rules, and those of a panel rise.
 func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 	own := alerts.Defaults()
 	own.FillingBelow, own.PageBelow, own.AlmostFull, own.Full = 0.444, 0.222, 0.111, 0.055
@@ -103,11 +103,11 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 			if panel.Panel == nil {
 				continue
 			}
-			drawn = append(drawn, thresholdValues(*panel.Panel.FieldConfig.Defaults.Thresholds)...)
+			drawn = append(drawn, thresholdValues(t, *panel.Panel.FieldConfig.Defaults.Thresholds)...)
 			for _, override := range panel.Panel.FieldConfig.Overrides {
 				for _, property := range override.Properties {
 					if config, ok := property.Value.(dashboard.ThresholdsConfig); ok {
-						drawn = append(drawn, thresholdValues(config)...)
+						drawn = append(drawn, thresholdValues(t, config)...)
 					}
 				}
 			}
@@ -124,12 +124,19 @@ func TestThresholdsAreThoseOfTheRules(t *testing.T) {
 	}
 }
 
-func thresholdValues(config dashboard.ThresholdsConfig) []float64 {
+func thresholdValues(t *testing.T, config dashboard.ThresholdsConfig) []float64 {
+	t.Helper()
 	var values []float64
-	for _, step := range config.Steps {
+	for i, step := range config.Steps {
+		if (step.Value == nil) != (i == 0) { // the first step has no lower limit
+			t.Errorf("step %d of %d has the value %v", i, len(config.Steps), step.Value)
+		}
 		if step.Value != nil {
 			values = append(values, *step.Value)
 		}
+	}
+	if !slices.IsSorted(values) {
+		t.Errorf("the steps %v do not rise", values)
 	}
 	return values
 }

@@ -125,7 +125,7 @@ func prepareIn(t testing.TB, kind Kind, dir string) *Real {
 func SkipUnlessReal(t testing.TB) {
 	t.Helper()
 	if os.Getenv(RealVariable) == "" {
-		t.Skipf("starts a real Docker engine: set %s=1 to run it", RealVariable)
+		t.Skipf("starts real programs: set %s=1 to run it", RealVariable)
 	}
 }
 

@@ -24,10 +24,10 @@ var layerStores = []struct {
 	{"its layer database is gone", func(r *rig) { r.remove("image") }, "no such file"},
 	{"it is another directory", func(r *rig) { r.remove("image"); r.remove("buildkit") }, "no such file"},
 	{"a layer has no size", func(r *rig) { r.write("image/overlay2/layerdb/sha256/"+strings.Repeat("a", 64)+"/size", "") }, "no size"},
-	{"the layer database leads out of it", func(r *rig) {
+	{"the layer database is a link", func(r *rig) {
 		r.remove("image/overlay2/layerdb/sha256")
 		r.must(os.Symlink("/etc", filepath.Join(r.dataRoot, "image/overlay2/layerdb/sha256")))
-	}, "escapes"},
+	}, "too many levels"},
 	{"the database of snapshots is no database", func(r *rig) { r.write("buildkit/snapshots.db", strings.Repeat("text", 5000)) }, "damaged"},
 	{"the database of snapshots is cut", func(r *rig) {
 		r.snapshots("new")
