@@ -89,7 +89,7 @@ func (q *changeQueue) ready(isWanted func(kind) bool, now time.Time) (ready []ob
 // needsInspections reports whether changes of a kind must be inspected: where a list is fast
 // and answers, the next snapshot makes one anyway.
 func (s *state) needsInspections(k kind, now time.Time) bool {
-	if k == images && s.images.records == nil || k == containers && s.containers.records == nil {
+	if k == images && !s.images.known || k == containers && !s.containers.known {
 		return false // there will be a list
 	}
 	sched := s.schedules[k]

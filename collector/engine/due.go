@@ -104,9 +104,9 @@ func (s *state) isUnusable(k kind) bool {
 	case ping, filesystems:
 		return false
 	case contents:
-		return s.images.records == nil
+		return !s.images.known
 	case details, containerSizes, sizeRetries, containerLogs, leftovers:
-		return s.containers.records == nil
+		return !s.containers.known
 	}
 	return s.schedules[info].ended.IsZero()
 }
