@@ -28,8 +28,8 @@ type revision[T any] struct {
 	record  *T // nil: there is no such object
 }
 
-// maxChanges bounds how many removals are remembered. An object that is removed before may
-// come back until the next list, if that was requested before.
+// maxChanges bounds how many removals are remembered of objects that are not listed. One that is
+// removed before may come back with the next list, if that was requested before.
 const maxChanges = 10000
 
 func newObjects[T any](id func(T) string) *objects[T] {
@@ -81,6 +81,12 @@ func (o *objects[T]) find(list []T, id string) (start, end int) {
 	return start, o.end(list, start)
 }
 
+// isListed reports whether the last list has an ID.
+func (o *objects[T]) isListed(id string) bool {
+	start, end := o.find(o.list, id)
+	return start < end
+}
+
 // update takes the record of one ID that was requested at a version.
 func (o *objects[T]) update(id string, version int, record T) {
 	if o.known && version >= max(o.listed, o.changes[id].version) {
@@ -91,8 +97,7 @@ func (o *objects[T]) update(id string, version int, record T) {
 // remove takes that at a version there was no object of an ID.
 func (o *objects[T]) remove(id string, version int) {
 	if len(o.changes) >= maxChanges {
-		o.list, _ = o.all()
-		maps.DeleteFunc(o.changes, func(_ string, c revision[T]) bool { return c.record == nil })
+		maps.DeleteFunc(o.changes, func(id string, c revision[T]) bool { return c.record == nil && !o.isListed(id) })
 	}
 	if version >= o.changes[id].version && (!o.known || version >= o.listed) {
 		o.change(id, revision[T]{version, nil})

@@ -136,7 +136,7 @@ func TestObjectsForget(t *testing.T) {
 	for i := range maxChanges {
 		o.remove(fmt.Sprint("x", i), 4)
 	}
-	if len(o.changes) > maxChanges/2 {
+	if len(o.changes) > maxChanges {
 		t.Errorf("%d changes are remembered", len(o.changes))
 	}
 	o.update("c", 4, record{"c", "old"})
