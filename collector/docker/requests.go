@@ -119,15 +119,16 @@ const (
 )
 
 // Images returns all images. SharedSize and Manifests are requested from the containerd
-// store only, which computes them anyway.
-func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore]) ([]model.Image, error) {
+// store only, which computes them anyway. before is the list before, in the order of IDs, and count
+// about how many images there are: a long list is kept once only.
+func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore], before []model.Image, count int) ([]model.Image, error) {
 	query := url.Values{"all": {"1"}}
 	if store == model.Known(model.Containerd) {
 		query.Set("shared-size", "1")
 		a.addManifests(query)
 	}
 	return get(ctx, a, listImages, "", query, func(d *decoder) []model.Image {
-		return imageReader{store: store, repositories: a.client.Repositories}.list(d, a.Version())
+		return imageReader{store: store, repositories: a.client.Repositories, before: before, count: count}.list(d, a.Version())
 	})
 }
 

@@ -198,7 +198,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	t.timeout = sched.timeout(0)
 	switch k {
 	case images:
-		t.store = s.imageStore()
+		reported, _ := s.info.Get()
+		t.store, t.images, t.count = s.imageStore(), s.images.list, reported.Images
 		if s.store.attempts.failures == 0 {
 			s.prepareStore(&t)
 		}

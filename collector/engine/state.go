@@ -55,7 +55,8 @@ type task struct {
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents
+	images     []model.Image                    // for contents; for images: the list before
+	count      int                              // for images: how many the engine counts
 	containers []model.Container                // for details, containerSizes, sizeRetries, containerLogs and leftovers
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes

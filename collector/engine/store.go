@@ -65,7 +65,7 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	list, err = t.api.Images(ctx, t.store)
+	list, err = t.api.Images(ctx, t.store, t.images, t.count)
 	return list, answer, time.Since(started), err
 }
 
