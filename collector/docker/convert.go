@@ -138,11 +138,12 @@ type rootFS struct {
 // image reads an image of a list, or an inspected one.
 func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
 	var tags, digests []string
+	var sizes model.StoreSizes
 	index := model.Known[int64](0) // size of the image index
 	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", &image.Created,
-		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &image.SharedSize,
+		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &sizes.SharedSize,
 		"RootFS?", func() { d.object("Type?", &root.kind, "Layers?", &root.layers) },
-		"Manifests?", func() { image.Unpacked, image.SeveralPlatforms = readManifests(d) },
+		"Manifests?", func() { sizes.Unpacked, sizes.SeveralPlatforms = readManifests(d) },
 		"Descriptor?", func() {
 			r.hasDescriptor = true
 			index = readDescriptor(d)
@@ -151,9 +152,12 @@ func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
 	image.Parent = imageID(image.Parent)
 	image.Created = inSeconds(image.Created)
 	if size, known := index.Get(); known {
-		image.IndexSize = size
+		sizes.IndexSize = size
 	} else { // then the unpacked part of Size is unknown, too
-		image.Unpacked = model.Optional[int64]{}
+		sizes.Unpacked = model.Optional[int64]{}
+	}
+	if sizes != (model.StoreSizes{}) {
+		image.Sizes = &sizes
 	}
 	if r.repositories {
 		image.Repositories = repositoriesOf(slices.Concat(tags, digests))

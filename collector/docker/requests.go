@@ -152,8 +152,7 @@ func (a *API) Image(ctx context.Context, id string, store model.Optional[model.I
 	if err != nil || store == model.Known(model.GraphDriver) {
 		return image, err
 	}
-	image.Size, image.Unpacked = model.Optional[int64]{}, model.Optional[int64]{}
-	image.IndexSize, image.SeveralPlatforms = 0, false
+	image.Size, image.Sizes = model.Optional[int64]{}, nil
 	if len(image.Tags) == 0 {
 		return image, nil
 	}
@@ -161,8 +160,7 @@ func (a *API) Image(ctx context.Context, id string, store model.Optional[model.I
 	if err != nil {
 		return model.Image{}, err
 	}
-	image.Size, image.Unpacked = listed.Size, listed.Unpacked
-	image.IndexSize, image.SeveralPlatforms = listed.IndexSize, listed.SeveralPlatforms
+	image.Size, image.Sizes = listed.Size, listed.Sizes
 	return image, nil
 }
 

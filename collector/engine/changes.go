@@ -144,9 +144,7 @@ func (s *state) mergeChanges(r result, now time.Time) {
 // other images, for which there is no event.
 func (s *state) mergeImage(inspected model.Image, version int) {
 	if before := s.images.get(inspected.ID); len(before) == 1 {
-		inspected.Size, inspected.SharedSize = before[0].Size, before[0].SharedSize
-		inspected.Unpacked, inspected.IndexSize = before[0].Unpacked, before[0].IndexSize
-		inspected.SeveralPlatforms = before[0].SeveralPlatforms
+		inspected.Size, inspected.Sizes = before[0].Size, before[0].Sizes
 	}
 	if !inspected.Size.IsKnown() {
 		s.schedules[images].stale = true

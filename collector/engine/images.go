@@ -74,8 +74,8 @@ const maxAttempts = 3
 
 // layersSize returns what the history of an image adds up to if it is complete.
 func layersSize(image model.Image) model.Optional[int64] {
-	if image.Unpacked.IsKnown() || image.SharedSize.IsKnown() { // containerd store
-		return image.Unpacked
+	if image.Sizes != nil { // containerd store
+		return image.Sizes.Unpacked
 	}
 	return image.Size
 }

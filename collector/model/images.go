@@ -175,7 +175,9 @@ func merge(a, b Image) Image {
 	}
 	aSize, aKnown := a.Size.Get()
 	bSize, bKnown := b.Size.Get()
-	a.SeveralPlatforms = a.SeveralPlatforms || b.SeveralPlatforms || a.Size != b.Size
+	sizes := a.StoreSizes()
+	sizes.SeveralPlatforms = sizes.SeveralPlatforms || b.StoreSizes().SeveralPlatforms || a.Size != b.Size
+	a.Sizes = &sizes
 	a.Size = Optional[int64]{}
 	if aKnown && bKnown {
 		a.Size = Known(max(aSize, bSize))

@@ -194,7 +194,7 @@ func TestDistinct(t *testing.T) {
 	for _, test := range tests {
 		for _, records := range [][]Image{{test.a, test.b}, {test.b, test.a}} {
 			got := Distinct(records)
-			if len(got) != 1 || got[0].Size != test.size || got[0].HasDigest != test.hasDigest || len(got[0].Tags) != test.tags || got[0].SeveralPlatforms != test.hasPlatforms {
+			if len(got) != 1 || got[0].Size != test.size || got[0].HasDigest != test.hasDigest || len(got[0].Tags) != test.tags || got[0].StoreSizes().SeveralPlatforms != test.hasPlatforms {
 				t.Errorf("%s: got %+v", test.name, got)
 			}
 		}

@@ -269,8 +269,8 @@ func onContainerd(host trueHost, raw []byte) trueHost {
 		}
 	}
 	for i := range images {
-		images[i].IndexSize = int64(byteAt(raw, i) % 3)
-		host.metadata[images[i].ID] = int64(100+byteAt(raw, i+1)%5) + images[i].IndexSize
+		images[i].Sizes = &model.StoreSizes{IndexSize: int64(byteAt(raw, i) % 3)}
+		host.metadata[images[i].ID] = int64(100+byteAt(raw, i+1)%5) + images[i].Sizes.IndexSize
 		images[i] = host.withSizes(images[i], list)
 	}
 	for i := range list {
@@ -307,8 +307,8 @@ func (h trueHost) withSizes(image model.Image, list []model.Image) model.Image {
 		}
 		seen[diffID(diff)] = true
 	}
-	image.Unpacked, image.SharedSize = model.Known(unpacked), model.Known(shared)
-	image.Size = model.Known(unpacked + blobs + h.metadata[image.ID] - image.IndexSize)
+	image.Sizes.Unpacked, image.Sizes.SharedSize = model.Known(unpacked), model.Known(shared)
+	image.Size = model.Known(unpacked + blobs + h.metadata[image.ID] - image.Sizes.IndexSize)
 	return image
 }
 

@@ -142,7 +142,7 @@ func (h *host) unpackedSizes(contents map[string]model.Content) map[string]int64
 		}
 		size := image.Size
 		if h.isContainerd() {
-			size = image.Unpacked
+			size = image.StoreSizes().Unpacked
 		}
 		if bytes, known := size.Get(); known {
 			sizes[image.ID] = bytes
@@ -173,7 +173,7 @@ func newObjectGraph(h *host) *graph {
 		if h.tops[i] != none {
 			holder.pieces = []int32{h.tops[i]}
 		}
-		if h.failed[i] || image.SeveralPlatforms {
+		if h.failed[i] || image.StoreSizes().SeveralPlatforms {
 			holder.unknown = sizeOr(image.Size, math.MaxInt64)
 		}
 		if h.failed[i] {
