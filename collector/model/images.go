@@ -119,7 +119,7 @@ func countUnused(images []Image, containers []Container, now time.Time) Counts {
 	for _, container := range containers {
 		used[container.ImageID] = true
 	}
-	var ages []time.Duration
+	ages := make([]time.Duration, 0, len(images))
 	for _, image := range images {
 		if used[image.ID] {
 			continue

@@ -27,10 +27,10 @@ type graph struct {
 // piece is bytes that are freed together.
 type piece struct {
 	parent  int32 // an object that holds a piece also holds its parent; or none
-	likely  int64
-	certain int64 // a lower bound
 	isOpen  bool  // more bytes may be freed than likely
 	kind    kind
+	likely  int64
+	certain int64 // a lower bound
 }
 
 // kind is which objects may hold a piece besides its known holders. A set of kinds is a sum.
