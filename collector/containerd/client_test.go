@@ -270,7 +270,7 @@ func TestRead(t *testing.T) {
 		content += int64(len(blob))
 	}
 	want := model.Image{
-		ID: id, Tags: []string{"app:1"}, Repositories: []string{"app"}, HasDigest: model.Known(false), Created: model.Known(created.Truncate(time.Second)),
+		ID: id, Tags: []string{"app:1"}, Repositories: []string{"app"}, HasDigest: model.Known(false), Created: model.Known(created.Unix()),
 		Size: model.Known(content + 100), Sizes: &model.StoreSizes{Unpacked: model.Known[int64](100)},
 	}
 	if !reflect.DeepEqual(store.ImageList, []model.Image{want}) {

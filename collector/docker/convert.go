@@ -140,7 +140,11 @@ func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
 	var tags, digests []string
 	var sizes model.StoreSizes
 	index := model.Known[int64](0) // size of the image index
-	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", &image.Created,
+	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", func() {
+		if at, known := d.time().Get(); known {
+			image.Created = model.Known(at.Unix())
+		}
+	},
 		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &sizes.SharedSize,
 		"RootFS?", func() { d.object("Type?", &root.kind, "Layers?", &root.layers) },
 		"Manifests?", func() { sizes.Unpacked, sizes.SeveralPlatforms = readManifests(d) },
@@ -150,7 +154,6 @@ func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
 		})
 	d.checkID(image.ID)
 	image.Parent = imageID(image.Parent)
-	image.Created = inSeconds(image.Created)
 	if size, known := index.Get(); known {
 		sizes.IndexSize = size
 	} else { // then the unpacked part of Size is unknown, too

@@ -203,13 +203,13 @@ func TestCreated(t *testing.T) {
 			t.Errorf("%s: %v, known: %v; want %v", what, at, known, want)
 		}
 	}
-	readImage := func(d *decoder) model.Image {
+	readImage := func(d *decoder) model.Optional[time.Time] {
 		image, _ := (&imageReader{store: model.Known(model.GraphDriver)}).image(d)
-		return image
+		return image.CreatedAt()
 	}
 	const image = `{"Id":"a","Created":%s,"RepoTags":[],"RepoDigests":[],"Size":1}`
-	same("image list", readOne(t, fmt.Sprintf(image, "1767323045"), readImage).Created)
-	same("inspected image", readOne(t, fmt.Sprintf(image, `"2026-01-02T03:04:05.678Z"`), readImage).Created)
+	same("image list", readOne(t, fmt.Sprintf(image, "1767323045"), readImage))
+	same("inspected image", readOne(t, fmt.Sprintf(image, `"2026-01-02T03:04:05.678Z"`), readImage))
 	same("container list", readOne(t, `{"Id":"c","Image":"i","ImageID":"i","State":"created","Created":1767323045,"Mounts":[]}`, readListedContainer).Created)
 	same("inspected container", readOne(t, `{"Id":"c","Image":"i","Created":"2026-01-02T03:04:05.678Z","State":{"Status":"created"}}`, readInspected).Created)
 	const record = `{"ID":"r","Type":"regular","InUse":false,"Shared":false,"Size":1,"LastUsedAt":%s}`

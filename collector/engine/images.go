@@ -145,7 +145,7 @@ func (c *contentCache) clearFailures() {
 }
 
 // maxInspections bounds the images of a task, which would keep a list that is not the last one any more.
-const maxInspections = 5000
+const maxInspections = 2000
 
 // uninspected returns the images to inspect next, those that have failed last. An image that is
 // gone since it was listed is not inspected again before there is another list.

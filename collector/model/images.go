@@ -124,7 +124,7 @@ func countUnused(images []Image, containers []Container, now time.Time) Counts {
 		if used[image.ID] {
 			continue
 		}
-		created, known := image.Created.Get()
+		created, known := image.CreatedAt().Get()
 		if !known {
 			return nil
 		}

@@ -129,9 +129,9 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
-	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
-	// with the filter until go by it.
-	Created Optional[time.Time]
+	// Created is when the image was built or, if it says no more, 1970 or the year 1, as Unix time in
+	// seconds. Prunes with the filter until go by it.
+	Created Optional[int64]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
 	HasDigest Optional[bool]
@@ -158,6 +158,14 @@ type StoreSizes struct {
 	SeveralPlatforms bool
 
 	IndexSize int64 // of the image index blob, which Size excludes; 0 if the image has none
+}
+
+// CreatedAt returns Created as a time.
+func (i *Image) CreatedAt() Optional[time.Time] {
+	if seconds, known := i.Created.Get(); known {
+		return Known(time.Unix(seconds, 0))
+	}
+	return Optional[time.Time]{}
 }
 
 // StoreSizes returns the Sizes of an image, or unknown ones.

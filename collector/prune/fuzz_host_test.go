@@ -95,7 +95,9 @@ func arbitraryHost(raw []byte) trueHost {
 	}
 	var images []model.Image
 	for i := range 10 {
-		image := model.Image{Created: date(i + 2), ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
+		image := model.Image{ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
+		created, _ := date(i + 2).Get()
+		image.Created = model.Known(created.Unix())
 		if i > 0 && at(i)%2 == 0 {
 			image.Parent = imageID(at(i+1) % i)
 		}

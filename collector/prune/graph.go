@@ -22,6 +22,7 @@ type Reclaimable struct {
 type graph struct {
 	pieces  []piece
 	holders []holder
+	marks   [5][]bool // of freed, which is called often
 }
 
 // piece is bytes that are freed together.
@@ -110,8 +111,10 @@ type removal struct {
 // of the build cache also remains that is of one of the layers of 20 and 30 bytes, the minimum
 // is 0.
 func (g *graph) freed(r removal) Reclaimable {
-	n := len(g.pieces)
-	goes, surely, kept, keptSurely, mayBeKept := make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
+	for i := range g.marks {
+		g.marks[i] = append(g.marks[i][:0], make([]bool, len(g.pieces))...)
+	}
+	goes, surely, kept, keptSurely, mayBeKept := g.marks[0], g.marks[1], g.marks[2], g.marks[3], g.marks[4]
 	var unknown int64
 	var anyKept kind
 	for i := range g.holders {

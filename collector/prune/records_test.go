@@ -172,7 +172,7 @@ func TestUntil(t *testing.T) {
 		f.image("just", "", nil, "20")
 		f.image("young", "", tag("young:1"), "3000")
 		images, _ := f.snapshot.Images.Get()
-		images[0].Created, images[1].Created, images[2].Created = model.Known(time.Unix(0, 0)), ago(week), ago(week-1)
+		images[0].Created, images[1].Created, images[2].Created = model.Known[int64](0), model.Known(now.Add(-week).Unix()), model.Known(now.Add(time.Second-week).Unix())
 		for i, age := range []time.Duration{week, week - 1} {
 			f.container("gone", model.Exited, int64(5+2*i))
 			containers, _ := f.snapshot.Containers.Get()
