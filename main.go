@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,16 @@ const (
 	runbookPath = "/runbook"
 )
 
+// memoryLimit is from where on the garbage collector runs more often, in bytes. Most hosts need less than
+// half of it. Lists of 100,000 images, of which 30 MB are kept, then need 64 MiB resident instead of 105,
+// and 0.1 s of CPU more for each scrape that has to compute its figures. A host that needs more memory than
+// this still gets it; Go's collector takes at most half of the CPU then. GOMEMLIMIT replaces it.
+const memoryLimit = 40 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -32,7 +32,7 @@ func complete() model.Snapshot {
 		}},
 		Images: model.Known([]model.Image{
 			{ID: "a", Tags: []string{"a:1"}, Repositories: []string{"a"}, HasDigest: model.Known(false), Size: model.Known(int64(5))},
-			{ID: "b", HasDigest: model.Known(false), Size: model.Known(int64(6)), Created: model.Known(time.Unix(1700000000, 0))},
+			{ID: "b", HasDigest: model.Known(false), Size: model.Known(int64(6)), Created: model.Known[int64](1700000000)},
 		}),
 		Contents:    map[string]model.Content{"a": {}, "b": {}},
 		Volumes:     model.Known([]model.Volume{}),

@@ -270,8 +270,8 @@ func TestRead(t *testing.T) {
 		content += int64(len(blob))
 	}
 	want := model.Image{
-		ID: id, Tags: []string{"app:1"}, Repositories: []string{"app"}, HasDigest: model.Known(false), Created: model.Known(created.Truncate(time.Second)),
-		Size: model.Known(content + 100), Unpacked: model.Known[int64](100),
+		ID: id, Tags: []string{"app:1"}, Repositories: []string{"app"}, HasDigest: model.Known(false), Created: model.Known(created.Unix()),
+		Size: model.Known(content + 100), Sizes: &model.StoreSizes{Unpacked: model.Known[int64](100)},
 	}
 	if !reflect.DeepEqual(store.ImageList, []model.Image{want}) {
 		t.Errorf("got the images %+v, want %+v", store.ImageList, want)

@@ -90,9 +90,9 @@ func (r *reading) fillImages(ctx context.Context, store *Store) error {
 		}
 		store.Layers[id] = w.layers
 		image := r.image(id, names)
-		image.Size, image.SeveralPlatforms = model.Known(w.size), w.platforms > 1
-		if image.Created = model.Known(time.Unix(0, 0)); w.best != nil && w.best.Created != nil {
-			image.Created = model.Known(w.best.Created.Truncate(time.Second))
+		image.Size, image.Sizes = model.Known(w.size), &model.StoreSizes{SeveralPlatforms: w.platforms > 1}
+		if image.Created = model.Known[int64](0); w.best != nil && w.best.Created != nil {
+			image.Created = model.Known(w.best.Created.Unix())
 		}
 		if w.manifests == 0 {
 			image.Parent = ""
@@ -103,7 +103,7 @@ func (r *reading) fillImages(ctx context.Context, store *Store) error {
 			for _, step := range content.History {
 				unpacked += step.Size
 			}
-			image.Unpacked = model.Known(unpacked)
+			image.Sizes.Unpacked = model.Known(unpacked)
 			store.Contents[id] = content
 		}
 		store.ImageList = append(store.ImageList, image)

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -54,28 +55,58 @@ type imageReader struct {
 	store         model.Optional[model.ImageStore]
 	repositories  bool // keep the names of repositories: parsing a name takes some microseconds
 	hasDescriptor bool // an image had one
+
+	before []model.Image // the list before, in the order of IDs
+	count  int           // about how many images there are
 }
 
-// list reads an image list that was requested at an API version. If the store is unknown, the
-// list may show it: since API 1.48 the containerd store, and only it, gives every image a
-// descriptor; before API 1.43 there was no containerd store.
+// list reads an image list that was requested at an API version. Images that are as in the list before
+// are not kept twice: a list of the same images is that list.
 func (r imageReader) list(d *decoder, version string) []model.Image {
-	images := listOf(d, func(d *decoder) model.Image {
-		image, _ := r.image(d)
-		return image
+	isSame, same := make([]bool, len(r.before)), 0
+	list := make([]model.Image, 0, max(0, min(r.count, maxKept/objectBytes)-len(r.before)))
+	var image model.Image
+	d.array(func() {
+		d.keep(objectBytes)
+		image, _ = r.image(d)
+		i, _ := slices.BinarySearchFunc(r.before, image.ID, func(image model.Image, id string) int { return strings.Compare(image.ID, id) })
+		for ; i < len(r.before) && r.before[i].ID == image.ID; i++ {
+			if !isSame[i] && reflect.DeepEqual(&r.before[i], &image) {
+				isSame[i] = true
+				same++
+				return
+			}
+		}
+		list = append(list, image)
 	})
+	r.decideAll(list, version)
+	if same > 0 && same == len(r.before) && len(list) == 0 {
+		return r.before
+	}
+	list = slices.Grow(list, same)
+	for i, image := range r.before {
+		if isSame[i] {
+			list = append(list, image)
+		}
+	}
+	return list
+}
+
+// decideAll decides which images have a digest reference. If the store is unknown, the list may show it:
+// since API 1.48 the containerd store, and only it, gives every image a descriptor; before API 1.43 there
+// was no containerd store.
+func (r imageReader) decideAll(list []model.Image, version string) {
 	switch {
 	case r.store.IsKnown():
-		return images
+		return
 	case r.hasDescriptor:
 		r.store = model.Known(model.Containerd)
 	case versions.LessThan(version, "1.43"), versions.GreaterThanOrEqualTo(version, "1.48"):
 		r.store = model.Known(model.GraphDriver)
 	}
-	for i := range images {
-		images[i].HasDigest = r.decide(images[i].HasDigest)
+	for i := range list {
+		list[i].HasDigest = r.decide(list[i].HasDigest)
 	}
-	return images
 }
 
 // decide returns whether an image has a digest reference. That is unknown before if only the
@@ -107,22 +138,29 @@ type rootFS struct {
 // image reads an image of a list, or an inspected one.
 func (r *imageReader) image(d *decoder) (image model.Image, root rootFS) {
 	var tags, digests []string
+	var sizes model.StoreSizes
 	index := model.Known[int64](0) // size of the image index
-	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", &image.Created,
-		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &image.SharedSize,
+	d.object("Id", &image.ID, "ParentId?", &image.Parent, "Parent?", &image.Parent, "Created?", func() {
+		if at, known := d.time().Get(); known {
+			image.Created = model.Known(at.Unix())
+		}
+	},
+		"RepoTags", &tags, "RepoDigests", &digests, "Size", &image.Size, "SharedSize?", &sizes.SharedSize,
 		"RootFS?", func() { d.object("Type?", &root.kind, "Layers?", &root.layers) },
-		"Manifests?", func() { image.Unpacked, image.SeveralPlatforms = readManifests(d) },
+		"Manifests?", func() { sizes.Unpacked, sizes.SeveralPlatforms = readManifests(d) },
 		"Descriptor?", func() {
 			r.hasDescriptor = true
 			index = readDescriptor(d)
 		})
 	d.checkID(image.ID)
 	image.Parent = imageID(image.Parent)
-	image.Created = inSeconds(image.Created)
 	if size, known := index.Get(); known {
-		image.IndexSize = size
+		sizes.IndexSize = size
 	} else { // then the unpacked part of Size is unknown, too
-		image.Unpacked = model.Optional[int64]{}
+		sizes.Unpacked = model.Optional[int64]{}
+	}
+	if sizes != (model.StoreSizes{}) {
+		image.Sizes = &sizes
 	}
 	if r.repositories {
 		image.Repositories = repositoriesOf(slices.Concat(tags, digests))

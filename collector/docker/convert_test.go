@@ -2,6 +2,7 @@ package docker
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -202,13 +203,13 @@ func TestCreated(t *testing.T) {
 			t.Errorf("%s: %v, known: %v; want %v", what, at, known, want)
 		}
 	}
-	readImage := func(d *decoder) model.Image {
+	readImage := func(d *decoder) model.Optional[time.Time] {
 		image, _ := (&imageReader{store: model.Known(model.GraphDriver)}).image(d)
-		return image
+		return image.CreatedAt()
 	}
 	const image = `{"Id":"a","Created":%s,"RepoTags":[],"RepoDigests":[],"Size":1}`
-	same("image list", readOne(t, fmt.Sprintf(image, "1767323045"), readImage).Created)
-	same("inspected image", readOne(t, fmt.Sprintf(image, `"2026-01-02T03:04:05.678Z"`), readImage).Created)
+	same("image list", readOne(t, fmt.Sprintf(image, "1767323045"), readImage))
+	same("inspected image", readOne(t, fmt.Sprintf(image, `"2026-01-02T03:04:05.678Z"`), readImage))
 	same("container list", readOne(t, `{"Id":"c","Image":"i","ImageID":"i","State":"created","Created":1767323045,"Mounts":[]}`, readListedContainer).Created)
 	same("inspected container", readOne(t, `{"Id":"c","Image":"i","Created":"2026-01-02T03:04:05.678Z","State":{"Status":"created"}}`, readInspected).Created)
 	const record = `{"ID":"r","Type":"regular","InUse":false,"Shared":false,"Size":1,"LastUsedAt":%s}`
@@ -224,5 +225,49 @@ func TestBackingFilesystem(t *testing.T) {
 		if got := readOne(t, answer, readInfo).BackingFilesystem; got != want {
 			t.Errorf("%s: got %q, want %q", status, got, want)
 		}
+	}
+}
+
+// TestReadSameList checks that images that have not changed are kept once: a list of the same images is
+// the list before, and one of other images does not change it.
+func TestReadSameList(t *testing.T) {
+	record := func(id, tag string) string {
+		return fmt.Sprintf(`{"Id":%q,"Size":1,"Created":1,"RepoTags":[%q],"RepoDigests":["x@sha256:1"]}`, id, tag)
+	}
+	read := func(before []model.Image, store model.Optional[model.ImageStore], records ...string) []model.Image {
+		t.Helper()
+		images, err := decode(strings.NewReader("["+strings.Join(records, ",")+"]"), func(d *decoder) []model.Image {
+			return imageReader{store: store, before: before, count: 3}.list(d, "1.48")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return images
+	}
+	store := model.Known(model.GraphDriver)
+	before := read(nil, store, record("a", "x:1"), record("b", "x:2"), record("b", "x:3"), record("c", "x:4"))
+	kept := slices.Clone(before)
+	if same := read(before, store, record("c", "x:4"), record("b", "x:3"), record("a", "x:1"), record("b", "x:2")); &same[0] != &before[0] || len(same) != 4 {
+		t.Errorf("the same images in another order are another list: %v", same)
+	}
+	for name, records := range map[string][]string{
+		"an image less":            {record("a", "x:1"), record("b", "x:2"), record("b", "x:3")},
+		"none":                     nil,
+		"an image more":            {record("a", "x:1"), record("b", "x:2"), record("b", "x:3"), record("c", "x:4"), record("d", "x:5")},
+		"another tag":              {record("a", "x:1"), record("b", "x:2"), record("b", "x:4"), record("c", "x:4")},
+		"one twice instead of two": {record("a", "x:1"), record("b", "x:2"), record("b", "x:2"), record("c", "x:4")},
+	} {
+		for _, known := range []model.Optional[model.ImageStore]{store, {}} {
+			got, want := read(before, known, records...), read(nil, known, records...)
+			compare := func(a, b model.Image) int { return strings.Compare(a.ID+fmt.Sprint(a.Tags), b.ID+fmt.Sprint(b.Tags)) }
+			slices.SortFunc(got, compare)
+			slices.SortFunc(want, compare)
+			if got == nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %v, want %v", name, got, want)
+			}
+		}
+	}
+	if !reflect.DeepEqual(before, kept) {
+		t.Errorf("the list before was changed to %v", before)
 	}
 }

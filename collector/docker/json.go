@@ -25,7 +25,8 @@ const (
 
 	maxText  = 1 << 20 // bytes of a string; the instruction of a build step can have some 10 kB
 	maxTexts = 10000   // that are kept once
-	maxDepth = 100     // of nested values
+	maxChunk = 32 << 10
+	maxDepth = 100 // of nested values
 
 	// MaxSize is the largest size of one object in bytes that is believed, 1 PiB, and
 	// maxSizeSum the largest sum of an answer. A sum of four answers fits an int64.
@@ -39,6 +40,7 @@ type decoder struct {
 	in    *bufio.Reader
 	raw   []byte            // the last string or literal
 	texts map[string]string // the first strings, each of which is kept once
+	chunk strings.Builder   // where the next strings are kept, side by side
 	depth int
 	kept  int
 	sizes int64 // sum of the sizes
@@ -349,7 +351,13 @@ func (d *decoder) text() string {
 		return known
 	}
 	d.keep(len(text))
-	kept := string(text)
+	if d.chunk.Cap()-d.chunk.Len() < len(text) {
+		d.chunk.Reset()
+		d.chunk.Grow(max(len(text), min(d.kept, maxChunk))) // a short answer keeps little
+	}
+	start := d.chunk.Len()
+	d.chunk.Write(text)
+	kept := d.chunk.String()[start:]
 	if len(d.texts) < maxTexts {
 		d.texts[kept] = kept
 	}

@@ -119,15 +119,16 @@ const (
 )
 
 // Images returns all images. SharedSize and Manifests are requested from the containerd
-// store only, which computes them anyway.
-func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore]) ([]model.Image, error) {
+// store only, which computes them anyway. before is the list before, in the order of IDs, and count
+// about how many images there are: a long list is kept once only.
+func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore], before []model.Image, count int) ([]model.Image, error) {
 	query := url.Values{"all": {"1"}}
 	if store == model.Known(model.Containerd) {
 		query.Set("shared-size", "1")
 		a.addManifests(query)
 	}
 	return get(ctx, a, listImages, "", query, func(d *decoder) []model.Image {
-		return imageReader{store: store, repositories: a.client.Repositories}.list(d, a.Version())
+		return imageReader{store: store, repositories: a.client.Repositories, before: before, count: count}.list(d, a.Version())
 	})
 }
 
@@ -151,8 +152,7 @@ func (a *API) Image(ctx context.Context, id string, store model.Optional[model.I
 	if err != nil || store == model.Known(model.GraphDriver) {
 		return image, err
 	}
-	image.Size, image.Unpacked = model.Optional[int64]{}, model.Optional[int64]{}
-	image.IndexSize, image.SeveralPlatforms = 0, false
+	image.Size, image.Sizes = model.Optional[int64]{}, nil
 	if len(image.Tags) == 0 {
 		return image, nil
 	}
@@ -160,8 +160,7 @@ func (a *API) Image(ctx context.Context, id string, store model.Optional[model.I
 	if err != nil {
 		return model.Image{}, err
 	}
-	image.Size, image.Unpacked = listed.Size, listed.Unpacked
-	image.IndexSize, image.SeveralPlatforms = listed.IndexSize, listed.SeveralPlatforms
+	image.Size, image.Sizes = listed.Size, listed.Sizes
 	return image, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -393,14 +394,25 @@ func TestBenchLongLists(t *testing.T) {
 		return fmt.Sprintf(`{"ID":"%025d","Type":"regular","InUse":false,"Shared":false,"Size":1000,"CreatedAt":"2026-01-02T03:04:05Z","LastUsedAt":null,"UsageCount":1,"Description":%q}`, i, strings.Repeat("RUN make ", 800))
 	}
 	long := strings.Repeat("0123456789", 6000)
+	var lists atomic.Int64
 	for _, test := range []struct {
 		name, endpoint string
+		images         int
 		answer         http.HandlerFunc
 		present        string
 	}{
-		{"100,000 images", "/images/json", repeated(100000, func(i int) string { return image(i, "") }), "docker_images_tagged 100000"},
-		{"600 images with labels of 60 kB", "/images/json", repeated(600, func(i int) string { return image(i, long) }), "docker_images_tagged 600"},
-		{"10,000 records of the build cache of 7 kB", "/system/df", func(w http.ResponseWriter, r *http.Request) {
+		{"100,000 images", "/images/json", 100000, repeated(100000, func(i int) string { return image(i, "") }), "docker_images_tagged 100000"},
+		{"100,000 images, of which 100 differ in each list", "/images/json", 100000, func(w http.ResponseWriter, r *http.Request) {
+			list := lists.Add(1)
+			repeated(100000, func(i int) string {
+				if i%1000 == 0 {
+					return strings.Replace(image(i, ""), ":v", fmt.Sprintf(":list-%d-", list), 1)
+				}
+				return image(i, "")
+			})(w, r)
+		}, "docker_images_tagged 100000"},
+		{"600 images with labels of 60 kB", "/images/json", 600, repeated(600, func(i int) string { return image(i, long) }), "docker_images_tagged 600"},
+		{"10,000 records of the build cache of 7 kB", "/system/df", 7, func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"Volumes":[],"BuildCache":`)
 			repeated(10000, record)(w, r)
 			fmt.Fprint(w, "}")
@@ -408,7 +420,10 @@ func TestBenchLongLists(t *testing.T) {
 	} {
 		address, engine := serveFake(t, filepath.Join(engines, "api-1.51-graphdriver"))
 		engine.Answer(test.endpoint, test.answer)
-		p := start(t, "--docker.host="+address)
+		engine.Answer("/info", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, strings.Replace(readFile(t, filepath.Join(engines, "api-1.51-graphdriver/info.json")), `"Images": 7`, fmt.Sprintf(`"Images": %d`, test.images), 1))
+		})
+		p := start(t, "--engine.max-busy-ratio=1", "--docker.host="+address) // each scrape lists again
 		p.scrapeUntil(test.present)
 		for range 3 {
 			p.scrape()

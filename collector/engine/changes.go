@@ -89,7 +89,7 @@ func (q *changeQueue) ready(isWanted func(kind) bool, now time.Time) (ready []ob
 // needsInspections reports whether changes of a kind must be inspected: where a list is fast
 // and answers, the next snapshot makes one anyway.
 func (s *state) needsInspections(k kind, now time.Time) bool {
-	if k == images && s.images.records == nil || k == containers && s.containers.records == nil {
+	if k == images && !s.images.known || k == containers && !s.containers.known {
 		return false // there will be a list
 	}
 	sched := s.schedules[k]
@@ -144,9 +144,7 @@ func (s *state) mergeChanges(r result, now time.Time) {
 // other images, for which there is no event.
 func (s *state) mergeImage(inspected model.Image, version int) {
 	if before := s.images.get(inspected.ID); len(before) == 1 {
-		inspected.Size, inspected.SharedSize = before[0].Size, before[0].SharedSize
-		inspected.Unpacked, inspected.IndexSize = before[0].Unpacked, before[0].IndexSize
-		inspected.SeveralPlatforms = before[0].SeveralPlatforms
+		inspected.Size, inspected.Sizes = before[0].Size, before[0].Sizes
 	}
 	if !inspected.Size.IsKnown() {
 		s.schedules[images].stale = true

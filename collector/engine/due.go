@@ -104,9 +104,9 @@ func (s *state) isUnusable(k kind) bool {
 	case ping, filesystems:
 		return false
 	case contents:
-		return s.images.records == nil
+		return !s.images.known
 	case details, containerSizes, sizeRetries, containerLogs, leftovers:
-		return s.containers.records == nil
+		return !s.containers.known
 	}
 	return s.schedules[info].ended.IsZero()
 }
@@ -198,7 +198,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	t.timeout = sched.timeout(0)
 	switch k {
 	case images:
-		t.store = s.imageStore()
+		reported, _ := s.info.Get()
+		t.store, t.images, t.count = s.imageStore(), s.images.list, reported.Images
 		if s.store.attempts.failures == 0 {
 			s.prepareStore(&t)
 		}

@@ -125,7 +125,7 @@ func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (bus
 		started := time.Now()
 		content, err := t.api.Content(ctx, image.ID)
 		took := time.Since(started)
-		part(imageContent{*image, content, err})
+		part(imageContent{image, content, err})
 		if errors.Is(err, context.DeadlineExceeded) { // it says nothing of how busy the engine was
 			continue
 		}

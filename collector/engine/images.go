@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -19,38 +18,28 @@ func (s *state) mergeImages(r result, now time.Time) {
 		s.images.clear()
 		return
 	}
-	list := r.value.([]model.Image)
-	s.images.mergeList(list, r.task.version)
-	s.listedImages = list
+	s.images.mergeList(r.value.([]model.Image), r.task.version)
 	if s.lastStore == model.Known(model.Containerd) && s.store.content == nil { // else mergeStore knows
 		s.contents.version++
 	}
 	s.changed.drop(images, s.schedules[images].started)
-	isListed, isWanted := s.wantedContents()
-	s.contents.keep(isListed, isWanted)
+	s.keepContents()
 	s.health.record("layers", inspectImages, s.contents.firstFailure())
 }
 
-// wantedContents returns the IDs of the images that are listed, and of all whose layers
-// matter: also those that a container was made from or mounts, which may have been removed
-// by force.
-func (s *state) wantedContents() (listed, wanted map[string]bool) {
-	listed = make(map[string]bool)
-	known, _ := s.images.all()
-	for _, list := range [][]model.Image{known, s.listedImages} {
-		for _, image := range list {
-			listed[image.ID] = true
-		}
-	}
-	wanted = maps.Clone(listed)
+// keepContents drops what is known of images that do not matter any more. Those that a container was
+// made from or mounts matter, too: they may have been removed by force.
+func (s *state) keepContents() {
+	isUsed := make(map[string]bool)
 	list, _ := s.containers.all()
 	for _, c := range list {
-		wanted[c.ImageID] = true
+		isUsed[c.ImageID] = true
 		for _, mounted := range c.MountedImages {
-			wanted[mounted] = true
+			isUsed[mounted] = true
 		}
 	}
-	return listed, wanted
+	isListed := func(id string) bool { return s.images.isListed(id) || len(s.images.get(id)) > 0 }
+	s.contents.keep(isListed, func(id string) bool { return isUsed[id] || isListed(id) })
 }
 
 // contentCache holds the layers and history of images. They never change for an image ID, so
@@ -85,8 +74,8 @@ const maxAttempts = 3
 
 // layersSize returns what the history of an image adds up to if it is complete.
 func layersSize(image model.Image) model.Optional[int64] {
-	if image.Unpacked.IsKnown() || image.SharedSize.IsKnown() { // containerd store
-		return image.Unpacked
+	if image.Sizes != nil { // containerd store
+		return image.Sizes.Unpacked
 	}
 	return image.Size
 }
@@ -128,22 +117,22 @@ func (c *contentCache) failed() map[string]bool {
 
 // keep drops the contents of all images but the wanted ones, and the failures of all but the
 // listed ones, which are the ones to inspect.
-func (c *contentCache) keep(isListed, isWanted map[string]bool) {
+func (c *contentCache) keep(isListed, isWanted func(id string) bool) {
 	for id := range c.known {
-		if !isWanted[id] {
+		if !isWanted(id) {
 			delete(c.known, id)
 			c.view = nil
 			c.version++
 		}
 	}
 	for id := range c.failures {
-		if !isListed[id] {
+		if !isListed(id) {
 			delete(c.failures, id)
 			c.version++
 		}
 	}
 	for id := range c.missing {
-		if !isListed[id] {
+		if !isListed(id) {
 			delete(c.missing, id)
 		}
 	}
@@ -155,18 +144,23 @@ func (c *contentCache) clearFailures() {
 	clear(c.missing)
 }
 
-// uninspected returns the images to inspect, those that have failed last. An image that is
+// maxInspections bounds the images of a task, which would keep a list that is not the last one any more.
+const maxInspections = 2000
+
+// uninspected returns the images to inspect next, those that have failed last. An image that is
 // gone since it was listed is not inspected again before there is another list.
-func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) []*model.Image {
-	var fresh, failed []*model.Image
-	for i := range list {
-		image := &list[i]
+func (c *contentCache) uninspected(list []model.Image, listed, now time.Time) (fresh []model.Image) {
+	var failed []model.Image
+	for i, image := range list {
 		if i > 0 && list[i-1].ID == image.ID {
 			continue // another record of the same image
 		}
+		if len(fresh) == maxInspections {
+			break
+		}
 		content, known := c.known[image.ID]
 		switch failure := c.failures[image.ID]; {
-		case known && !content.isStale(*image):
+		case known && !content.isStale(image):
 		case failure != nil && failure.isDue(now):
 			failed = append(failed, image)
 		case failure != nil:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,27 @@ func TestObjectsAllIsACopy(t *testing.T) {
 		if !slices.Equal(list, before) {
 			t.Fatalf("the list was changed to %v", list)
 		}
+	}
+}
+
+// TestObjectsForget checks that objects stay removed of which it is not remembered any more when they
+// were, and that an inspection still counts.
+func TestObjectsForget(t *testing.T) {
+	t.Parallel()
+	o := newObjects(func(r record) string { return r.id })
+	o.mergeList(records("a:1 b:1 c:1"), 1)
+	for _, step := range []step{updated(5, "c:i"), removed(3, "a")} {
+		step(o)
+	}
+	for i := range maxChanges {
+		o.remove(fmt.Sprint("x", i), 4)
+	}
+	if len(o.changes) > maxChanges {
+		t.Errorf("%d changes are remembered", len(o.changes))
+	}
+	o.update("c", 4, record{"c", "old"})
+	if got, want := recordsOf(o), "b:1 c:i"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

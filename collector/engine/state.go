@@ -55,7 +55,8 @@ type task struct {
 	api     *docker.API
 
 	store      model.Optional[model.ImageStore] // for images
-	images     []*model.Image                   // for contents
+	images     []model.Image                    // for contents; for images: the list before
+	count      int                              // for images: how many the engine counts
 	containers []model.Container                // for details, containerSizes, sizeRetries, containerLogs and leftovers
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
@@ -109,10 +110,9 @@ type state struct {
 	isPodman      bool                             // survives a reset
 	roots         host.Roots                       // survive a reset
 
-	images       *objects[model.Image]
-	listedImages []model.Image // the last list
-	contents     contentCache  // survives a reset
-	store        store
+	images   *objects[model.Image]
+	contents contentCache // survives a reset
+	store    store
 
 	containers  *objects[model.Container]
 	details     map[string]*detail // by container ID
@@ -169,7 +169,6 @@ func (s *state) reset() {
 	s.details = make(map[string]*detail)
 	s.denied = make(map[string]int)
 	s.logs, s.leftovers = model.Optional[int64]{}, model.Optional[model.LeftoverSizes]{}
-	s.listedImages = nil
 	s.store = store{}
 	s.contents.clearFailures()
 	s.usage = usage{changedVolumes: make(map[string]int)}
@@ -406,7 +405,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		snapshot.ContentsVersion = s.contents.version
 		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
 		if s.lastStore == model.Known(model.Containerd) {
-			snapshot.ListedImages = s.listedImages
+			snapshot.ListedImages = s.images.list
 		}
 		if s.store.content != nil {
 			snapshot.Store, snapshot.StoreStale = model.Known(s.store.content.ContentStore), s.isStoreStale()

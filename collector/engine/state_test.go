@@ -2008,7 +2008,7 @@ func TestAnswerOnce(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	s := newState(watched())
-	for i := range maxRemoved + 10 {
+	for i := range maxChanges + 10 {
 		id := fmt.Sprint(i)
 		s.partOf(changes, s.version, at(0), inspectedContainer{id, model.Container{}, gone("container")})
 		if i > 2*maxPending(containers) {
@@ -2017,7 +2017,7 @@ func TestBounds(t *testing.T) {
 		s.event(docker.Event{Type: docker.ContainerEvent, Action: "destroy", ID: id, TimeNano: int64(i + 1)}, at(0))
 		s.event(docker.Event{Type: docker.VolumeEvent, Action: docker.UnmountAction, ID: id, TimeNano: int64(i + 1)}, at(0))
 	}
-	if n := len(s.containers.removed); n > maxRemoved {
+	if n := len(s.containers.changes); n > maxChanges {
 		t.Errorf("%d removed containers are remembered", n)
 	}
 	if n := len(s.usage.changedVolumes) + len(s.details); n > 0 {

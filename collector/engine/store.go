@@ -65,7 +65,7 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	list, err = t.api.Images(ctx, t.store)
+	list, err = t.api.Images(ctx, t.store, t.images, t.count)
 	return list, answer, time.Since(started), err
 }
 
@@ -91,7 +91,7 @@ func (s *state) prepareStore(t *task) {
 	t.storeTimeout = min(storeTimeout<<min(s.store.attempts.failures, 4), maxStoreTimeout)
 	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
 	t.generation = s.containers.generation
-	if s.containers.records == nil {
+	if !s.containers.known {
 		t.generation = -1
 	}
 	records, known := s.usage.records.Get()
@@ -135,7 +135,7 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	s.health.measure("containerd", nil, r.took, now)
 	s.health.record("containerd", readStore, nil)
 	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
-	if r.task.generation < 0 && s.containers.records != nil { // proven with the first list
+	if r.task.generation < 0 && s.containers.known { // proven with the first list
 		s.store.containers = s.containers.generation
 	}
 	if before == nil || !reflect.DeepEqual(before.ContentStore, read.ContentStore) {

@@ -372,8 +372,8 @@ func TestStoreReadDuringList(t *testing.T) {
 	s.store.content, s.schedules[storeRetries].took = content, time.Second
 	s.schedules[images].begin(at)
 	s.merge(result{task: task{kind: images, epoch: s.epoch}, value: []model.Image{{ID: "listed"}}, took: time.Minute}, at)
-	if took := s.schedules[images].took; s.store.content != content || s.images.records != nil || took != time.Second {
-		t.Errorf("got the store %v, the images %v and a duration of %v, want the store, no images and 1s", s.store.content, s.images.records, took)
+	if took := s.schedules[images].took; s.store.content != content || s.images.known || took != time.Second {
+		t.Errorf("got the store %v, a known image list: %v, and a duration of %v, want the store, false and 1s", s.store.content, s.images.known, took)
 	}
 }
 

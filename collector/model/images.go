@@ -119,12 +119,12 @@ func countUnused(images []Image, containers []Container, now time.Time) Counts {
 	for _, container := range containers {
 		used[container.ImageID] = true
 	}
-	var ages []time.Duration
+	ages := make([]time.Duration, 0, len(images))
 	for _, image := range images {
 		if used[image.ID] {
 			continue
 		}
-		created, known := image.Created.Get()
+		created, known := image.CreatedAt().Get()
 		if !known {
 			return nil
 		}
@@ -175,7 +175,9 @@ func merge(a, b Image) Image {
 	}
 	aSize, aKnown := a.Size.Get()
 	bSize, bKnown := b.Size.Get()
-	a.SeveralPlatforms = a.SeveralPlatforms || b.SeveralPlatforms || a.Size != b.Size
+	sizes := a.StoreSizes()
+	sizes.SeveralPlatforms = sizes.SeveralPlatforms || b.StoreSizes().SeveralPlatforms || a.Size != b.Size
+	a.Sizes = &sizes
 	a.Size = Optional[int64]{}
 	if aKnown && bKnown {
 		a.Size = Known(max(aSize, bSize))

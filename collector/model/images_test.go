@@ -194,7 +194,7 @@ func TestDistinct(t *testing.T) {
 	for _, test := range tests {
 		for _, records := range [][]Image{{test.a, test.b}, {test.b, test.a}} {
 			got := Distinct(records)
-			if len(got) != 1 || got[0].Size != test.size || got[0].HasDigest != test.hasDigest || len(got[0].Tags) != test.tags || got[0].SeveralPlatforms != test.hasPlatforms {
+			if len(got) != 1 || got[0].Size != test.size || got[0].HasDigest != test.hasDigest || len(got[0].Tags) != test.tags || got[0].StoreSizes().SeveralPlatforms != test.hasPlatforms {
 				t.Errorf("%s: got %+v", test.name, got)
 			}
 		}
@@ -219,10 +219,10 @@ func TestDistinctParentAndRepositories(t *testing.T) {
 // Unused images are counted by age. A container in any state uses its image.
 func TestCountUnused(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	image := func(id string, age time.Duration) Image { return Image{ID: id, Created: Known(now.Add(-age))} }
+	image := func(id string, age time.Duration) Image { return Image{ID: id, Created: Known(now.Add(-age).Unix())} }
 	images := []Image{
-		image("future", -time.Hour), image("a", day-1), image("b", day), image("c", 7*day), image("d", 30*day-1), image("e", 30*day),
-		image("f", 90*day), {ID: "epoch", Created: Known(time.Unix(0, 0))}, {ID: "used"},
+		image("future", -time.Hour), image("a", day-time.Second), image("b", day), image("c", 7*day), image("d", 30*day-time.Second), image("e", 30*day),
+		image("f", 90*day), {ID: "epoch", Created: Known[int64](0)}, {ID: "used"},
 	}
 	containers := []Container{{ImageID: "used", State: Exited}}
 	want := Counts{{"0-1d", 2}, {"1d-7d", 1}, {"7d-30d", 2}, {"30d-90d", 1}, {"90d+", 2}}

@@ -129,9 +129,9 @@ type Image struct {
 	// them. Empty unless repositories are collected.
 	Repositories []string
 
-	// Created is when the image was built or, if it says no more, 1970 or the year 1. Prunes
-	// with the filter until go by it.
-	Created Optional[time.Time]
+	// Created is when the image was built or, if it says no more, 1970 or the year 1, as Unix time in
+	// seconds. Prunes with the filter until go by it.
+	Created Optional[int64]
 
 	// HasDigest is whether a digest reference (repo@sha256:…) points to the image.
 	HasDigest Optional[bool]
@@ -141,21 +141,39 @@ type Image struct {
 	// compressed blobs.
 	Size Optional[int64]
 
-	// SharedSize is the part of Size that other images of the same list share. Requested
-	// from the containerd store only.
-	SharedSize Optional[int64]
+	// Sizes is nil with graph drivers. It never changes.
+	Sizes *StoreSizes
+}
 
-	// Unpacked is the part of Size that is not blobs. Requested from the containerd store
-	// only; unknown if the image is present for several platforms.
+// StoreSizes is what only the containerd store reports about the size of an image, in bytes.
+type StoreSizes struct {
+	SharedSize Optional[int64] // part of Size that other images of the same list share
+
+	// Unpacked is the part of Size that is not blobs. Unknown if the image is present for
+	// several platforms.
 	Unpacked Optional[int64]
 
 	// SeveralPlatforms says that the image is present for more than one platform, of which
-	// only one is inspected. Containerd store only.
+	// only one is inspected.
 	SeveralPlatforms bool
 
-	// IndexSize is the size of the image index blob, which Size excludes. Containerd store
-	// only; 0 if the image has no index.
-	IndexSize int64
+	IndexSize int64 // of the image index blob, which Size excludes; 0 if the image has none
+}
+
+// CreatedAt returns Created as a time.
+func (i *Image) CreatedAt() Optional[time.Time] {
+	if seconds, known := i.Created.Get(); known {
+		return Known(time.Unix(seconds, 0))
+	}
+	return Optional[time.Time]{}
+}
+
+// StoreSizes returns the Sizes of an image, or unknown ones.
+func (i *Image) StoreSizes() StoreSizes {
+	if i.Sizes == nil {
+		return StoreSizes{}
+	}
+	return *i.Sizes
 }
 
 // Container is one container, in any state.

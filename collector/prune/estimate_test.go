@@ -92,6 +92,6 @@ func TestSeveralPlatforms(t *testing.T) {
 	f.image("kept", "", tag("kept:1"), "7")
 	f.expectMinimum(t, ImagePrune, 1020) // the sizes of blobs are unknown
 	images, _ := f.snapshot.Images.Get()
-	images[1].SeveralPlatforms, images[1].Size = true, model.Known[int64](600)
+	images[1].Sizes, images[1].Size = &model.StoreSizes{SeveralPlatforms: true}, model.Known[int64](600)
 	f.expectMinimum(t, ImagePrune, 420)
 }

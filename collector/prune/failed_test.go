@@ -80,7 +80,7 @@ func TestFailedImageOfContainerd(t *testing.T) {
 	f.fail("failed")
 	images, _ := f.snapshot.Images.Get()
 	for i, unpacked := range []int64{1000, 300} {
-		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(unpacked+50), model.Known[int64](0), model.Known(unpacked)
+		images[i].Size, images[i].Sizes = model.Known(unpacked+50), &model.StoreSizes{SharedSize: model.Known[int64](0), Unpacked: model.Known(unpacked)}
 	}
 	f.snapshot.Contents = f.contents
 	for _, f.snapshot.ListedImages = range [][]model.Image{images, images[:1]} {

@@ -95,7 +95,9 @@ func arbitraryHost(raw []byte) trueHost {
 	}
 	var images []model.Image
 	for i := range 10 {
-		image := model.Image{Created: date(i + 2), ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
+		image := model.Image{ID: imageID(i), HasDigest: model.Known(at(i)%7 == 0), Size: model.Known(sizeOf(host.contents[imageID(i)]))}
+		created, _ := date(i + 2).Get()
+		image.Created = model.Known(created.Unix())
 		if i > 0 && at(i)%2 == 0 {
 			image.Parent = imageID(at(i+1) % i)
 		}
@@ -269,8 +271,8 @@ func onContainerd(host trueHost, raw []byte) trueHost {
 		}
 	}
 	for i := range images {
-		images[i].IndexSize = int64(byteAt(raw, i) % 3)
-		host.metadata[images[i].ID] = int64(100+byteAt(raw, i+1)%5) + images[i].IndexSize
+		images[i].Sizes = &model.StoreSizes{IndexSize: int64(byteAt(raw, i) % 3)}
+		host.metadata[images[i].ID] = int64(100+byteAt(raw, i+1)%5) + images[i].Sizes.IndexSize
 		images[i] = host.withSizes(images[i], list)
 	}
 	for i := range list {
@@ -307,8 +309,8 @@ func (h trueHost) withSizes(image model.Image, list []model.Image) model.Image {
 		}
 		seen[diffID(diff)] = true
 	}
-	image.Unpacked, image.SharedSize = model.Known(unpacked), model.Known(shared)
-	image.Size = model.Known(unpacked + blobs + h.metadata[image.ID] - image.IndexSize)
+	image.Sizes.Unpacked, image.Sizes.SharedSize = model.Known(unpacked), model.Known(shared)
+	image.Size = model.Known(unpacked + blobs + h.metadata[image.ID] - image.Sizes.IndexSize)
 	return image
 }
 

@@ -42,7 +42,7 @@ func (h trueHost) isUsed(image model.Image) bool {
 }
 
 func (h trueHost) isFresh(image model.Image) bool {
-	created, _ := image.Created.Get()
+	created, _ := image.CreatedAt().Get()
 	return h.At.Sub(created) < minAge
 }
 

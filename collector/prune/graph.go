@@ -22,15 +22,16 @@ type Reclaimable struct {
 type graph struct {
 	pieces  []piece
 	holders []holder
+	marks   [5][]bool // of freed, which is called often
 }
 
 // piece is bytes that are freed together.
 type piece struct {
 	parent  int32 // an object that holds a piece also holds its parent; or none
-	likely  int64
-	certain int64 // a lower bound
 	isOpen  bool  // more bytes may be freed than likely
 	kind    kind
+	likely  int64
+	certain int64 // a lower bound
 }
 
 // kind is which objects may hold a piece besides its known holders. A set of kinds is a sum.
@@ -110,8 +111,10 @@ type removal struct {
 // of the build cache also remains that is of one of the layers of 20 and 30 bytes, the minimum
 // is 0.
 func (g *graph) freed(r removal) Reclaimable {
-	n := len(g.pieces)
-	goes, surely, kept, keptSurely, mayBeKept := make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
+	for i := range g.marks {
+		g.marks[i] = append(g.marks[i][:0], make([]bool, len(g.pieces))...)
+	}
+	goes, surely, kept, keptSurely, mayBeKept := g.marks[0], g.marks[1], g.marks[2], g.marks[3], g.marks[4]
 	var unknown int64
 	var anyKept kind
 	for i := range g.holders {

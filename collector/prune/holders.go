@@ -49,6 +49,9 @@ var builderVolume = regexp.MustCompile(`^buildx_buildkit_(.+)\d_state$`)
 
 // largestHolders returns the n holders with the most bytes.
 func (h *host) largestHolders(n int) []Holder {
+	if n == 0 {
+		return nil
+	}
 	all := slices.Concat(h.largestVolumes(n), h.largestContainers(n), h.imagesByRepository(n), h.cacheByType())
 	all = slices.DeleteFunc(all, func(o Holder) bool { return o.Bytes == 0 })
 	sortHolders(all)

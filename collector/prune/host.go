@@ -46,22 +46,13 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.volumes, h.volumesKnown = s.Volumes.Get()
 	cache, cacheKnown := s.BuildCache.Get()
 	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
-	index := make(map[string]int32, len(h.images))
-	for i, image := range h.images {
-		index[image.ID] = int32(i)
-	}
-	find := func(id string) int32 {
-		if i, exists := index[id]; exists {
-			return i
-		}
-		return none
-	}
+	find := h.findImages()
 	for _, container := range h.containers {
 		h.imageOf = append(h.imageOf, find(container.ImageID))
 	}
 	isStored := s.Store.IsKnown()
 	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
-	h.tree = newLayerTree(s.Contents, h.unpackedSizes(), len(h.cache) > 0)
+	h.tree = newLayerTree(s.Contents, h.unpackedSizes(s.Contents), len(h.cache) > 0)
 	h.isListed, h.failed = make([]bool, len(h.tree.layers)), make([]bool, 0, len(h.images))
 	h.tops, h.parents = make([]int32, 0, len(h.images)), make([]int32, 0, len(h.images))
 	for _, image := range h.images {
@@ -118,13 +109,40 @@ func distinctRecords(cache []model.CacheRecord) []model.CacheRecord {
 	return slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
 }
 
-// unpackedSizes returns the size of all layers of each image, by image ID.
-func (h *host) unpackedSizes() map[string]int64 {
-	sizes := make(map[string]int64, len(h.images))
+// findImages returns a function that finds the parents of images and the images of containers.
+func (h *host) findImages() func(id string) int32 {
+	index := make(map[string]int32)
 	for _, image := range h.images {
+		if image.Parent != "" {
+			index[image.Parent] = none
+		}
+	}
+	for _, container := range h.containers {
+		index[container.ImageID] = none
+	}
+	for i, image := range h.images {
+		if _, isWanted := index[image.ID]; isWanted {
+			index[image.ID] = int32(i)
+		}
+	}
+	return func(id string) int32 {
+		if i, exists := index[id]; exists {
+			return i
+		}
+		return none
+	}
+}
+
+// unpackedSizes returns the size of all layers of each inspected image, by image ID.
+func (h *host) unpackedSizes(contents map[string]model.Content) map[string]int64 {
+	sizes := make(map[string]int64, len(contents))
+	for _, image := range h.images {
+		if _, isInspected := contents[image.ID]; !isInspected {
+			continue
+		}
 		size := image.Size
 		if h.isContainerd() {
-			size = image.Unpacked
+			size = image.StoreSizes().Unpacked
 		}
 		if bytes, known := size.Get(); known {
 			sizes[image.ID] = bytes
@@ -155,7 +173,7 @@ func newObjectGraph(h *host) *graph {
 		if h.tops[i] != none {
 			holder.pieces = []int32{h.tops[i]}
 		}
-		if h.failed[i] || image.SeveralPlatforms {
+		if h.failed[i] || image.StoreSizes().SeveralPlatforms {
 			holder.unknown = sizeOr(image.Size, math.MaxInt64)
 		}
 		if h.failed[i] {

@@ -110,7 +110,7 @@ func (f *fixture) setSizes(blobs map[string]int64) []model.Image {
 				shared += bytes + blobs[diff]
 			}
 		}
-		images[i].Size, images[i].SharedSize, images[i].Unpacked = model.Known(all+100), model.Known(shared), model.Known(unpacked)
+		images[i].Size, images[i].Sizes = model.Known(all+100), &model.StoreSizes{SharedSize: model.Known(shared), Unpacked: model.Known(unpacked)}
 	}
 	return images
 }
@@ -172,7 +172,7 @@ func TestUntil(t *testing.T) {
 		f.image("just", "", nil, "20")
 		f.image("young", "", tag("young:1"), "3000")
 		images, _ := f.snapshot.Images.Get()
-		images[0].Created, images[1].Created, images[2].Created = model.Known(time.Unix(0, 0)), ago(week), ago(week-1)
+		images[0].Created, images[1].Created, images[2].Created = model.Known[int64](0), model.Known(now.Add(-week).Unix()), model.Known(now.Add(time.Second-week).Unix())
 		for i, age := range []time.Duration{week, week - 1} {
 			f.container("gone", model.Exited, int64(5+2*i))
 			containers, _ := f.snapshot.Containers.Get()
@@ -193,7 +193,7 @@ func TestUntil(t *testing.T) {
 		f.snapshot.Engine = model.Known(engineOf(store, "1.51"))
 		if store == model.Containerd {
 			for i := range images {
-				images[i].Unpacked = images[i].Size
+				images[i].Sizes = &model.StoreSizes{Unpacked: images[i].Size}
 			}
 		}
 		if got := f.reclaim()[ImagePruneAllUntil]; got != imagePrune {
@@ -253,7 +253,7 @@ func TestClassicBuildsInContainerd(t *testing.T) {
 		f.image("top", parent, tag("top:1"), "1000", "3")
 		images, _ := f.snapshot.Images.Get()
 		for i := range images {
-			images[i].Unpacked = images[i].Size
+			images[i].Sizes = &model.StoreSizes{Unpacked: images[i].Size}
 		}
 		if got := f.reclaim()[ImagePrune]; got != want {
 			t.Errorf("parent %q: %+v, want %+v", parent, got, want)

@@ -99,7 +99,7 @@ func (h *host) removedImages(spec pruneSpec, goes []bool, until time.Time) (like
 	}
 	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
 	for i, image := range h.images {
-		created, known := image.Created.Get()
+		created, known := image.CreatedAt().Get()
 		isFresh[i] = !until.IsZero() && (!known || created.After(until))
 		mayBeUndated[i] = !until.IsZero() && known && created.Unix() == 0
 	}

@@ -138,7 +138,7 @@ func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
 				p.likely += s.sizes[diff]
 			}
 		}
-		p.likely += s.images[i].IndexSize
+		p.likely += s.images[i].StoreSizes().IndexSize
 		if !p.isOpen {
 			p.certain = p.likely
 		}
@@ -158,7 +158,8 @@ func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
 // those that other images have, too, if the engine counts them.
 func (s *storeGraph) blobs(i int, diffs []int32) (all, shared int64, isCounted bool) {
 	image, layers, sharesDiffs := &s.images[i], 0, false
-	shared, isCounted = image.SharedSize.Get()
+	sizes := image.StoreSizes()
+	shared, isCounted = sizes.SharedSize.Get()
 	for at := s.tops[i]; at != none; at = s.tree.layers[at].parent {
 		l := &s.tree.layers[at]
 		layers++
@@ -168,8 +169,8 @@ func (s *storeGraph) blobs(i int, diffs []int32) (all, shared int64, isCounted b
 			shared -= l.size
 		}
 	}
-	all = max(0, sizeOr(image.Size, 0)-sizeOr(image.Unpacked, s.tree.chain(s.tops[i])))
-	isCounted = isCounted && image.Size.IsKnown() && image.Unpacked.IsKnown() && !image.SeveralPlatforms &&
+	all = max(0, sizeOr(image.Size, 0)-sizeOr(sizes.Unpacked, s.tree.chain(s.tops[i])))
+	isCounted = isCounted && image.Size.IsKnown() && sizes.Unpacked.IsKnown() && !sizes.SeveralPlatforms &&
 		layers == len(diffs) && // Size counts a repeated blob twice
 		shared >= 0 && shared <= all && (shared > 0 || !sharesDiffs)
 	return all, shared, isCounted

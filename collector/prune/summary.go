@@ -61,6 +61,7 @@ func (z *Summarizer) Summarize(s model.Snapshot) Summary {
 	defer z.mu.Unlock()
 	isValid := s.ContentsVersion != 0 && !s.At.Before(z.last.start) && (z.last.end.IsZero() || s.At.Before(z.last.end))
 	if !isValid || !reflect.DeepEqual(inputs(s), z.last.from) {
+		z.last = figures{} // which has the lists before
 		z.last = compute(s, z.Repositories, z.Holders)
 	}
 	return summarize(s, z.last)
@@ -148,7 +149,7 @@ func nextAged(s model.Snapshot) (next time.Time) {
 	}
 	images, _ := s.Images.Get()
 	for i := range images {
-		consider(images[i].Created)
+		consider(images[i].CreatedAt())
 	}
 	containers, _ := s.Containers.Get()
 	for i := range containers {
