@@ -54,7 +54,6 @@ func parse() *template.Template {
 		"css":     func() template.CSS { return template.CSS(pageCSS) },
 		"js":      func() template.JS { return template.JS(pageJS) },
 		"bytes":   formatBytes,
-		"size":    formatSize,
 		"share":   formatShare,
 		"latency": formatLatency,
 		"class":   holderClass,
