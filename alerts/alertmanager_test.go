@@ -125,7 +125,7 @@ func TestInhibitionAndGrouping(t *testing.T) {
 		want[about] = []string{strings.Join(alerts, ", ")}
 	}
 	a.post(time.Hour, all...)
-	a.eventually("one message for each host and receiver", func() (any, bool) {
+	eventually(a.t, "one message for each host and receiver", func() (any, bool) {
 		received := a.received()
 		return received, reflect.DeepEqual(received, want)
 	})
@@ -235,14 +235,14 @@ func TestResolved(t *testing.T) {
 		t.Helper()
 		a.post(ends, alert)
 		want[receiver+" host1"] = append(want[receiver+" host1"], status+" "+alert.String())
-		a.eventually(status+" "+alert.String(), func() (any, bool) {
+		eventually(a.t, status+" "+alert.String(), func() (any, bool) {
 			received := a.received()
 			return received, reflect.DeepEqual(received[receiver+" host1"], want[receiver+" host1"])
 		})
 	}
 	isInhibited := func(want bool) {
 		t.Helper()
-		a.eventually(fmt.Sprint("the ticket is inhibited: ", want), func() (any, bool) {
+		eventually(a.t, fmt.Sprint("the ticket is inhibited: ", want), func() (any, bool) {
 			states := a.states()
 			i := slices.IndexFunc(states, func(s state) bool { return s.Labels.String() == ticket.String() })
 			return states, i >= 0 && (states[i].Status.State == "suppressed") == want
@@ -351,7 +351,7 @@ func (a *alertmanager) start(config string) {
 	}
 	t.Cleanup(func() { process.Wait() }) // stopped by the test's context
 	listens := regexp.MustCompile(`msg="Listening on".* address=(\S+)`)
-	a.eventually("Alertmanager listens", func() (any, bool) {
+	eventually(a.t, "Alertmanager listens", func() (any, bool) {
 		text := read(t, log.Name())
 		if match := listens.FindStringSubmatch(text); match != nil {
 			a.url = "http://" + match[1]
@@ -427,7 +427,7 @@ func (a *alertmanager) postJSON(alerts []map[string]any) {
 func (a *alertmanager) pass(host string) {
 	a.t.Helper()
 	a.post(time.Hour, parse(host, "DockerDiskFilling critical disk path=/data"), parse(host, "DockerDanglingImagesBuildup warning images"))
-	a.eventually("messages about "+host, func() (any, bool) {
+	eventually(a.t, "messages about "+host, func() (any, bool) {
 		received := a.received()
 		return received, received["pager "+host] != nil && received["tickets "+host] != nil
 	})
@@ -457,16 +457,17 @@ func (a *alertmanager) states() []state {
 	return states
 }
 
-// eventually waits until holds returns true. Its other result is printed on failure.
-func (a *alertmanager) eventually(what string, holds func() (any, bool)) {
-	a.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+// eventually waits until holds returns true, for at most three minutes: a machine may be busy. Its other
+// result is printed on failure.
+func eventually(t *testing.T, what string, holds func() (any, bool)) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		seen, ok := holds()
 		if ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			a.t.Fatalf("timed out: %s. Last state: %v", what, seen)
+			t.Fatalf("timed out: %s. Last state: %v", what, seen)
 		}
 	}
 }

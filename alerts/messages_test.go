@@ -56,7 +56,7 @@ func TestMessages(t *testing.T) {
 		}
 		a.postJSON(posted)
 		want := map[string]int{"pagerduty": count + 1, "telegram": count + 1, "slack": 2 * (count + 1), "mail": 2 * (count + 1)}
-		a.eventually(fmt.Sprint(want), func() (any, bool) {
+		eventually(t, fmt.Sprint(want), func() (any, bool) {
 			got := s.count()
 			return got, maps.Equal(got, want)
 		})

@@ -210,24 +210,14 @@ func (r rulers) serve(name, program, address, path string, args ...string) {
 			r.Logf("%s:\n%s", name, text[max(0, len(text)-2000):])
 		}
 	})
-	r.eventually(name+" responds", func() bool {
+	eventually(r.T, name+" responds", func() (any, bool) {
 		response, err := http.Get(address + path)
 		if err != nil {
-			return false
+			return err, false
 		}
 		response.Body.Close()
-		return response.StatusCode == http.StatusOK
+		return response.Status, response.StatusCode == http.StatusOK
 	})
-}
-
-// eventually waits until something holds, for at most three minutes: a machine may be busy.
-func (r rulers) eventually(what string, holds func() bool) {
-	r.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !holds(); time.Sleep(500 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.Fatalf("not within three minutes: %s", what)
-		}
-	}
 }
 
 // freeAddress returns an address at which nothing listens.
@@ -454,7 +444,7 @@ func (r rulers) sameAlerts(addresses map[string]string) {
 			r.Logf("%s: %d alerts", ruler, len(alerts))
 		}
 	}()
-	r.eventually("all rulers have the same alerts", func() bool {
+	eventually(r.T, "all rulers have the same alerts", func() (any, bool) {
 		isSame := true
 		for ruler, address := range addresses {
 			alerts, isComplete := r.active(ruler, address)
@@ -464,7 +454,7 @@ func (r rulers) sameAlerts(addresses map[string]string) {
 		for _, alerts := range got {
 			isSame = isSame && len(alerts) >= 20 && maps.Equal(alerts, got["Prometheus 3"])
 		}
-		return isSame
+		return slices.Sorted(maps.Keys(got)), isSame
 	})
 }
 

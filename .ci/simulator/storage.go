@@ -58,7 +58,7 @@ func (m *memoryStore) load(all []*series) {
 	}
 }
 
-// A querier selects series. Nothing asks for names or values of labels.
+// A querier selects series. The engine queries no names or values of labels.
 type querier struct {
 	storage.Querier
 	store *memoryStore

@@ -106,7 +106,7 @@ func startWithAccess(t *testing.T, access string, engine *dockertest.Real, args 
 	user := ownUser()
 	if access == accessAPI {
 		var socket syscall.Stat_t
-		if err := syscall.Stat(strings.TrimPrefix(engine.Host(), "unix://"), &socket); err != nil {
+		if err := syscall.Stat(engine.Socket(), &socket); err != nil {
 			t.Fatal(err)
 		}
 		user = unprivileged(socket.Gid)

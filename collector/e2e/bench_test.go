@@ -160,123 +160,144 @@ func TestBenchChanges(t *testing.T) {
 	perMinute := time.Duration(float64(engine.CPU()-before) / simpleWindow.Minutes())
 	time.Sleep(5 * time.Second)
 
-	// The CPU time of the same changes without an exporter.
-	id := engine.Docker("create", "--network=none", "idle:1")
-	containerChange := func(i int) {
-		if i%2 == 0 {
-			engine.Docker("start", id)
-		} else {
-			engine.Docker("kill", id)
-		}
-	}
-	archive := filepath.Join(engine.Dir, "one.tar")
-	engine.Docker("save", "-o", archive, "app0:0")
-	imageChange := func(i int) {
-		switch i % 3 {
-		case 0:
-			engine.Docker("tag", "idle:1", "idle:2")
-		case 1:
-			engine.Docker("rmi", "idle:2")
-		case 2:
-			engine.Docker("load", "-q", "-i", archive)
-		}
-	}
+	b := changeBench{engine: engine, container: engine.Docker("create", "--network=none", "idle:1"), archive: filepath.Join(engine.Dir, "one.tar")}
+	engine.Docker("save", "-o", b.archive, "app0:0")
 	const containerChanges, imageChanges = 12, 6
-	withoutExporter := func(n int, change func(int)) time.Duration {
-		before := engine.CPU()
-		for i := range n {
-			change(i)
-			time.Sleep(time.Second)
-		}
-		return engine.CPU() - before
-	}
-	containersAlone := withoutExporter(containerChanges, containerChange)
-	imagesAlone := withoutExporter(imageChanges, imageChange)
+	containersAlone := b.withoutExporter(containerChanges, b.changeContainer)
+	imagesAlone := b.withoutExporter(imageChanges, b.changeImage)
 
-	p = start(t, host, withoutContainerd)
-	isComplete := func() bool {
-		got := values(t, p.scrape())
+	b.program = start(t, host, withoutContainerd)
+	eventually(t, "the first lists", func() bool {
+		got := values(t, b.program.scrape())
 		return got["docker_images_tagged"] > 0 && got[`docker_containers{state="running"}`] > 0
-	}
-	eventually(t, "the first lists", isComplete)
-	measureInspection(t, p, engine, 300)
+	})
+	measureInspection(t, b.program, engine, 300)
+	b.measureIdle(window)
+	shown, cost := b.perChange(containerChanges, containersAlone, b.containerRound)
+	printRow("same, a container starts or exits: shown by the next scrape that begins 1 s later; engine CPU per change",
+		"%d of %d; %.1f ms (goal: all; 20 ms)", shown, containerChanges, 1000*cost.Seconds())
+	shown, cost = b.perChange(imageChanges, imagesAlone, b.imageRound)
+	printRow("same, an image is tagged, untagged or loaded once a minute: shown by the second scrape; engine CPU compared with a simple exporter",
+		"%d of %d; %.0f ms of %.1f s: %.2f %% (goal: all; 1 %%)", shown, imageChanges,
+		1000*cost.Seconds(), perMinute.Seconds(), percent(cost, perMinute))
+}
 
-	lastSuccess := func() [2]float64 {
-		got := values(t, p.scrape())
-		return [2]float64{
-			got[`docker_scrape_collector_last_success_timestamp_seconds{collector="images"}`],
-			got[`docker_scrape_collector_last_success_timestamp_seconds{collector="containers"}`],
-		}
+// A changeBench changes a container and an image of an engine that a program watches.
+type changeBench struct {
+	engine    *dockertest.Real
+	program   *program
+	container string // its ID
+	archive   string // of an image that the engine has
+}
+
+func (b *changeBench) changeContainer(i int) {
+	if i%2 == 0 {
+		b.engine.Docker("start", b.container)
+	} else {
+		b.engine.Docker("kill", b.container)
 	}
-	first, began, before := lastSuccess(), time.Now(), engine.CPU()
+}
+
+func (b *changeBench) changeImage(i int) {
+	switch i % 3 {
+	case 0:
+		b.engine.Docker("tag", "idle:1", "idle:2")
+	case 1:
+		b.engine.Docker("rmi", "idle:2")
+	case 2:
+		b.engine.Docker("load", "-q", "-i", b.archive)
+	}
+}
+
+// withoutExporter returns the CPU time of the engine for n changes.
+func (b *changeBench) withoutExporter(n int, change func(int)) time.Duration {
+	before := b.engine.CPU()
+	for i := range n {
+		change(i)
+		time.Sleep(time.Second)
+	}
+	return b.engine.CPU() - before
+}
+
+// value scrapes, and returns the value of a series.
+func (b *changeBench) value(series string) float64 {
+	return values(b.program.t, b.program.scrape())[series]
+}
+
+// lastSuccess scrapes, and returns when images and containers were listed.
+func (b *changeBench) lastSuccess() [2]float64 {
+	got := values(b.program.t, b.program.scrape())
+	return [2]float64{
+		got[`docker_scrape_collector_last_success_timestamp_seconds{collector="images"}`],
+		got[`docker_scrape_collector_last_success_timestamp_seconds{collector="containers"}`],
+	}
+}
+
+// measureIdle prints the CPU time of the engine until both lists have been refreshed without a change,
+// or for four windows.
+func (b *changeBench) measureIdle(window time.Duration) {
+	first, began, before := b.lastSuccess(), time.Now(), b.engine.CPU()
 	relisted := 0
 	for relisted < 2 && time.Since(began) < 4*window {
-		scrapeFor(p, 15*time.Second)
+		scrapeFor(b.program, 15*time.Second)
 		relisted = 0
-		for kind, at := range lastSuccess() {
+		for kind, at := range b.lastSuccess() {
 			if at > first[kind] {
 				relisted++
 			}
 		}
 	}
-	took, used := time.Since(began), engine.CPU()-before
+	took, used := time.Since(began), b.engine.CPU()-before
 	printRow(fmt.Sprintf("29 containerd, 300 images, 150 containers, a window with an idle refresh of %d of 2 lists: engine CPU", relisted),
 		"%.1f s in %.0f s: %.2f %% of a core (goal: 2 %%)", used.Seconds(), took.Seconds(), percent(used, took))
+}
 
-	// The cost of a change to the exporter is the CPU time of the engine, minus that of the change
-	// without an exporter, minus that of the same scrapes without a change.
-	const noChange = -1
-	running := func() float64 { return values(t, p.scrape())[`docker_containers{state="running"}`] }
-	containerRound := func(i int) (shown int) {
-		before := running()
-		if i != noChange {
-			containerChange(i)
-		}
-		time.Sleep(time.Second)
-		if running() != before {
-			shown = 1
-		}
-		return shown
+// noChange is the number of a round without a change.
+const noChange = -1
+
+// containerRound changes the container, and reports whether the next scrape shows it.
+func (b *changeBench) containerRound(i int) (isShown bool) {
+	const running = `docker_containers{state="running"}`
+	before := b.value(running)
+	if i != noChange {
+		b.changeContainer(i)
 	}
-	tags := func() float64 { return values(t, p.scrape())["docker_image_tags"] }
-	imageRound := func(i int) (shown int) {
-		before := tags()
-		if i != noChange {
-			imageChange(i)
-		}
-		time.Sleep(time.Second)
-		p.scrape()
-		time.Sleep(time.Second)
-		if now := tags(); now != before || i%3 == 2 { // loading an existing image changes nothing
-			shown = 1
-		}
-		return shown
+	time.Sleep(time.Second)
+	return b.value(running) != before
+}
+
+// imageRound changes an image, and reports whether the second scrape shows it.
+func (b *changeBench) imageRound(i int) (isShown bool) {
+	before := b.value("docker_image_tags")
+	if i != noChange {
+		b.changeImage(i)
 	}
-	// A round in which a list was refreshed is repeated: the refresh does not belong to the change.
-	perChange := func(n int, alone time.Duration, round func(int) int) (shown int, cost time.Duration) {
-		for {
-			success, before := lastSuccess(), engine.CPU()
-			for range n {
-				round(noChange)
-			}
-			unchanged := engine.CPU() - before
-			before = engine.CPU()
-			shown = 0
-			for i := range n {
-				shown += round(i)
-			}
-			if cost = engine.CPU() - before - unchanged - alone; success == lastSuccess() {
-				return shown, cost / time.Duration(n)
+	time.Sleep(time.Second)
+	b.program.scrape()
+	time.Sleep(time.Second)
+	return b.value("docker_image_tags") != before || i%3 == 2 // loading an existing image changes nothing
+}
+
+// perChange returns how many of n changes are shown, and what each of them costs the engine because of the
+// program: its CPU time, minus that of the changes without an exporter, minus that of the same scrapes without
+// a change. Rounds in which a list was refreshed are repeated: the refresh does not belong to the changes.
+func (b *changeBench) perChange(n int, alone time.Duration, round func(int) bool) (shown int, cost time.Duration) {
+	for {
+		success, before := b.lastSuccess(), b.engine.CPU()
+		for range n {
+			round(noChange)
+		}
+		unchanged := b.engine.CPU() - before
+		before, shown = b.engine.CPU(), 0
+		for i := range n {
+			if round(i) {
+				shown++
 			}
 		}
+		if cost = b.engine.CPU() - before - unchanged - alone; success == b.lastSuccess() {
+			return shown, cost / time.Duration(n)
+		}
 	}
-	shown, cost := perChange(containerChanges, containersAlone, containerRound)
-	printRow("same, a container starts or exits: shown by the next scrape that begins 1 s later; engine CPU per change",
-		"%d of %d; %.1f ms (goal: all; 20 ms)", shown, containerChanges, 1000*cost.Seconds())
-	shown, cost = perChange(imageChanges, imagesAlone, imageRound)
-	printRow("same, an image is tagged, untagged or loaded once a minute: shown by the second scrape; engine CPU compared with a simple exporter",
-		"%d of %d; %.0f ms of %.1f s: %.2f %% (goal: all; 1 %%)", shown, imageChanges,
-		1000*cost.Seconds(), perMinute.Seconds(), percent(cost, perMinute))
 }
 
 // TestBenchOverlay2 counts how many scrapes of an engine with many images match the Docker CLI

@@ -97,7 +97,7 @@ func TestDisks(t *testing.T) {
 	mountDisk(t, filepath.Join(data, "volumes"), 200)
 	moved := startContainerd(t, folder)
 	folder.Start()
-	if err := os.Chmod(strings.TrimPrefix(folder.Host(), "unix://"), 0o666); err != nil {
+	if err := os.Chmod(folder.Socket(), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]float64{data: 300 << 20, data + "/volumes": 200 << 20, moved: 400 << 20}
@@ -155,7 +155,7 @@ func TestOtherDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	go forward(listener, strings.TrimPrefix(engine.Host(), "unix://"))
+	go forward(listener, engine.Socket())
 	p = start(t, "--docker.host=unix://"+forwarded)
 	got := values(t, p.scrape())
 	if _, found := got[size(data)]; found || got["docker_up"] != 1 || got[`docker_scrape_collector_success{collector="filesystems"}`] != 0 {
@@ -238,7 +238,7 @@ func TestBtrfsInContainer(t *testing.T) {
 // runStatus runs the command status in a container, with the options of the README and others.
 func runStatus(t *testing.T, engine *dockertest.Real, options ...string) (code int, output string) {
 	t.Helper()
-	socket := strings.TrimPrefix(engine.Host(), "unix://")
+	socket := engine.Socket()
 	info, err := os.Stat(socket)
 	if err != nil {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ type program struct {
 // program serves requests.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	return startAs(t, ownUser(), args...)
+	return launch(t, exec.Command(binaryPath()), args...)
 }
 
 // ownUser returns the user that runs the tests.
@@ -96,8 +96,20 @@ func unprivileged(groups ...uint32) syscall.Credential {
 // startAs is like start, but runs the program as another user.
 func startAs(t *testing.T, user syscall.Credential, args ...string) *program {
 	t.Helper()
+	process := exec.Command(binaryPath())
+	process.SysProcAttr = dockertest.Child()
+	if int(user.Uid) != os.Getuid() {
+		process.SysProcAttr.Credential = &user
+	}
+	return launch(t, process, args...)
+}
+
+// launch is like start, with a command that runs the program.
+func launch(t *testing.T, process *exec.Cmd, args ...string) *program {
+	t.Helper()
 	address := freeAddress(t)
-	p := runAs(t, user, append([]string{"--web.listen-address=" + address}, args...)...)
+	process.Args = append(append(process.Args, "--web.listen-address="+address), args...)
+	p := runCommand(t, process)
 	p.URL = "http://" + address
 	for deadline := time.Now().Add(testTimeout); ; {
 		response, err := http.Get(p.URL + "/-/healthy")
@@ -119,23 +131,25 @@ func startAs(t *testing.T, user syscall.Credential, args ...string) *program {
 // run starts the program. It is killed when the test ends, unless it has exited before.
 func run(t *testing.T, args ...string) *program {
 	t.Helper()
-	return runAs(t, ownUser(), args...)
+	return runCommand(t, exec.Command(binaryPath(), args...))
 }
 
-// runAs is like run, but runs the program as another user. A data race or a panic fails the test.
-func runAs(t *testing.T, user syscall.Credential, args ...string) *program {
+// runCommand is like run, with a command that runs the program. A data race or a panic fails the test.
+func runCommand(t *testing.T, process *exec.Cmd) *program {
 	t.Helper()
-	p := &program{t: t, process: exec.Command(binaryPath(), args...), exited: make(chan struct{})}
-	p.process.Stdout, p.process.Stderr = &p.log, &p.log
-	p.process.SysProcAttr = dockertest.Child()
-	if int(user.Uid) != os.Getuid() {
-		p.process.SysProcAttr.Credential = &user
+	p := &program{t: t, process: process, exited: make(chan struct{})}
+	process.Stdout = &p.log
+	if process.Stderr == nil {
+		process.Stderr = &p.log
 	}
-	if err := p.process.Start(); err != nil {
+	if process.SysProcAttr == nil {
+		process.SysProcAttr = dockertest.Child()
+	}
+	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		p.process.Wait()
+		process.Wait()
 		close(p.exited)
 	}()
 	t.Cleanup(func() {

@@ -126,7 +126,7 @@ func TestEngineStartsLater(t *testing.T) {
 	engine := dockertest.Start(t, dockertest.Docker20)
 	engine.Signal(syscall.SIGTERM)
 	engine.Wait()
-	os.Remove(strings.TrimPrefix(engine.Host(), "unix://"))
+	os.Remove(engine.Socket())
 	p := start(t, "--docker.host="+engine.Host())
 	if up := values(t, p.scrape())["docker_up"]; up != 0 {
 		t.Errorf("before the engine starts: got docker_up %v, want 0", up)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,49 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"docker_buildup_exporter/collector/docker/dockertest"
 )
-
-// launch starts a command that runs the program with some arguments, and waits until it serves.
-func launch(t *testing.T, process *exec.Cmd, args ...string) *program {
-	t.Helper()
-	address := freeAddress(t)
-	p := &program{t: t, URL: "http://" + address, process: process, exited: make(chan struct{})}
-	process.Args = append(append(process.Args, "--web.listen-address="+address), args...)
-	process.SysProcAttr = dockertest.Child()
-	if process.Stderr == nil {
-		process.Stderr = &p.log
-	}
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		process.Wait()
-		close(p.exited)
-	}()
-	t.Cleanup(func() {
-		process.Process.Kill()
-		<-p.exited
-	})
-	eventually(t, "the program serves", func() bool {
-		response, err := http.Get(p.URL + "/-/healthy")
-		if err == nil {
-			response.Body.Close()
-		}
-		return err == nil
-	})
-	return p
-}
-
-// fakeEngine returns the address of an engine that answers from a folder.
-func fakeEngine(t *testing.T, dir string) (string, *dockertest.Fake) {
-	t.Helper()
-	engine := dockertest.NewFake(filepath.Join(engines, dir))
-	server := httptest.NewServer(engine)
-	t.Cleanup(server.CloseClientConnections)
-	return server.URL, engine
-}
 
 // connect opens a connection that is closed when the test ends. The system buffers as little
 // as possible of what it receives.
@@ -137,7 +94,7 @@ func limited(files int) *exec.Cmd {
 // keep it from the engine nor other clients from it.
 func TestIdleConnections(t *testing.T) {
 	t.Parallel()
-	address, _ := fakeEngine(t, "empty-host")
+	address, _ := serveFake(t, filepath.Join(engines, "empty-host"))
 	p := launch(t, limited(200), "--docker.host="+address)
 	for i := range 300 {
 		conn := p.connect()
@@ -158,7 +115,7 @@ func TestIdleConnections(t *testing.T) {
 // TestSilentConnections is TestIdleConnections with clients that never send anything.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
-	address, _ := fakeEngine(t, "empty-host")
+	address, _ := serveFake(t, filepath.Join(engines, "empty-host"))
 	p := launch(t, limited(200), "--docker.host="+address)
 	for range 300 {
 		p.connect()
@@ -177,7 +134,7 @@ func TestStderrIsClosed(t *testing.T) {
 	gone := exec.Command(binaryPath())
 	gone.Stderr = writer
 	for name, process := range map[string]*exec.Cmd{"gone": gone, "closed": exec.Command("bash", "-c", `exec "$0" "$@" 2>&-`, binaryPath())} {
-		address, engine := fakeEngine(t, "empty-host")
+		address, engine := serveFake(t, filepath.Join(engines, "empty-host"))
 		p := launch(t, process, "--docker.host="+address)
 		if name == "gone" {
 			writer.Close()
@@ -207,7 +164,7 @@ func TestStderrIsFull(t *testing.T) {
 	for err == nil { // until it is full
 		_, err = writer.Write([]byte(strings.Repeat("x", 1023) + "\n"))
 	}
-	address, engine := fakeEngine(t, "empty-host")
+	address, engine := serveFake(t, filepath.Join(engines, "empty-host"))
 	process := exec.Command(binaryPath())
 	process.Stderr = writer
 	p := launch(t, process, "--docker.host="+address)
@@ -245,7 +202,7 @@ func TestStderrIsFull(t *testing.T) {
 // TestHealthyWhileEngineHangs checks that the health of the program is not that of the engine.
 func TestHealthyWhileEngineHangs(t *testing.T) {
 	t.Parallel()
-	address, engine := fakeEngine(t, "empty-host")
+	address, engine := serveFake(t, filepath.Join(engines, "empty-host"))
 	for _, endpoint := range []string{"/_ping", "/info", "/events", "/images/json", "/containers/json", "/volumes", "/system/df"} {
 		engine.Answer(endpoint, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}

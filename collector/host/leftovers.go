@@ -102,10 +102,11 @@ func (s *search) run() (_ Leftovers, err error) {
 	return s.found, s.ctx.Err()
 }
 
-// searchDriver searches the folders of a graph driver that keeps one for each layer. Those of another driver than the engine's,
-// and all of them with the containerd store, are of an image store that is not used any more: its
-// database has the sizes of the layers. Folders that no database names are what is left of pulls
-// and builds that died. The folders are listed first: what is made later is in a database, too.
+// searchDriver searches the folders of a graph driver that keeps one for each layer. Those of another
+// driver than the engine's, and all of them with the containerd store, are of an image store that is
+// not used any more: its database has the sizes of the layers. Folders that no database names are
+// what is left of pulls and builds that died. The folders are listed first: what is made later is in
+// a database, too.
 func (s *search) searchDriver(driver string) error {
 	if driver != "overlay2" && driver != "fuse-overlayfs" {
 		return nil
@@ -187,9 +188,8 @@ func (s *search) mountFolders(driver string) (map[string]bool, error) {
 	return folders, nil
 }
 
-// withoutSnapshots returns the folders that BuildKit's database does not name. The engine has locked
-// the file and writes to it. The names are in it as they are: one that is only in a page that is
-// not used any more counts as named.
+// withoutSnapshots returns the folders that BuildKit's database does not name. The names are in it as
+// they are: one that is only in a page that is not used any more counts as named.
 func (s *search) withoutSnapshots(folders []string) ([]string, error) {
 	if len(folders) == 0 {
 		return nil, nil

@@ -20,7 +20,8 @@ const snapshotA = "snapshotaaaaaaaaaaaaaaaaa"
 // build cache.
 func newRoot(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	r := newTestRoot(t)
+	r.snapshots(map[string]map[string]string{"record": {"committed": snapshotA}})
 	for name, content := range map[string]string{
 		"image/overlay2/layerdb/sha256/" + id + "/cache-id":               "layer",
 		"image/overlay2/layerdb/sha256/" + id + "/size":                   "7000",
@@ -35,20 +36,11 @@ func newRoot(t *testing.T) string {
 		"overlay2/" + snapshotA + "/diff/context":                         strings.Repeat("x", 9000),
 		"overlay2/l/ABC":                 "x",
 		"containers/" + id + "/hostname": "x",
-		"buildkit/snapshots.db":          "\x00\x01" + snapshotA + "\x02",
 		"tmp/link":                       "",
 	} {
-		writeText(t, filepath.Join(dir, name), content)
+		r.write(name, content)
 	}
-	return dir
-}
-
-func writeText(t *testing.T, path, content string) {
-	t.Helper()
-	writeFile(t, path, 0)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return r.dir
 }
 
 // searchIn searches for leftovers as if it were later.
@@ -229,24 +221,16 @@ func TestLeftoversWithoutProof(t *testing.T) {
 
 // The size of a tree is that of all its files, hard links once, however many a directory has.
 func TestTreeSize(t *testing.T) {
-	dir := t.TempDir()
+	r := testRoot{t, t.TempDir()}
 	for i := range 1500 { // more than are read at once
-		writeText(t, filepath.Join(dir, "diff/a", strings.Repeat("x", 1+i%100)+"-"+string(rune('A'+i/100))), "12345")
+		r.write(filepath.Join("diff/a", strings.Repeat("x", 1+i%100)+"-"+string(rune('A'+i/100))), "12345")
 	}
-	writeText(t, filepath.Join(dir, "diff/b/c/file"), "1234567")
-	for _, err := range []error{
-		os.Link(filepath.Join(dir, "diff/b/c/file"), filepath.Join(dir, "diff/again")),
-		os.Symlink("..", filepath.Join(dir, "diff/up")),
-		syscall.Mkfifo(filepath.Join(dir, "diff/pipe"), 0o600),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.write("diff/b/c/file", "1234567")
+	r.must(os.Link(filepath.Join(r.dir, "diff/b/c/file"), filepath.Join(r.dir, "diff/again")))
+	r.must(os.Symlink("..", filepath.Join(r.dir, "diff/up")))
+	r.must(syscall.Mkfifo(filepath.Join(r.dir, "diff/pipe"), 0o600))
+	root, err := os.OpenRoot(r.dir)
+	r.must(err)
 	defer root.Close()
 	if got, err := treeSize(t.Context(), root, "diff"); err != nil || got != 1500*5+7+2 {
 		t.Errorf("got %d, %v, want %d", got, err, 1500*5+7+2)

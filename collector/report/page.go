@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -37,16 +36,9 @@ type Link struct {
 // readers costs the engine no more than one scraper.
 func Page(snapshot func(*http.Request) prune.Summary, version string, links []Link) http.Handler {
 	page, thresholds := parse(), DefaultThresholds()
-	policy := fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-		hash(pageCSS), hash(pageJS))
+	policy := fmt.Sprintf("style-src '%s'; script-src '%s'; connect-src 'self'; img-src data:", hash(pageCSS), hash(pageJS))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body bytes.Buffer
-		v := view{New(snapshot(r), thresholds), version, links, time.Now()}
-		if err := page.Execute(&body, v); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		servePage(w, body.Bytes(), policy)
+		servePage(w, page, view{New(snapshot(r), thresholds), version, links, time.Now()}, policy)
 	})
 }
 
@@ -62,7 +54,6 @@ func parse() *template.Template {
 		"css":     func() template.CSS { return template.CSS(pageCSS) },
 		"js":      func() template.JS { return template.JS(pageJS) },
 		"bytes":   formatBytes,
-		"size":    formatSize,
 		"share":   formatShare,
 		"latency": formatLatency,
 		"class":   holderClass,

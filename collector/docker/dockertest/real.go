@@ -138,13 +138,16 @@ func packageDir() string {
 // ciPath returns the path of a script in the folder .ci.
 func ciPath(script string) string { return filepath.Join(packageDir(), "../../../.ci", script) }
 
+// Socket returns the path of the engine's socket.
+func (r *Real) Socket() string { return r.Dir + "/docker.sock" }
+
 // Host returns the address of the engine, as in DOCKER_HOST.
-func (r *Real) Host() string { return "unix://" + r.Dir + "/docker.sock" }
+func (r *Real) Host() string { return "unix://" + r.Socket() }
 
 // Transport returns a transport that sends the requests to any host to the engine.
 func (r *Real) Transport() *http.Transport {
 	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(r.Host(), "unix://"))
+		return new(net.Dialer).DialContext(ctx, "unix", r.Socket())
 	}}
 }
 

@@ -40,7 +40,6 @@ type fault struct {
 	stays   bool              // there is no end
 	counts  map[string]string // figures that are others from now on
 	late    int               // scrapes before it can be known; their figures are not checked
-	pending string            // whose work the row waits for
 }
 
 var show = flag.Bool("show", false, "print the table of faults with the results")
@@ -62,9 +61,6 @@ func TestFaults(t *testing.T) {
 		names[name] = true
 		result := result{fault: f}
 		t.Run(name, func(t *testing.T) {
-			if f.pending != "" {
-				t.Skip("waits for", f.pending)
-			}
 			f.run(t, fresh, &result)
 		})
 		fmt.Fprintf(&printed, "%3d %s\n", i+1, result)
@@ -398,10 +394,7 @@ type result struct {
 
 func (r result) String() string {
 	verdict := "FAILED"
-	switch {
-	case r.pending != "":
-		verdict = "waits for " + r.pending
-	case r.ok:
+	if r.ok {
 		verdict = fmt.Sprintf("holds; right at scrape %d", r.recovered)
 	}
 	return fmt.Sprintf("%-32s %-44s %-26s %s", r.at, r.what, "fails: "+r.fails, verdict)
