@@ -60,7 +60,7 @@ const (
 // half of it. Lists of 100,000 images, of which 30 MB are kept, then need 64 MiB resident instead of 105,
 // and 0.1 s of CPU more for each scrape that has to compute its figures. A host that needs more memory than
 // this still gets it; Go's collector takes at most half of the CPU then. GOMEMLIMIT replaces it.
-const memoryLimit = 40 << 20
+const memoryLimit = 36 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
