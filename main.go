@@ -326,7 +326,7 @@ func (p *program) start(ctx context.Context) (*engine.Engine, <-chan struct{}, e
 	}
 	p.engine.Timeout, p.engine.IsLocal = p.docker.Timeout, client.IsLocal()
 	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
-		p.engine.Store = store.Read
+		p.engine.Store, p.engine.Measure = store.Read, store.Measure
 	}
 	e := engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
 	ended := make(chan struct{})

@@ -588,3 +588,27 @@ func TestAccess(t *testing.T) {
 		t.Error("got a client without an address")
 	}
 }
+
+// TestMeasure checks that what a container has written is measured in the engine's namespace.
+func TestMeasure(t *testing.T) {
+	f, _ := newFakeStore()
+	f.usage["c"] = 42
+	measure, end, err := New(f.serve(t), false).Measure(t.Context(), Engine{Snapshotter: "overlayfs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	if bytes, err := measure(t.Context(), "c"); err != nil || bytes != 42 {
+		t.Errorf("got %d bytes, %v, want 42", bytes, err)
+	}
+	f.usage["c"] = -1
+	if bytes, err := measure(t.Context(), "c"); err == nil {
+		t.Errorf("got %d bytes, want an error", bytes)
+	}
+	if _, err := measure(t.Context(), "gone"); status.Code(err) != codes.NotFound {
+		t.Errorf("got %v, want that it is gone", err)
+	}
+	if _, _, err := New(filepath.Join(t.TempDir(), "none"), false).Measure(t.Context(), Engine{}); err == nil {
+		t.Error("got no error without a socket")
+	}
+}
