@@ -344,7 +344,7 @@ func TestLabels(t *testing.T) {
 		{map[string]string{"containerd.io/gc.bref.content": "a"}, model.StoredObject{}, true},
 	}
 	for _, test := range tests {
-		r := reading{engine: testEngine}
+		r := reading{engine: testEngine, blobKeys: new(keyring).next(model.BlobKey), snapshotKeys: new(keyring).next(model.SnapshotKey)}
 		var got model.StoredObject
 		err := r.readLabels(&got, test.labels)
 		if (err != nil) != test.fails || err == nil && !reflect.DeepEqual(got, test.want) {
