@@ -56,6 +56,11 @@ const (
 	runbookPath = "/runbook"
 )
 
+// gcPercent is how much the heap grows between two garbage collections. The program does little between
+// two scrapes, and what it keeps is small: memory is worth more than the CPU time of more collections.
+// GOGC replaces it.
+const gcPercent = 30
+
 // memoryLimit is from where on the garbage collector runs more often, in bytes. Most hosts need less than
 // half of it. Lists of 100,000 images, of which 30 MB are kept, then need 64 MiB resident instead of 105,
 // and 0.1 s of CPU more for each scrape that has to compute its figures. A host that needs more memory than
@@ -63,6 +68,9 @@ const (
 const memoryLimit = 36 << 20
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}

@@ -204,7 +204,7 @@ func inspectAll(ctx context.Context, t task) (list []inspectedContainer, busy ti
 }
 
 // sizeReader returns a function that measures a container, and one that ends it. The engine also measures
-// each layer of the image, so containerd is asked where it can be read.
+// each layer of the image, so containerd measures where it can be read.
 func (e *Engine) sizeReader(ctx context.Context, t task) (measure func(ctx context.Context, id string) (measuredSize, error), end func()) {
 	if t.containerd.Snapshotter == "" {
 		return t.api.ContainerSize, func() {}
