@@ -518,8 +518,9 @@ func TestResources(t *testing.T) {
 		{"when the lists are a minute old", 30 * time.Second, func() {}, 3},
 		{"when the container is older", 45 * time.Second, func() {}, 1},
 		{"when there is another lease of the name", 5 * time.Second, func() { f.leases[0] = &leases.Lease{ID: "c", CreatedAt: timestamppb.New(now)} }, 1},
-		{"when a blob is new", 5 * time.Second, func() { f.put("new", nil) }, 3},
-		{"soon after a blob is new", 5 * time.Second, func() {}, 3},
+		{"when a blob is new, but not that of the container", 5 * time.Second, func() { f.put("new", nil) }, 2},
+		{"soon after a blob is new", 5 * time.Second, func() {}, 2},
+		{"when the lists are old again", time.Hour, func() {}, 3},
 	}
 	for i, step := range steps {
 		now = now.Add(step.after)

@@ -117,6 +117,10 @@ const (
 	// object to a lease after it has created it. It is also for how long a list is valid, because
 	// an object that has existed before is added without any other change.
 	settled = time.Minute
+
+	// containerSettled is for how long the list of a container is valid. The engine adds nothing to its
+	// lease after it was created (moby: daemon/containerd.ImageService.createLayer).
+	containerSettled = 30 * time.Minute
 )
 
 var errChanges = errors.New("the store has changed again and again while it was read")
@@ -405,11 +409,15 @@ func (r *reading) readResources(ctx context.Context) error {
 	lists := make(map[string]listing, len(r.leases))
 	var due []string
 	for _, lease := range r.leases {
-		last, changed := r.cache.resources[lease.GetID()], r.cache.changed
-		if created := lease.GetCreatedAt().AsTime(); created.After(changed) {
+		last, created := r.cache.resources[lease.GetID()], lease.GetCreatedAt().AsTime()
+		changed, valid := r.cache.changed, settled
+		if isContainer(lease.GetID()) {
+			changed, valid = created, containerSettled
+		}
+		if created.After(changed) {
 			changed = created
 		}
-		if last.at.Sub(changed) >= settled && now.Sub(last.at) < settled {
+		if last.at.Sub(changed) >= settled && now.Sub(last.at) < valid {
 			lists[lease.GetID()] = last
 		} else {
 			due = append(due, lease.GetID())

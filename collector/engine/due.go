@@ -278,6 +278,8 @@ func (s *state) maxWait(k kind) time.Duration {
 		return fastRequest
 	}
 	switch {
+	case sched.ended.IsZero() && k == images && s.readsStore() && s.store.attempts.failures == 0: // the containers follow
+		return storeTimeout
 	case sched.ended.IsZero(): // no answer yet
 		return s.config.Timeout
 	case k == images && s.store.content != nil && sched.took < storeWait:
