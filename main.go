@@ -56,13 +56,21 @@ const (
 	runbookPath = "/runbook"
 )
 
+// gcPercent is how much the heap grows between two garbage collections. The program does little between
+// two scrapes, and what it keeps is small: memory is worth more than the CPU time of more collections.
+// GOGC replaces it.
+const gcPercent = 30
+
 // memoryLimit is from where on the garbage collector runs more often, in bytes. Most hosts need less than
 // half of it. Lists of 100,000 images, of which 30 MB are kept, then need 64 MiB resident instead of 105,
 // and 0.1 s of CPU more for each scrape that has to compute its figures. A host that needs more memory than
 // this still gets it; Go's collector takes at most half of the CPU then. GOMEMLIMIT replaces it.
-const memoryLimit = 40 << 20
+const memoryLimit = 36 << 20
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
@@ -326,7 +334,7 @@ func (p *program) start() (e *engine.Engine, stop func(), err error) {
 	}
 	p.engine.Timeout, p.engine.IsLocal = p.docker.Timeout, client.IsLocal()
 	if store := containerd.New(p.containerd, p.repositories > 0); store != nil {
-		p.engine.Store = store.Read
+		p.engine.Store, p.engine.Measure = store.Read, store.Measure
 	}
 	e = engine.New(p.engine, client, host.New(p.mappings, client.DialSocket()), p.logger())
 	running, cancel := context.WithCancel(context.Background())

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -73,21 +74,33 @@ func (c *Client) addresses(e Engine) []string {
 func (c *Client) Read(ctx context.Context, e Engine, used map[string]time.Time) (Store, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var failure error
-	for _, address := range c.addresses(e) {
-		var conn net.Conn
-		if conn, failure = new(net.Dialer).DialContext(ctx, "unix", address); failure != nil {
-			failure = c.dialFailure(address, failure)
-			continue
-		}
-		store, err := c.readFrom(ctx, conn, e, used)
-		if err != nil {
-			return Store{}, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", address, err), Err: err,
-				Hint: unreadHint}
-		}
-		return store, nil
+	conn, err := c.connect(ctx, e)
+	if err != nil {
+		return Store{}, err
 	}
-	return Store{}, failure
+	defer conn.close()
+	r := reading{services: conn.services, engine: conn.engine, used: used, cache: &c.cache, repositories: c.repositories, now: c.now}
+	store, err := r.read(ctx)
+	if err != nil {
+		return Store{}, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", conn.address, err), Err: err, Hint: unreadHint}
+	}
+	return store, nil
+}
+
+// Measure connects to the containerd of an engine. It returns a function that measures the writable layer
+// of a container in bytes, as the engine does (Engine API: SizeRw), and one that closes the connection.
+func (c *Client) Measure(ctx context.Context, e Engine) (measure func(ctx context.Context, container string) (int64, error), end func(), err error) {
+	conn, err := c.connect(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context, container string) (int64, error) {
+		usage, err := conn.snapshots.Usage(conn.inNamespace(ctx), &snapshots.UsageRequest{Snapshotter: conn.engine.Snapshotter, Key: container})
+		if err == nil && usage.GetSize() < 0 {
+			err = errors.New("a size is negative")
+		}
+		return usage.GetSize(), err
+	}, conn.close, nil
 }
 
 // kind returns the cause of an error: the code of a status or of the end of a context, else its text.
@@ -130,9 +143,33 @@ type services struct {
 	snapshots  snapshots.SnapshotsClient
 }
 
-// readFrom reads over a new connection, and closes it.
-func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map[string]time.Time) (Store, error) {
-	defer conn.Close() // the client takes it with the first call only
+// connection is a connection to the containerd of an engine.
+type connection struct {
+	services
+	engine  Engine
+	address string
+	close   func()
+}
+
+// inNamespace returns a context for calls about the engine's namespace.
+func (c *connection) inNamespace(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "containerd-namespace", c.engine.Namespace)
+}
+
+// connect connects to the first address that accepts it.
+func (c *Client) connect(ctx context.Context, e Engine) (*connection, error) {
+	var failure error
+	for _, address := range c.addresses(e) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
+		if err == nil {
+			return newConnection(conn, e, address)
+		}
+		failure = c.dialFailure(address, err)
+	}
+	return nil, failure
+}
+
+func newConnection(conn net.Conn, e Engine, address string) (*connection, error) {
 	single := make(chan net.Conn, 1)
 	single <- conn
 	client, err := grpc.NewClient("passthrough:///containerd", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -146,18 +183,21 @@ func (c *Client) readFrom(ctx context.Context, conn net.Conn, e Engine, used map
 			}
 		}))
 	if err != nil {
-		return Store{}, err
+		conn.Close()
+		return nil, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", address, err), Err: err, Hint: unreadHint}
 	}
-	defer client.Close()
-	r := reading{
+	if e.Namespace == "" {
+		e.Namespace = "moby"
+	}
+	return &connection{
 		services: services{namespaces.NewNamespacesClient(client), images.NewImagesClient(client), leases.NewLeasesClient(client),
 			content.NewContentClient(client), snapshots.NewSnapshotsClient(client)},
-		engine: e, used: used, cache: &c.cache, repositories: c.repositories, now: c.now,
-	}
-	if r.engine.Namespace == "" {
-		r.engine.Namespace = "moby"
-	}
-	return r.read(ctx)
+		engine: e, address: address,
+		close: func() {
+			client.Close()
+			conn.Close() // the client takes it with the first call only
+		},
+	}, nil
 }
 
 // isReadOnly reports whether a method only reads.

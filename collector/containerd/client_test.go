@@ -344,7 +344,7 @@ func TestLabels(t *testing.T) {
 		{map[string]string{"containerd.io/gc.bref.content": "a"}, model.StoredObject{}, true},
 	}
 	for _, test := range tests {
-		r := reading{engine: testEngine}
+		r := reading{engine: testEngine, blobKeys: new(keyring).next(model.BlobKey), snapshotKeys: new(keyring).next(model.SnapshotKey)}
 		var got model.StoredObject
 		err := r.readLabels(&got, test.labels)
 		if (err != nil) != test.fails || err == nil && !reflect.DeepEqual(got, test.want) {
@@ -518,8 +518,9 @@ func TestResources(t *testing.T) {
 		{"when the lists are a minute old", 30 * time.Second, func() {}, 3},
 		{"when the container is older", 45 * time.Second, func() {}, 1},
 		{"when there is another lease of the name", 5 * time.Second, func() { f.leases[0] = &leases.Lease{ID: "c", CreatedAt: timestamppb.New(now)} }, 1},
-		{"when a blob is new", 5 * time.Second, func() { f.put("new", nil) }, 3},
-		{"soon after a blob is new", 5 * time.Second, func() {}, 3},
+		{"when a blob is new, but not that of the container", 5 * time.Second, func() { f.put("new", nil) }, 2},
+		{"soon after a blob is new", 5 * time.Second, func() {}, 2},
+		{"when the lists are old again", time.Hour, func() {}, 3},
 	}
 	for i, step := range steps {
 		now = now.Add(step.after)
@@ -586,5 +587,29 @@ func TestAccess(t *testing.T) {
 	}
 	if New(None, false) != nil {
 		t.Error("got a client without an address")
+	}
+}
+
+// TestMeasure checks that what a container has written is measured in the engine's namespace.
+func TestMeasure(t *testing.T) {
+	f, _ := newFakeStore()
+	f.usage["c"] = 42
+	measure, end, err := New(f.serve(t), false).Measure(t.Context(), Engine{Snapshotter: "overlayfs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	if bytes, err := measure(t.Context(), "c"); err != nil || bytes != 42 {
+		t.Errorf("got %d bytes, %v, want 42", bytes, err)
+	}
+	f.usage["c"] = -1
+	if bytes, err := measure(t.Context(), "c"); err == nil {
+		t.Errorf("got %d bytes, want an error", bytes)
+	}
+	if _, err := measure(t.Context(), "gone"); status.Code(err) != codes.NotFound {
+		t.Errorf("got %v, want that it is gone", err)
+	}
+	if _, _, err := New(filepath.Join(t.TempDir(), "none"), false).Measure(t.Context(), Engine{}); err == nil {
+		t.Error("got no error without a socket")
 	}
 }

@@ -40,8 +40,7 @@ const maxDocument = 8 << 20
 
 // document returns a document, or nil if the store has none that can be read.
 func (r *reading) document(ctx context.Context, digest digest.Digest) (*document, error) {
-	blob := r.blobs[digest.String()]
-	if blob == nil || blob.GetSize() > maxDocument {
+	if size, exists := r.blobs[digest.String()].Size.Get(); !exists || size > maxDocument {
 		return nil, nil
 	}
 	if known, isCached := r.cache.documents[digest.String()]; isCached {
@@ -110,7 +109,7 @@ func (r *reading) fillImages(ctx context.Context, store *Store) error {
 	}
 	slices.SortFunc(store.ImageList, func(a, b model.Image) int { return strings.Compare(a.ID, b.ID) })
 	for digest := range r.cache.documents {
-		if r.blobs[digest] == nil {
+		if _, exists := r.blobs[digest]; !exists {
 			delete(r.cache.documents, digest)
 		}
 	}
@@ -190,13 +189,14 @@ func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error 
 		w.consider(target, nil)
 		return nil
 	}
-	w.size += w.blobs[target.Digest.String()].GetSize()
+	manifest, _ := w.blobs[target.Digest.String()].Size.Get()
+	w.size += manifest
 	var layers []string
 	for _, layer := range d.Layers {
 		layers = append(layers, layer.Digest.String())
 	}
 	for _, blob := range append(d.Layers, *d.Config) {
-		if w.blobs[blob.Digest.String()] != nil {
+		if _, exists := w.blobs[blob.Digest.String()]; exists {
 			w.size += blob.Size
 		}
 	}
@@ -248,9 +248,12 @@ func (w *imageWalk) unpacked(config *document) (bytes int64) {
 		return 0
 	}
 	name := identity.ChainID(slices.Clone(config.RootFS.DiffIDs)).String()
-	for name != "" && w.snapshots[name] != nil {
+	for {
+		snapshot, exists := w.snapshots[name]
+		if !exists {
+			return bytes
+		}
 		bytes += w.cache.sizes[name].bytes
-		name = w.snapshots[name].GetParent()
+		name = snapshot.parent
 	}
-	return bytes
 }

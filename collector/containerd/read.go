@@ -38,6 +38,8 @@ type cache struct {
 	names     []string             // of what containers do not create
 	changed   time.Time            // when the names were seen to have changed
 	resources map[string]listing   // of leases, by ID
+
+	blobKeys, snapshotKeys *keyring // of the last reading
 }
 
 // listing is a list of the resources of a lease.
@@ -64,9 +66,46 @@ type reading struct {
 
 	names     []*images.Image
 	leases    []*leases.Lease
-	blobs     map[string]*content.Info   // by digest
-	snapshots map[string]*snapshots.Info // by name
-	elsewhere map[string]bool            // digests of blobs that other namespaces have
+	blobs     map[string]model.StoredObject // by digest
+	snapshots map[string]snapshot           // by name
+	elsewhere map[string]bool               // digests of blobs that other namespaces have
+
+	blobKeys, snapshotKeys *keyring
+}
+
+// snapshot is a snapshot without its size.
+type snapshot struct {
+	model.StoredObject
+	parent   string // name; "": none
+	created  time.Time
+	isActive bool
+}
+
+// keyring makes keys of objects. Each is kept once, also in the next reading: an object has several
+// references, and two readings have nearly the same ones.
+type keyring struct {
+	make         func(name string) string
+	before, keys map[string]string // by name
+}
+
+func (k *keyring) key(name string) string {
+	key, exists := k.keys[name]
+	if !exists {
+		if key, exists = k.before[name]; !exists {
+			key = k.make(name)
+		}
+		k.keys[key[len(key)-len(name):]] = key
+	}
+	return key
+}
+
+// next returns the ring of the next reading.
+func (k *keyring) next(makeKey func(name string) string) *keyring {
+	ring := &keyring{make: makeKey, keys: make(map[string]string)}
+	if k != nil {
+		ring.before = k.keys
+	}
+	return ring
 }
 
 const (
@@ -78,6 +117,10 @@ const (
 	// object to a lease after it has created it. It is also for how long a list is valid, because
 	// an object that has existed before is added without any other change.
 	settled = time.Minute
+
+	// containerSettled is for how long the list of a container is valid. The engine adds nothing to its
+	// lease after it was created (moby: daemon/containerd.ImageService.createLayer).
+	containerSettled = 30 * time.Minute
 )
 
 var errChanges = errors.New("the store has changed again and again while it was read")
@@ -145,7 +188,7 @@ func (r *reading) dropUnsettled(store *Store, leasesBefore []*leases.Lease, star
 	store.Objects = slices.DeleteFunc(store.Objects, func(o model.StoredObject) bool {
 		name, isSnapshot := strings.CutPrefix(o.Key, model.SnapshotKey(""))
 		id := containerOf(name)
-		isNew := isSnapshot && r.snapshots[name].GetCreatedAt().AsTime().After(started)
+		isNew := isSnapshot && r.snapshots[name].created.After(started)
 		return isSnapshot && id != "" && (before[id] != after[id] || !after[id] && isNew)
 	})
 }
@@ -161,7 +204,7 @@ func (r *reading) readElsewhere(ctx context.Context) error {
 		if namespace.GetName() == r.engine.Namespace {
 			continue
 		}
-		blobs, err := r.listBlobs(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace.GetName()))
+		blobs, err := r.listDigests(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace.GetName()))
 		if err != nil {
 			return err
 		}
@@ -200,6 +243,7 @@ func (r *reading) fingerprint() (lines []string) {
 // readObjects reads everything but names and leases.
 func (r *reading) readObjects(ctx context.Context) (Store, error) {
 	var err error
+	r.blobKeys, r.snapshotKeys = r.cache.blobKeys.next(model.BlobKey), r.cache.snapshotKeys.next(model.SnapshotKey)
 	if r.blobs, err = r.listBlobs(ctx); err != nil {
 		return Store{}, err
 	}
@@ -212,10 +256,7 @@ func (r *reading) readObjects(ctx context.Context) (Store, error) {
 	if err = r.readResources(ctx); err != nil {
 		return Store{}, err
 	}
-	var store Store
-	if store.Objects, err = r.objects(); err != nil {
-		return Store{}, err
-	}
+	store := Store{ContentStore: model.ContentStore{Objects: r.objects()}}
 	if store.Leases, err = r.storedLeases(); err != nil {
 		return Store{}, err
 	}
@@ -228,7 +269,12 @@ func (r *reading) readObjects(ctx context.Context) (Store, error) {
 			Name: familiarName(name.GetName()), Target: name.GetTarget().GetDigest(), Created: name.GetCreatedAt().AsTime(), Expires: expires,
 		})
 	}
-	return store, r.fillImages(ctx, &store)
+	if err := r.fillImages(ctx, &store); err != nil {
+		return Store{}, err
+	}
+	r.blobKeys.before, r.snapshotKeys.before = nil, nil
+	r.cache.blobKeys, r.cache.snapshotKeys = r.blobKeys, r.snapshotKeys
+	return store, nil
 }
 
 // familiarName returns the name of an image as the engine lists it.
@@ -239,9 +285,9 @@ func familiarName(name string) string {
 	return name
 }
 
-// listed collects the items of a stream by name.
-func listed[R, T any](receive func() (R, error), items func(R) []T, name func(T) string) (map[string]T, error) {
-	found := make(map[string]T)
+// listed collects the items of a stream by name, as what is kept of them.
+func listed[R, T, K any](receive func() (R, error), items func(R) []T, keep func(T) (name string, kept K, err error)) (map[string]K, error) {
+	found := make(map[string]K)
 	for {
 		response, err := receive()
 		if errors.Is(err, io.EOF) {
@@ -251,25 +297,53 @@ func listed[R, T any](receive func() (R, error), items func(R) []T, name func(T)
 			return nil, err
 		}
 		for _, item := range items(response) {
-			found[name(item)] = item
+			name, kept, err := keep(item)
+			if err != nil {
+				return nil, err
+			}
+			found[name] = kept
 		}
 	}
 }
 
-func (r *reading) listBlobs(ctx context.Context) (map[string]*content.Info, error) {
+// listDigests returns the digests of all blobs.
+func (r *reading) listDigests(ctx context.Context) (map[string]struct{}, error) {
 	stream, err := r.content.List(ctx, &content.ListContentRequest{})
 	if err != nil {
 		return nil, err
 	}
-	return listed(stream.Recv, (*content.ListContentResponse).GetInfo, (*content.Info).GetDigest)
+	return listed(stream.Recv, (*content.ListContentResponse).GetInfo, func(blob *content.Info) (string, struct{}, error) {
+		return blob.GetDigest(), struct{}{}, nil
+	})
 }
 
-func (r *reading) listSnapshots(ctx context.Context) (map[string]*snapshots.Info, error) {
+func (r *reading) listBlobs(ctx context.Context) (map[string]model.StoredObject, error) {
+	stream, err := r.content.List(ctx, &content.ListContentRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return listed(stream.Recv, (*content.ListContentResponse).GetInfo, func(blob *content.Info) (string, model.StoredObject, error) {
+		digest := blob.GetDigest()
+		object := model.StoredObject{Key: r.blobKeys.key(digest), Size: model.Known(blob.GetSize()), IsElsewhere: r.elsewhere[digest]}
+		err := r.readLabels(&object, blob.GetLabels())
+		return strings.TrimPrefix(object.Key, model.BlobKey("")), object, err
+	})
+}
+
+func (r *reading) listSnapshots(ctx context.Context) (map[string]snapshot, error) {
 	stream, err := r.services.snapshots.List(ctx, &snapshots.ListSnapshotsRequest{Snapshotter: r.engine.Snapshotter})
 	if err != nil {
 		return nil, err
 	}
-	return listed(stream.Recv, (*snapshots.ListSnapshotsResponse).GetInfo, (*snapshots.Info).GetName)
+	return listed(stream.Recv, (*snapshots.ListSnapshotsResponse).GetInfo, func(info *snapshots.Info) (string, snapshot, error) {
+		s := snapshot{created: info.GetCreatedAt().AsTime(), isActive: info.GetKind() == snapshots.Kind_ACTIVE}
+		if s.Key = r.snapshotKeys.key(info.GetName()); info.GetParent() != "" {
+			s.Parent = r.snapshotKeys.key(info.GetParent())
+			s.parent = strings.TrimPrefix(s.Parent, model.SnapshotKey(""))
+		}
+		err := r.readLabels(&s.StoredObject, info.GetLabels())
+		return strings.TrimPrefix(s.Key, model.SnapshotKey("")), s, err
+	})
 }
 
 // readSizes reads the sizes of snapshots. That of a committed one never changes. That of a
@@ -280,14 +354,15 @@ func (r *reading) readSizes(ctx context.Context) error {
 	sizes := make(map[string]measured, len(r.snapshots))
 	var unknown []string
 	for name, snapshot := range r.snapshots {
-		isActive := snapshot.GetKind() == snapshots.Kind_ACTIVE
 		before, isCached := r.cache.sizes[name]
-		isUnused := !isActive || r.used == nil || !r.used[name].IsZero() && before.used.Equal(r.used[name])
+		isUnused := !snapshot.isActive || r.used == nil || !r.used[name].IsZero() && before.used.Equal(r.used[name])
 		switch {
-		case isCached && isUnused && before.created.Equal(snapshot.GetCreatedAt().AsTime()):
+		case isCached && isUnused && before.created.Equal(snapshot.created):
 			sizes[name] = before
-		case !isActive || r.snapshots[name+"-init"] == nil:
-			unknown = append(unknown, name)
+		default:
+			if _, isContainer := r.snapshots[name+"-init"]; !snapshot.isActive || !isContainer {
+				unknown = append(unknown, name)
+			}
 		}
 	}
 	results := make([]model.Optional[int64], len(unknown))
@@ -300,7 +375,7 @@ func (r *reading) readSizes(ctx context.Context) error {
 	})
 	for i, name := range unknown {
 		if bytes, known := results[i].Get(); known {
-			sizes[name] = measured{bytes, r.snapshots[name].GetCreatedAt().AsTime(), r.used[name]}
+			sizes[name] = measured{bytes, r.snapshots[name].created, r.used[name]}
 		}
 	}
 	r.cache.sizes = sizes
@@ -334,26 +409,35 @@ func (r *reading) readResources(ctx context.Context) error {
 	lists := make(map[string]listing, len(r.leases))
 	var due []string
 	for _, lease := range r.leases {
-		last, changed := r.cache.resources[lease.GetID()], r.cache.changed
-		if created := lease.GetCreatedAt().AsTime(); created.After(changed) {
+		last, created := r.cache.resources[lease.GetID()], lease.GetCreatedAt().AsTime()
+		changed, valid := r.cache.changed, settled
+		if isContainer(lease.GetID()) {
+			changed, valid = created, containerSettled
+		}
+		if created.After(changed) {
 			changed = created
 		}
-		if last.at.Sub(changed) >= settled && now.Sub(last.at) < settled {
+		if last.at.Sub(changed) >= settled && now.Sub(last.at) < valid {
 			lists[lease.GetID()] = last
 		} else {
 			due = append(due, lease.GetID())
 		}
 	}
-	results := make([][]string, len(due))
+	results := make([][]*leases.Resource, len(due))
 	err := r.forEach(ctx, len(due), func(ctx context.Context, i int) (err error) {
-		results[i], err = r.listResources(ctx, due[i])
+		list, err := r.services.leases.ListResources(ctx, &leases.ListResourcesRequest{ID: due[i]})
+		results[i] = list.GetResources()
 		return unlessGone(err, containerOf(due[i]))
 	})
 	if err != nil {
 		return err
 	}
 	for i, id := range due {
-		lists[id] = listing{now, results[i]}
+		keys, err := r.keysOf(results[i])
+		if err != nil {
+			return err
+		}
+		lists[id] = listing{now, keys}
 	}
 	r.cache.resources = lists
 	return nil
@@ -371,47 +455,36 @@ func (r *reading) lastingNames() []string {
 	return names
 }
 
-// listResources returns the keys of the resources of a lease.
-func (r *reading) listResources(ctx context.Context, lease string) (keys []string, err error) {
-	list, err := r.services.leases.ListResources(ctx, &leases.ListResourcesRequest{ID: lease})
-	for _, resource := range list.GetResources() {
+// keysOf returns the keys of the resources of a lease.
+func (r *reading) keysOf(resources []*leases.Resource) (keys []string, err error) {
+	for _, resource := range resources {
 		switch kind := resource.GetType(); {
 		case kind == "content":
-			keys = append(keys, model.BlobKey(resource.GetID()))
+			keys = append(keys, r.blobKeys.key(resource.GetID()))
 		case kind == "snapshots/"+r.engine.Snapshotter:
-			keys = append(keys, model.SnapshotKey(resource.GetID()))
+			keys = append(keys, r.snapshotKeys.key(resource.GetID()))
 		case kind != "ingests" && !strings.HasPrefix(kind, "snapshots/"):
 			return nil, fmt.Errorf("a lease has a resource of the unknown type %q", kind)
 		}
 	}
-	return keys, err
+	return keys, nil
 }
 
 // objects returns the blobs and snapshots, in the order of their keys.
-func (r *reading) objects() ([]model.StoredObject, error) {
+func (r *reading) objects() []model.StoredObject {
 	objects := make([]model.StoredObject, 0, len(r.blobs)+len(r.snapshots))
-	for digest, blob := range r.blobs {
-		object := model.StoredObject{Key: model.BlobKey(digest), Size: model.Known(blob.GetSize()), IsElsewhere: r.elsewhere[digest]}
-		if err := r.readLabels(&object, blob.GetLabels()); err != nil {
-			return nil, err
-		}
-		objects = append(objects, object)
+	for _, blob := range r.blobs {
+		objects = append(objects, blob)
 	}
 	for name, snapshot := range r.snapshots {
-		object := model.StoredObject{Key: model.SnapshotKey(name)}
+		object := snapshot.StoredObject
 		if size, known := r.cache.sizes[name]; known {
 			object.Size = model.Known(size.bytes)
-		}
-		if snapshot.GetParent() != "" {
-			object.Parent = model.SnapshotKey(snapshot.GetParent())
-		}
-		if err := r.readLabels(&object, snapshot.GetLabels()); err != nil {
-			return nil, err
 		}
 		objects = append(objects, object)
 	}
 	slices.SortFunc(objects, func(a, b model.StoredObject) int { return strings.Compare(a.Key, b.Key) })
-	return objects, nil
+	return objects
 }
 
 // The labels that containerd's garbage collector reads (containerd: core/metadata/gc.go).
@@ -434,10 +507,10 @@ func (r *reading) readLabels(object *model.StoredObject, labels map[string]strin
 		case label == labelRoot:
 			object.IsRoot = true
 		case isBlob && (blob == "" || blob[0] == '.' || blob[0] == '/'):
-			object.References = append(object.References, model.BlobKey(value))
+			object.References = append(object.References, r.blobKeys.key(value))
 		case isSnapshot:
 			if snapshotter, _, _ := strings.Cut(snapshot, "/"); snapshotter == r.engine.Snapshotter {
-				object.References = append(object.References, model.SnapshotKey(value))
+				object.References = append(object.References, r.snapshotKeys.key(value))
 			}
 		case strings.HasPrefix(label, labelAny):
 			return fmt.Errorf("%s has the unknown label %s", object.Key, label)

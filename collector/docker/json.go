@@ -25,8 +25,8 @@ const (
 
 	maxText  = 1 << 20 // bytes of a string; the instruction of a build step can have some 10 kB
 	maxTexts = 10000   // that are kept once
-	maxChunk = 32 << 10
-	maxDepth = 100 // of nested values
+	maxChunk = 4 << 10 // of strings that are kept side by side: one keeps all of them
+	maxDepth = 100     // of nested values
 
 	// MaxSize is the largest size of one object in bytes that is believed, 1 PiB, and
 	// maxSizeSum the largest sum of an answer. A sum of four answers fits an int64.

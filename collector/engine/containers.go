@@ -80,19 +80,26 @@ func (s *state) mergeContainers(r result, now time.Time) {
 		s.containers.clear()
 		return
 	}
-	s.containers.mergeList(r.value.([]model.Container), r.task.version)
+	list, _ := r.value.([]model.Container)
+	inspected, _ := r.value.([]inspectedContainer)
+	for _, answer := range inspected {
+		list = append(list, answer.asListed())
+	}
+	s.containers.mergeList(list, r.task.version)
+	for _, answer := range inspected {
+		s.takeDetails(answer.container, r.task.version, now)
+	}
 	s.changed.drop(containers, s.schedules[containers].started)
 	s.checkStore()
-	list, _ := s.containers.all()
-	isListed := make(map[string]bool, len(list))
+	list, _ = s.containers.all()
 	for _, c := range list {
-		isListed[c.ID] = true
 		if d := s.details[c.ID]; d != nil && !c.State.Stopped() {
 			d.stoppedAt = model.Optional[time.Time]{}
 		}
 	}
-	maps.DeleteFunc(s.details, func(id string, _ *detail) bool { return !isListed[id] })
-	maps.DeleteFunc(s.denied, func(id string, _ int) bool { return !isListed[id] })
+	isGone := func(id string) bool { return len(s.containers.get(id)) == 0 }
+	maps.DeleteFunc(s.details, func(id string, _ *detail) bool { return isGone(id) })
+	maps.DeleteFunc(s.denied, func(id string, _ int) bool { return isGone(id) })
 	s.recordContainers(inspectContainers)
 	s.recordContainers(measureContainers)
 }
@@ -252,13 +259,22 @@ func (s *state) mergeContainer(inspected inspectedContainer, version int, now ti
 		}
 		return
 	}
-	c := inspected.container
-	record := c
+	s.containers.update(inspected.id, version, inspected.asListed())
+	s.takeDetails(inspected.container, version, now)
+}
+
+// asListed returns an inspected container without what is kept in its details, until an event.
+func (c inspectedContainer) asListed() model.Container {
+	record := c.container
 	record.Failed = false
-	if c.State != model.Created {
-		record.StoppedAt = model.Optional[time.Time]{} // it is in the details, until an event
+	if record.State != model.Created {
+		record.StoppedAt = model.Optional[time.Time]{}
 	}
-	s.containers.update(c.ID, version, record)
+	return record
+}
+
+// takeDetails takes what only an inspection returns.
+func (s *state) takeDetails(c model.Container, version int, now time.Time) {
 	if len(s.containers.get(c.ID)) == 0 {
 		return // there is no list yet, or it was removed meanwhile
 	}
@@ -334,6 +350,14 @@ func (s *state) sizeTimeouts(list []model.Container) map[string]time.Duration {
 		}
 	}
 	return timeouts
+}
+
+// prepareSizes adds to a task how to measure its containers.
+func (s *state) prepareSizes(t *task) {
+	t.timeouts = s.sizeTimeouts(t.containers)
+	if s.store.content != nil && s.config.Measure != nil {
+		s.prepareContainerd(t)
+	}
 }
 
 // markStaleSizes marks the sizes as stale if that of a container is not known.

@@ -63,6 +63,10 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		limit := s.config.BusyRatio.Changed
 		isAllowed := limit >= 1 || sched.took.Seconds() <= limit*now.Sub(sched.ended).Seconds()
 		return isAllowed && now.Sub(s.changed.checked) >= debounce/4
+	case containers:
+		if s.awaitsStore(now) {
+			return false
+		}
 	case storeRetries:
 		return s.store.attempts.failures > 0 && s.store.attempts.isDue(now) && !s.schedules[images].inFlight && s.isWanted(k, now)
 	case contents, details: // once for each object; what fails has a back-off of its own
@@ -203,6 +207,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		if s.store.attempts.failures == 0 {
 			s.prepareStore(&t)
 		}
+	case containers:
+		t.ids = s.storedContainers()
 	case storeRetries:
 		s.prepareStore(&t)
 		return t, t.storeTimeout > 0
@@ -217,10 +223,10 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		return t, len(t.containers) > 0
 	case containerSizes:
 		t.containers, _ = s.unmeasured(false, now)
-		t.timeouts = s.sizeTimeouts(t.containers)
+		s.prepareSizes(&t)
 	case sizeRetries:
 		t.containers, _ = s.unmeasured(true, now)
-		t.timeouts = s.sizeTimeouts(t.containers)
+		s.prepareSizes(&t)
 		return t, len(t.containers) > 0
 	case containerLogs, leftovers:
 		t.containers, _ = s.detailedContainers()
@@ -272,6 +278,8 @@ func (s *state) maxWait(k kind) time.Duration {
 		return fastRequest
 	}
 	switch {
+	case sched.ended.IsZero() && k == images && s.readsStore() && s.store.attempts.failures == 0: // the containers follow
+		return storeTimeout
 	case sched.ended.IsZero(): // no answer yet
 		return s.config.Timeout
 	case k == images && s.store.content != nil && sched.took < storeWait:

@@ -31,6 +31,7 @@ type Config struct {
 	ContainerLogs, Leftovers bool
 
 	Store   StoreReader // nil: containerd is not read
+	Measure SizeReader  // nil: the engine measures containers
 	IsLocal bool        // the engine is reached by a socket of this machine
 }
 

@@ -3,10 +3,12 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"docker_buildup_exporter/collector/docker"
 	"docker_buildup_exporter/collector/host"
+	"docker_buildup_exporter/collector/model"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -35,11 +37,13 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case details:
 		fetchDetails(ctx, t, part)
 	case containerSizes, sizeRetries:
-		err = fetchContainerSizes(ctx, t, part)
+		err = e.fetchContainerSizes(ctx, t, part)
 	case changes:
 		fetchChanges(ctx, t, part)
 	case images, storeRetries:
 		value, store, took, err = e.fetchImages(ctx, t)
+	case containers:
+		value, took, err = fetchContainers(ctx, t)
 	case events:
 		err = t.api.Events(ctx, t.since, func() { part(streamOpened{}) }, func(e docker.Event) { part(e) })
 	default:
@@ -97,8 +101,6 @@ func fetchList(ctx context.Context, t task) (any, error) {
 	switch t.kind {
 	case info:
 		return t.api.Info(ctx)
-	case containers:
-		return t.api.Containers(ctx)
 	case volumes:
 		return t.api.Volumes(ctx)
 	case volumeSizes:
@@ -157,13 +159,78 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 	_ = group.Wait() // failures are in the parts
 }
 
+// fetchContainers returns all containers. Where their IDs are known, it inspects each: a list makes the
+// containerd store resolve the image of each container, among all images. If the engine then counts
+// others, or one cannot be inspected, they are listed. It also returns for how long the engine was busy.
+func fetchContainers(ctx context.Context, t task) (value any, busy time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	if len(t.ids) > 0 {
+		var inspected []inspectedContainer
+		if inspected, busy, err = inspectAll(ctx, t); err == nil {
+			reported, err := t.api.Info(ctx)
+			if err == nil && reported.Containers == len(inspected) {
+				return inspected, busy, nil
+			}
+		}
+	}
+	started := time.Now()
+	value, err = t.api.Containers(ctx)
+	return value, busy + time.Since(started), err
+}
+
+// inspectAll inspects containers, some at the same time, and returns how long all took together. Those
+// that are gone are left out.
+func inspectAll(ctx context.Context, t task) (list []inspectedContainer, busy time.Duration, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelInspections)
+	answers, took := make([]inspectedContainer, len(t.ids)), make([]time.Duration, len(t.ids))
+	for i, id := range t.ids {
+		group.Go(func() error {
+			started := time.Now()
+			c, err := t.api.Container(ctx, id)
+			answers[i], took[i] = inspectedContainer{id, c, err}, time.Since(started)
+			if docker.IsGone(err) {
+				return nil
+			}
+			return err
+		})
+	}
+	err = group.Wait()
+	for _, d := range took {
+		busy += d
+	}
+	return slices.DeleteFunc(answers, func(answer inspectedContainer) bool { return answer.err != nil }), busy, err
+}
+
+// sizeReader returns a function that measures a container, and one that ends it. The engine also measures
+// each layer of the image, so containerd measures where it can be read.
+func (e *Engine) sizeReader(ctx context.Context, t task) (measure func(ctx context.Context, id string) (measuredSize, error), end func()) {
+	if t.containerd.Snapshotter == "" {
+		return t.api.ContainerSize, func() {}
+	}
+	read, end, err := e.config.Measure(ctx, t.containerd)
+	if err != nil {
+		return t.api.ContainerSize, func() {}
+	}
+	return func(ctx context.Context, id string) (measuredSize, error) {
+		bytes, err := read(ctx, id)
+		if err != nil || bytes > docker.MaxSize {
+			return t.api.ContainerSize(ctx, id)
+		}
+		return measuredSize{Writable: model.Known(bytes)}, nil
+	}, end
+}
+
 // fetchContainerSizes measures containers one by one, and returns the first failure. One that
 // takes longer than the timeout is left out.
-func fetchContainerSizes(ctx context.Context, t task, part func(any)) (failure error) {
+func (e *Engine) fetchContainerSizes(ctx context.Context, t task, part func(any)) (failure error) {
+	measure, end := e.sizeReader(ctx, t)
+	defer end()
 	for _, c := range t.containers {
 		started := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, t.timeouts[c.ID])
-		size, err := t.api.ContainerSize(bounded, c.ID)
+		size, err := measure(bounded, c.ID)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()

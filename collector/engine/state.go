@@ -65,7 +65,10 @@ type task struct {
 	objects    objectsVersion                   // for layerStore
 	since      string                           // for events
 
-	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0.
+	ids []string // for containers: those to inspect instead of a list; nil: none
+
+	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0. For sizes of
+	// containers, if containerd measures them: containerd has a snapshotter.
 	storeTimeout time.Duration
 	containerd   containerd.Engine
 	used         map[string]time.Time // when records of the build cache were last used, by ID

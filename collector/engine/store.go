@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,10 @@ import (
 // StoreReader reads what the containerd of an engine keeps. used are the times at which records
 // of the build cache were last used; nil if no records are known.
 type StoreReader func(ctx context.Context, e containerd.Engine, used map[string]time.Time) (containerd.Store, error)
+
+// SizeReader connects to the containerd of an engine, and returns a function that measures the writable
+// layer of a container in bytes.
+type SizeReader func(ctx context.Context, e containerd.Engine) (measure func(ctx context.Context, container string) (int64, error), end func(), err error)
 
 // store is what containerd reports, where it can be read. It takes the place of the image list
 // and of the inspections of images.
@@ -82,14 +87,52 @@ func (s *state) mergeStoreRetry(r result, now time.Time) {
 	}
 }
 
+// readsStore reports whether the store can be read at all.
+func (s *state) readsStore() bool {
+	info, known := s.info.Get()
+	return s.config.Store != nil && known && info.ImageStore == model.Containerd && !s.isPodman
+}
+
+// awaitsStore reports whether the store is about to be read for the first time. It has the IDs of
+// containers, which can be inspected for a fraction of what the engine needs for a list.
+func (s *state) awaitsStore(now time.Time) bool {
+	sched := s.schedules[images]
+	isEarly := !sched.inFlight || now.Sub(sched.started) < s.maxWait(images)
+	return s.readsStore() && sched.ended.IsZero() && s.store.mismatches == 0 && s.store.attempts.failures == 0 && isEarly
+}
+
+// storedContainers returns the IDs of the containers that the store has, and of those that are known
+// otherwise. It is nil if there is no store.
+func (s *state) storedContainers() (ids []string) {
+	if s.store.content == nil {
+		return nil
+	}
+	for _, object := range s.store.content.Objects {
+		if id, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			ids = append(ids, strings.TrimPrefix(id, model.SnapshotKey("")))
+		}
+	}
+	list, _ := s.containers.all()
+	for _, c := range list {
+		ids = append(ids, c.ID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// prepareContainerd adds to a task how to reach containerd.
+func (s *state) prepareContainerd(t *task) {
+	info, _ := s.info.Get()
+	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
+}
+
 // prepareStore adds to a task what it takes to read the store.
 func (s *state) prepareStore(t *task) {
-	info, known := s.info.Get()
-	if s.config.Store == nil || !known || info.ImageStore != model.Containerd || s.isPodman {
+	if !s.readsStore() {
 		return
 	}
+	s.prepareContainerd(t)
 	t.storeTimeout = min(storeTimeout<<min(s.store.attempts.failures, 4), maxStoreTimeout)
-	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
 	t.generation = s.containers.generation
 	if !s.containers.known {
 		t.generation = -1

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,13 @@ func (c *fakeContainerd) set(delay time.Duration, err error, owner string) {
 	c.delay, c.err, c.owner = delay, err, owner
 }
 
+// count sets how many images and containers the engine counts.
+func (f *fixture) count(images, containers int) {
+	f.reply("/info", map[string]any{
+		"ServerVersion": "29.1.0", "Driver": "overlayfs", "DriverStatus": [][]string{{"driver-type", "io.containerd.snapshotter.v1"}}, "Images": images, "Containers": containers,
+	})
+}
+
 // runWithContainerd runs a test with an engine whose containerd is read.
 func runWithContainerd(t *testing.T, test func(f *fixture, events eventStream, c *fakeContainerd)) {
 	t.Helper()
@@ -84,7 +92,7 @@ func runWithContainerd(t *testing.T, test func(f *fixture, events eventStream, c
 	config.Events, config.Store = true, c.read
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, "29-containerd", config)
-		f.reply("/info", map[string]any{"ServerVersion": "29.1.0", "Driver": "overlayfs", "DriverStatus": [][]string{{"driver-type", "io.containerd.snapshotter.v1"}}, "Images": 1})
+		f.count(1, 9) // not those of the store: containers are listed
 		f.reply("/containers/json", []map[string]any{{"Id": "c1", "State": "running", "ImageID": "i1"}, {"Id": "c2", "State": "exited", "ImageID": "i1"}})
 		f.reply("/images/json", []map[string]any{{"Id": "i1", "RepoTags": []string{"listed:1"}, "Size": 1}})
 		for _, id := range []string{"c1", "c2"} {
@@ -295,7 +303,7 @@ func TestStoreOldCounts(t *testing.T) {
 		f.reply("/containers/json", []any{})
 		f.expectTags("first", f.scrape(), "[reading:1] true false")
 		c.add("i2")
-		f.reply("/info", map[string]any{"ServerVersion": "29.1.0", "Driver": "overlayfs", "DriverStatus": [][]string{{"driver-type", "io.containerd.snapshotter.v1"}}, "Images": 2})
+		f.count(2, 9)
 		f.expectTags("another image", f.scrapeAfter(15*time.Second), "[reading:3] true false")
 		f.logged(0, "cannot")
 		c.add("i3")
@@ -450,5 +458,45 @@ func TestStoreCost(t *testing.T) {
 		if s := f.scrapeAfter(15 * time.Second); c.readings < n+5 || s.StoreStale {
 			t.Errorf("later: got %s", tagsOf(s))
 		}
+	})
+}
+
+// TestStoreReplacesContainerList checks that containers are inspected instead of listed where containerd
+// is read, and that they are listed if the engine counts others, or one cannot be inspected.
+func TestStoreReplacesContainerList(t *testing.T) {
+	inspected := func(id, state string) any {
+		return map[string]any{
+			"Id": id, "Image": "i1", "Name": "/" + id, "Config": map[string]any{"Image": "app:1"}, "Mounts": []any{map[string]any{"Type": "volume", "Name": "v" + id}},
+			"State": map[string]any{"Status": state, "FinishedAt": "1999-12-31T00:00:00Z"}, "SizeRw": 7,
+		}
+	}
+	runWithContainerd(t, func(f *fixture, events eventStream, c *fakeContainerd) {
+		expect := func(what string, s model.Snapshot, lists int, want string) {
+			t.Helper()
+			list, _ := s.Containers.Get()
+			got := ""
+			for _, c := range list {
+				stopped, _ := c.StoppedAt.Get()
+				got += fmt.Sprintf("%s %s %s %v %d, ", c.ID, c.Name, c.State, c.Volumes, stopped.Year())
+			}
+			if n := f.requested("/containers/json"); got != want || n != lists {
+				t.Errorf("%s: got %s after %d lists, want %s after %d", what, got, n, want, lists)
+			}
+		}
+		f.count(1, 2)
+		f.reply("/containers/c1/json", inspected("c1", "running"))
+		f.reply("/containers/c2/json", inspected("c2", "exited"))
+		const both = "c1 c1 running [vc1] 1, c2 c2 exited [vc2] 1999, "
+		expect("inspected", f.scrape(), 0, both)
+		f.reply("/containers/c1/json", inspected("c1", "paused"))
+		expect("inspected again", f.scrapeAfter(15*time.Second), 0, strings.Replace(both, "running", "paused", 1))
+		f.count(1, 3)
+		expect("the engine counts more", f.scrapeAfter(15*time.Second), 1, "c1  running [] 1, c2  exited [] 1999, ")
+		f.count(1, 1)
+		f.Answer("/containers/c1/json", status(404, `{"message":"No such container: c1"}`))
+		expect("one is gone", f.scrapeAfter(15*time.Second), 1, "c2 c2 exited [vc2] 1999, ")
+		f.count(1, 2)
+		f.Answer("/containers/c1/json", status(500, `{"message":"broken"}`))
+		expect("one cannot be inspected", f.scrapeAfter(15*time.Second), 2, "c1  running [] 1, c2  exited [] 1999, ")
 	})
 }

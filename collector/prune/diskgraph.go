@@ -113,7 +113,8 @@ func (d *diskGraph) addMounts() {
 			holder.pieces = append(holder.pieces, pieces...)
 		}
 		if len(mounting) > 0 { // perhaps
-			d.graph.holders = append(d.graph.holders, holder{may: pieces})
+			d.graph.may[len(d.graph.holders)] = pieces
+			d.graph.holders = append(d.graph.holders, holder{})
 		} else {
 			d.graph.holders = append(d.graph.holders, holder{pieces: pieces})
 		}

@@ -22,7 +22,8 @@ type Reclaimable struct {
 type graph struct {
 	pieces  []piece
 	holders []holder
-	marks   [5][]bool // of freed, which is called often
+	may     map[int][]int32 // what a holder may hold besides or instead; few do
+	marks   [5][]bool       // of freed, which is called often
 }
 
 // piece is bytes that are freed together.
@@ -47,7 +48,6 @@ const none = -1 // no piece, no image
 // holder is an image, a container, a volume or a record of the build cache.
 type holder struct {
 	pieces   []int32 // that it most likely holds
-	may      []int32 // what it may hold besides or instead
 	isUnsure bool    // it may not hold its pieces
 	isLoose  bool    // it may not be what keeps them
 	mayAny   kind    // it may hold any piece of these kinds
@@ -131,7 +131,7 @@ func (g *graph) freed(r removal) Reclaimable {
 			continue
 		}
 		g.reach(mayBeKept, h.pieces)
-		g.reach(mayBeKept, h.may)
+		g.reach(mayBeKept, g.may[i])
 		if !h.isUnsure && !h.isLoose && !r.likely[i] {
 			g.reach(keptSurely, h.pieces)
 		}

@@ -160,7 +160,7 @@ func (h *host) recordHolder(i int) int    { return h.volumeHolder(len(h.volumes)
 // same for both stores. Piece i is layer i.
 func newObjectGraph(h *host) *graph {
 	holders := h.recordHolder(len(h.cache))
-	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)+holders), holders: make([]holder, holders)}
+	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)+holders), holders: make([]holder, holders), may: make(map[int][]int32)}
 	for _, l := range h.tree.layers {
 		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
 		if l.isExact {

@@ -61,7 +61,7 @@ func (l *layerGraph) place(i int32) int32 {
 		l.places[i] = l.matches.likely[i]
 		holder.isUnsure = len(found) != 1 || !record.Shared || l.hasFailed || !isOnOne || !l.tree.layers[found[0]].isExact
 		if holder.isUnsure {
-			holder.may = found
+			l.graph.may[l.recordHolder(int(i))] = found
 		}
 		if record.Shared && (len(found) == 0 || !isOnOne) {
 			holder.mayAny = imageLayer
@@ -125,8 +125,8 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	}
 	l.graph.pieces[one].isOpen = true
 	for _, record := range []int32{first, i} {
-		holder := &l.graph.holders[l.recordHolder(int(record))]
-		holder.isLoose, holder.may = true, append(holder.may, one)
+		at := l.recordHolder(int(record))
+		l.graph.holders[at].isLoose, l.graph.may[at] = true, append(l.graph.may[at], one)
 	}
 	return at
 }

@@ -270,8 +270,8 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		}
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
-		holder := &h.graph.holders[h.recordHolder(i)]
-		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
+		holder, may := &h.graph.holders[h.recordHolder(i)], h.graph.may[h.recordHolder(i)]
+		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(may, func(at int32) bool { return !kept[at] })
 		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
 		if h.store != nil {

@@ -218,7 +218,7 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 			other.likely, other.certain = 0, 0
 		}
 	case at != none:
-		holder.isUnsure, holder.may, holder.unknown = true, s.matches.found[i], size
+		holder.isUnsure, s.graph.may[s.recordHolder(i)], holder.unknown = true, s.matches.found[i], size
 		if !record.Shared || !s.isTaken(int32(i)) {
 			holder.mayAny = imageLayer
 		}
