@@ -56,6 +56,7 @@ type score struct {
 	falsePages   []incident
 	lowTickets   int // the first ticket of a disk that never fills, but has little free
 	repeats      int // of pages
+	again        int // repeats that are pages which ended and fired again
 	ticketLead   int
 	pageLead     int
 	wantTicket   int // the minimum lead by the goals; −1: no goal
@@ -97,6 +98,7 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 		}
 		if previous >= 0 && t.lastCleanup(i.from) <= previous {
 			s.repeats++
+			s.again++
 		}
 		previous = i.from
 		if s.pageLead < 0 && i.to >= lastCleanup {
