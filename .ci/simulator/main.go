@@ -43,7 +43,7 @@ Definitions:
 - The lead is the time from the first ticket or page that is not false until the disk is
   full. A page that ended before the last cleanup is ignored. A cleanup frees 5 % of the
   disk within 10 minutes.
-- A page repeats every 4 hours while it fires. It also repeats if it fires again on a disk
+- A page repeats every 12 hours while it fires. It also repeats if it fires again on a disk
   that fills, without a cleanup in between.
 - A page is possible from the minute on at which less than 20 % are free until the disk is
   full, and either less than 5 % are free or 1 % of the disk was used up within 6 hours. It
