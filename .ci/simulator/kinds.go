@@ -138,6 +138,19 @@ func kinds() []kind {
 			d.baseline()
 			d.fill(d.oneOf(logs, stopped, cache), d.minute(2*day, d.n-day), d.minute(19, 24))
 		}},
+		// Each build, dump or restart takes some of what is left, and nothing happens in between.
+		{"fills in steps within hours", true, 20, func(d *disk) {
+			d.setFree(d.between(0.4, 0.7))
+			d.baseline()
+			d.fillBySteps(d.oneOf(cache, stopped), d.minute(8*day, d.n-2*day), d.minute(15, hour), 2, d.between(10, 30))
+		}},
+		// What is normal on this host is not known yet.
+		{"new host fills within half a day", true, 2, func(d *disk) {
+			d.setFree(d.between(0.5, 0.8))
+			d.baseline()
+			d.watchedFrom = d.minute(6*hour, day)
+			d.fill(volumes, d.watchedFrom+d.minute(0, 4*hour), d.minute(8*hour, 14*hour))
+		}},
 		{"inodes only", true, 30, func(d *disk) {
 			d.setFree(d.between(0.4, 0.8))
 			d.baseline()
@@ -148,6 +161,16 @@ func kinds() []kind {
 		{"quiet, little free", false, 30, func(d *disk) {
 			d.setFree(d.between(0.13, 0.3))
 			d.baseline()
+		}},
+		// A person has inspected the disk once, and leaves it as it is.
+		{"about 10 % free for good", false, 30, func(d *disk) {
+			d.setFree(d.between(0.095, 0.105))
+			d.baseline()
+		}},
+		{"import over two days", false, 30, func(d *disk) {
+			d.setFree(d.between(0.75, 0.8))
+			d.baseline()
+			d.ramp(volumes, d.minute(14*day, 20*day), d.minute(day, 2*day), d.between(0.2, 0.3))
 		}},
 		{"nightly prune", false, 30, func(d *disk) {
 			headroom := d.headroom(d.between(0.4, 0.7), 0.16)

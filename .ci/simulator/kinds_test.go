@@ -44,7 +44,7 @@ func TestKinds(t *testing.T) {
 			if fills := trace.fullAt < 30*day; fills != k.fills {
 				t.Errorf("%s %d: full at minute %d of %d", k.name, number, trace.fullAt, 30*day)
 			}
-			if low := slices.Min(trace.freeRatio); !k.fills && low < 0.105 {
+			if low := slices.Min(trace.freeRatio); !k.fills && low < 0.08 {
 				t.Errorf("%s %d: never fills, but its free ratio falls to %.3f", k.name, number, low)
 			}
 			if k.fills && trace.fillMinutes < 15 {

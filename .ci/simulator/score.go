@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	ticketHorizon = week     // a ticket is false if the disk is not full this long after it stopped firing
-	pageHorizon   = day      // a page is false if the disk is not nearly full this long after it began
-	pause         = hour     // an alert that fires again within this time belongs to the same incident
-	repeat        = 4 * hour // a page that fires is sent again after this time
-	shortest      = 20       // a disk that fills in fewer minutes is not scored with the others
-	lowest        = 0.1      // below this free ratio, no page on a disk that fills is false, and no first ticket
-	nearlyFull    = 0.05     // below this free ratio, a page is possible although the disk stands still
-	needsSamples  = 15       // minutes of samples that an alert may need
+	ticketHorizon = week      // a ticket is false if the disk is not full this long after it stopped firing
+	pageHorizon   = day       // a page is false if the disk is not nearly full this long after it began
+	pause         = hour      // an alert that fires again within this time belongs to the same incident
+	repeat        = 12 * hour // a page that fires is sent again after this time: repeat_interval in alertmanager.yml
+	shortest      = 20        // a disk that fills in fewer minutes is not scored with the others
+	lowest        = 0.1       // below this free ratio, no page on a disk that fills is false, and no first ticket
+	nearlyFull    = 0.05      // below this free ratio, a page is possible although the disk stands still
+	needsSamples  = 15        // minutes of samples that an alert may need
 )
 
 // An incident is a ticket or a page: all alerts of one severity on one host, until none of
@@ -56,6 +56,7 @@ type score struct {
 	falsePages   []incident
 	lowTickets   int // the first ticket of a disk that never fills, but has little free
 	repeats      int // of pages
+	again        int // repeats that are pages which ended and fired again
 	ticketLead   int
 	pageLead     int
 	wantTicket   int // the minimum lead by the goals; −1: no goal
@@ -97,6 +98,7 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 		}
 		if previous >= 0 && t.lastCleanup(i.from) <= previous {
 			s.repeats++
+			s.again++
 		}
 		previous = i.from
 		if s.pageLead < 0 && i.to >= lastCleanup {

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
+	"go.yaml.in/yaml/v2"
 )
 
 func TestScore(t *testing.T) {
@@ -48,7 +53,7 @@ func TestScore(t *testing.T) {
 		{name: "after it was full", trace: level(full), fired: []firing{{page, full + 1, full + 2}}, ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 180},
 		{name: "too early", trace: level(full), fired: []firing{{ticket, day, 2 * day}, {page, full - day - 6*hour, full - day - 5*hour}}, falseTickets: 1, falsePages: 1, ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 180},
 		{name: "too early, but little is free", trace: level(full), fired: []firing{{page, full - 9*hour, full - 8*hour}}, ticketLead: -1, pageLead: 9 * hour, ticketLate: day},
-		{name: "repeated", trace: level(full), fired: []firing{{page, full - 9*hour, full}}, ticketLead: -1, pageLead: 9 * hour, ticketLate: day, repeats: 2},
+		{name: "repeated", trace: level(full), fired: []firing{{page, full - 25*hour, full}}, ticketLead: -1, pageLead: 25 * hour, ticketLate: day, repeats: 2},
 		{name: "flaps", trace: level(full), fired: []firing{{page, full - 9*hour, full - 8*hour}, {page, full - 3*hour, full}}, ticketLead: -1, pageLead: 9 * hour, ticketLate: day, repeats: 1},
 	} {
 		s := newScore(c.trace, c.fired, nil)
@@ -134,4 +139,34 @@ func TestGoals(t *testing.T) {
 			t.Errorf("missed %q, want %q", missed, c.missed)
 		}
 	}
+}
+
+// A page repeats as often as the example for Alertmanager repeats it.
+func TestRepeatIsThatOfAlertmanager(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(alertsDir, "alertmanager.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configuration struct {
+		Route struct {
+			Routes []struct {
+				Routes []struct {
+					Matchers       []string
+					RepeatInterval model.Duration `yaml:"repeat_interval"`
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &configuration); err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range configuration.Route.Routes[0].Routes {
+		if slices.Contains(route.Matchers, `severity="critical"`) {
+			if got := time.Duration(route.RepeatInterval); got != repeat*time.Minute {
+				t.Errorf("pages repeat after %s, and in the simulation after %d minutes", got, repeat)
+			}
+			return
+		}
+	}
+	t.Error("no route for pages")
 }
