@@ -25,7 +25,8 @@ type host struct {
 	matches    *matches
 	store      *model.LayerStore // what is on the disk; nil if that is not known
 	graph      *graph
-	content    *contentGraph // nil: containerd cannot be read
+	content    *contentGraph       // nil: containerd cannot be read
+	lookups    model.Optional[int] // holder of what builds have started from lately, if any; see storeGraph.addLookups
 
 	listedLayers int // number of layers of images
 
@@ -100,7 +101,7 @@ func (h *host) buildGraph(s model.Snapshot) {
 	}
 	h.matches.match()
 	if h.isContainerd() {
-		h.graph = newStoreGraph(h, s.ListedImages)
+		h.graph = newStoreGraph(h, s.ListedImages, s.At)
 	} else {
 		h.graph = newLayerGraph(h)
 	}
@@ -144,7 +145,7 @@ func newObjectGraph(h *host) *graph {
 	holders := h.recordHolder(len(h.cache))
 	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)+holders), holders: make([]holder, holders)}
 	for _, l := range h.tree.layers {
-		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, isShared: true}
 		if l.isExact {
 			p.certain = l.size
 		}
@@ -203,7 +204,7 @@ func (h *host) addContainer(g *graph, i int) {
 			holder.pieces = append(holder.pieces, top)
 		case inspected:
 		case isMount: // a tag, which may have moved
-			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
+			holder.unknown, writable.isOpen = math.MaxInt64, true
 		case h.imageOf[i] == none:
 			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
 		case h.isContainerd(): // the image may be removed, although a container uses it
@@ -222,7 +223,7 @@ func (h *host) addContainer(g *graph, i int) {
 // it.
 func (g *graph) copyLayers() {
 	for at := range g.pieces {
-		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
+		if p := &g.pieces[at]; p.isShared && p.parent != none {
 			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
 		}
 	}

@@ -61,6 +61,9 @@ func (h *host) removalBy(spec pruneSpec, until time.Time) removal {
 		}
 	}
 	if spec.cache != removeNone {
+		if lookups, exist := h.lookups.Get(); exist {
+			put(lookups, slices.ContainsFunc(h.cache, func(record model.CacheRecord) bool { return record.InUse }))
+		}
 		h.selectRecords(spec, &r, until)
 	}
 	if h.content != nil {
@@ -271,7 +274,7 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
 		holder := &h.graph.holders[h.recordHolder(i)]
-		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
+		mayEnd := holder.unknown > 0 || slices.ContainsFunc(holder.may, func(at int32) bool { return !kept[at] })
 		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
 		if h.store != nil {
