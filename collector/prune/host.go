@@ -13,9 +13,10 @@ import (
 type host struct {
 	engine     model.Engine
 	images     []model.Image
-	failed     []bool  // of each image: its inspection failed
-	parents    []int32 // of each image, or none
-	tops       []int32 // top layer of each image; none also if it failed
+	index      map[string]int32 // images by ID
+	failed     []bool           // of each image: its inspection failed
+	parents    []int32          // of each image, or none
+	tops       []int32          // top layer of each image; none also if it failed
 	containers []model.Container
 	imageOf    []int32 // of each container, or none
 	volumes    []model.Volume
@@ -47,12 +48,12 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.volumes, h.volumesKnown = s.Volumes.Get()
 	cache, cacheKnown := s.BuildCache.Get()
 	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
-	index := make(map[string]int32, len(h.images))
+	h.index = make(map[string]int32, len(h.images))
 	for i, image := range h.images {
-		index[image.ID] = int32(i)
+		h.index[image.ID] = int32(i)
 	}
 	find := func(id string) int32 {
-		if i, exists := index[id]; exists {
+		if i, exists := h.index[id]; exists {
 			return i
 		}
 		return none

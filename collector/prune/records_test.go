@@ -156,7 +156,7 @@ func TestUntil(t *testing.T) {
 	ago := func(age time.Duration) model.Optional[time.Time] { return model.Known(now.Add(-age)) }
 	const week = 7 * 24 * time.Hour
 	for store, imagePrune := range map[model.ImageStore]Reclaimable{
-		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {120, 0, false}, // the date 0 may be none
+		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {100, 0, false}, // the date 0 may be none
 	} {
 		f := newFixture(store, "1.51")
 		f.snapshot.At = now
@@ -254,8 +254,8 @@ func TestClassicBuildsInContainerd(t *testing.T) {
 }
 
 // An image prune on the containerd store after a builder prune, on a host that was seen: records
-// that remain have the blobs of the images. One without a blob is on the top of an image, which
-// tells two layers of one size from each other. For five minutes after a build, BuildKit keeps the
+// that remain have the blobs of the images. One without a blob is on the top of an image: that
+// makes clear which of two layers of one size it is. For five minutes after a build, BuildKit keeps the
 // images that the build starts from.
 func TestImagePruneAfterBuilderPrune(t *testing.T) {
 	size, now := model.Known[int64], time.Unix(1e9, 0)

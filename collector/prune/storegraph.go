@@ -14,10 +14,14 @@ import (
 // unless it was taken from an image, and may have a blob.
 func newStoreGraph(h *host, list []model.Image, now time.Time) *graph {
 	s := &storeGraph{host: h, graph: newObjectGraph(h), sizes: make([]int64, len(h.tree.sizeOf)), layerUsers: make([]int, len(h.tree.layers)),
-		diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
-	for i := range h.cache {
+		twins: make(map[int64]int32), diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
+	for i, record := range h.cache {
 		if at, blob := s.blobOf(i); blob > 0 {
-			s.sizes[h.tree.layers[at].diff] = blob
+			diff := h.tree.layers[at].diff
+			s.sizes[diff] = blob
+			if size, _ := record.Size.Get(); !record.ExcludesSnapshot {
+				s.twins[size] = diff
+			}
 		}
 	}
 	s.firstBlob = int32(len(s.graph.pieces))
@@ -29,7 +33,7 @@ func newStoreGraph(h *host, list []model.Image, now time.Time) *graph {
 		holder := &s.graph.holders[i]
 		holder.pieces = append(holder.pieces, own[i])
 		for at := h.tops[i]; at != none; at = h.tree.layers[at].parent {
-			s.holdBlob(holder, at)
+			s.holdBlob(holder, h.tree.layers[at].diff)
 		}
 	}
 	for i := range h.cache {
@@ -104,6 +108,8 @@ type storeGraph struct {
 	ownOf      []int32 // piece of what only one image has, of each diff that only one image has, or none
 	layerUsers []int   // number of images of the list that have each layer
 	diffUsers  []int   // the same for each diff
+
+	twins map[int64]int32 // diffs by the size of a record that is of a layer with it
 }
 
 // blobOf returns the layer that a record is most likely of, or none, and the size of the blob that
@@ -115,9 +121,8 @@ func (s *storeGraph) blobOf(record int) (at int32, blob int64) {
 	return at, blob
 }
 
-// holdBlob makes an object hold the blob of a layer.
-func (s *storeGraph) holdBlob(holder *holder, at int32) {
-	diff := s.tree.layers[at].diff
+// holdBlob makes an object hold the blob of a diff.
+func (s *storeGraph) holdBlob(holder *holder, diff int32) {
 	holder.pieces = append(holder.pieces, s.firstBlob+diff)
 	if own := s.ownOf[diff]; own != none {
 		holder.pieces = append(holder.pieces, own)
@@ -241,9 +246,16 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 	}
 	size := sizeOr(record.Size, maxUnknown)
 	at, blob := s.blobOf(i)
-	if at != none {
+	diff, isTwin := s.twins[size]
+	switch isTwin = isTwin && !record.ExcludesSnapshot; {
+	case at != none:
+		diff = s.tree.layers[at].diff
+	case isTwin: // the same files on other layers: one blob
+		blob = s.sizes[diff]
+	}
+	if at != none || isTwin {
 		holder.isLoose = true
-		s.holdBlob(holder, at)
+		s.holdBlob(holder, diff)
 	}
 	switch {
 	case !record.ExcludesSnapshot:
