@@ -159,34 +159,35 @@ func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
 	slices.SortStableFunc(order, func(i, j int) int { return len(diffs[i]) - len(diffs[j]) })
 	pieces := make([]int32, len(s.images))
 	for _, i := range order {
-		all := diffs[i]
-		own := slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] > 1 })
-		blobs, shared, isCounted := s.blobs(i, all)
-		p := piece{parent: none, isShared: true, isOpen: !isCurrent || !isCounted || s.hasFailed}
-		metadata := min(blobs, 2500) // usual size of a manifest and a configuration
-		if isCurrent && isCounted {
-			s.distribute(max(0, blobs-shared-metadata), own)
-			s.distribute(shared, slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] == 1 }))
-			p.likely = blobs - shared
-		} else {
-			s.distribute(max(0, blobs-metadata), all)
-			p.likely = metadata
-			for _, diff := range own {
-				p.likely += s.sizes[diff]
+		var own, others []int32
+		for _, diff := range diffs[i] {
+			if s.diffUsers[diff] == 1 {
+				own = append(own, diff)
+			} else {
+				others = append(others, diff)
 			}
 		}
-		p.likely += s.images[i].IndexSize
+		blobs, shared, isCounted := s.blobs(i, diffs[i])
+		rest := min(blobs, 2500) // usual size of a manifest and a configuration
+		p := piece{parent: none, isShared: true, isOpen: !isCurrent || !isCounted || s.hasFailed}
+		if isCurrent && isCounted {
+			s.distribute(blobs-shared-rest, own)
+			s.distribute(shared, others)
+			rest = blobs - shared
+			for _, diff := range own {
+				rest -= s.sizes[diff]
+			}
+		} else {
+			s.distribute(blobs-rest, diffs[i])
+		}
+		p.likely = max(0, rest+s.images[i].IndexSize)
 		if !p.isOpen {
-			p.certain = p.likely
+			p.certain = blobs - shared + s.images[i].IndexSize
 		}
 		pieces[i] = s.graph.add(p)
 		for _, diff := range own {
 			s.ownOf[diff] = pieces[i]
-			s.graph.pieces[pieces[i]].likely -= s.sizes[diff]
 		}
-	}
-	for at := range s.graph.pieces {
-		s.graph.pieces[at].likely = max(0, s.graph.pieces[at].likely)
 	}
 	return pieces
 }
