@@ -23,9 +23,12 @@ type StoredImage struct {
 	Expires Optional[time.Time] // keeps nothing from then on
 }
 
-// IsDangling reports whether the name is what the engine gives to an image that has no other
-// (moby: daemon/containerd.isDanglingImage).
-func (i StoredImage) IsDangling() bool { return i.Name == "moby-dangling@"+i.Target }
+// IsDangling reports whether the name is what the engine gives to an image that has no other.
+func (i StoredImage) IsDangling() bool { return i.Name == DanglingName(i.Target) }
+
+// DanglingName returns the name that the engine gives to an image that has no other (moby:
+// daemon/containerd.danglingImageName).
+func DanglingName(id string) string { return "moby-dangling@" + id }
 
 // StoredLease keeps objects whatever else does (containerd: leases.Lease).
 type StoredLease struct {

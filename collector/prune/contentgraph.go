@@ -202,44 +202,6 @@ func (c *contentGraph) hold(holder *holder, keys []string, isFlat bool) {
 	}
 }
 
-// namesRemoved returns which images lose all their names: those that select says, of all
-// images.
-func (c *contentGraph) namesRemoved(removes func(image int, name model.StoredImage) bool) []bool {
-	index, removed, kept := make(map[string]int, len(c.images)), make([]bool, len(c.images)), make([]bool, len(c.images))
-	for i, image := range c.images {
-		index[image.ID] = i
-	}
-	for _, name := range c.store.Images {
-		if i, exists := index[name.Target]; exists {
-			kept[i] = kept[i] || !removes(i, name)
-			removed[i] = !kept[i]
-		}
-	}
-	return removed
-}
-
-// prunedImages returns which images a command removes: those that lose all their names (moby:
-// daemon/containerd.ImageService.pruneUnused). used are those of the containers that remain.
-func (c *contentGraph) prunedImages(images amount, used, goes []bool, until time.Time) (removed []bool, isUnsure bool) {
-	protected, pinned := make(map[string]bool), make([]bool, len(c.images))
-	for i, container := range c.containers {
-		if goes[i] {
-			continue
-		}
-		from, known := container.CreatedFrom.Get()
-		isUnsure = isUnsure || !known
-		protected[from.Tag] = true
-		if image := c.imageOf[i]; image != none && (from.Pinned || !known) {
-			pinned[image] = true
-		}
-	}
-	return c.namesRemoved(func(i int, name model.StoredImage) bool {
-		isOld := until.IsZero() || name.Created.Before(until)
-		isCandidate := images == removeAll && !protected[name.Name] || name.IsDangling()
-		return isOld && isCandidate && !pinned[i] && !(name.IsDangling() && used[i])
-	}), isUnsure && images == removeAll
-}
-
 // addRest adds to a removal what a command removes besides images, containers and records. An
 // image prune deletes the leases of pulls. What is removed makes containerd collect garbage; a
 // builder prune always does (BuildKit: cache.cacheManager.Prune).

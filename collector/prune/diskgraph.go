@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"docker_buildup_exporter/collector/model"
@@ -64,7 +65,7 @@ func newDiskGraph(h *host, chains []string) *graph {
 	for _, chain := range slices.Sorted(maps.Keys(h.store.Layers)) {
 		if _, exists := d.pieces[chain]; !exists {
 			size := h.store.Layers[chain].Size
-			d.pieces[chain] = d.graph.add(piece{parent: none, likely: size, certain: size, kind: recordLayer})
+			d.pieces[chain] = d.graph.add(piece{parent: none, likely: size, certain: size, isShared: true})
 			others = append(others, chain)
 		}
 	}
@@ -138,7 +139,7 @@ func (d *diskGraph) addRecord(i int) {
 	case !exists:
 		at := d.graph.addOwn(record.Size)
 		d.graph.pieces[at].certain, d.graph.pieces[at].isOpen = 0, true
-		holder.pieces, holder.mayAny = []int32{at}, imageLayer|recordLayer
+		holder.pieces, holder.unknown = []int32{at}, math.MaxInt64
 	case stored.ChainID != "":
 		holder.pieces = d.layer(stored.ChainID)
 		if len(holder.pieces) > 0 {

@@ -30,18 +30,12 @@ type graph struct {
 type piece struct {
 	parent  int32 // an object that holds a piece also holds its parent; or none
 	isOpen  bool  // more bytes may be freed than likely
-	kind    kind
 	likely  int64
 	certain int64 // a lower bound
+
+	// isShared says that it is a layer or a blob: objects may hold it besides its known holders.
+	isShared bool
 }
-
-// kind is which objects may hold a piece besides its known holders. A set of kinds is a sum.
-type kind uint8
-
-const (
-	imageLayer  kind = 1 << iota // a layer or a blob of images
-	recordLayer                  // a layer that only records of the build cache are known to have
-)
 
 const none = -1 // no piece, no image
 
@@ -50,7 +44,6 @@ type holder struct {
 	pieces   []int32 // that it most likely holds
 	isUnsure bool    // it may not hold its pieces
 	isLoose  bool    // it may not be what keeps them
-	mayAny   kind    // it may hold any piece of these kinds
 	unknown  int64   // bytes of layers and blobs that it may hold besides
 }
 
@@ -116,7 +109,6 @@ func (g *graph) freed(r removal) Reclaimable {
 	}
 	goes, surely, kept, keptSurely, mayBeKept := g.marks[0], g.marks[1], g.marks[2], g.marks[3], g.marks[4]
 	var unknown int64
-	var anyKept kind
 	for i := range g.holders {
 		h := &g.holders[i]
 		if r.likely[i] {
@@ -135,7 +127,6 @@ func (g *graph) freed(r removal) Reclaimable {
 		if !h.isUnsure && !h.isLoose && !r.likely[i] {
 			g.reach(keptSurely, h.pieces)
 		}
-		anyKept |= h.mayAny
 		unknown = saturate(unknown, h.unknown)
 	}
 	freed := Reclaimable{Exact: !r.isUnsure}
@@ -144,14 +135,13 @@ func (g *graph) freed(r removal) Reclaimable {
 		if !goes[at] || keptSurely[at] {
 			continue
 		}
-		mayStay := mayBeKept[at] || p.kind&anyKept != 0
-		freed.Exact = freed.Exact && !p.isOpen && !(mayStay && p.likely > 0)
+		freed.Exact = freed.Exact && !p.isOpen && !(mayBeKept[at] && p.likely > 0)
 		if !kept[at] {
 			freed.Estimate = saturate(freed.Estimate, p.likely)
 		}
 		switch {
-		case mayStay, !surely[at]:
-		case p.kind != 0:
+		case mayBeKept[at], !surely[at]:
+		case p.isShared:
 			shared = saturate(shared, p.certain)
 		default:
 			own = saturate(own, p.certain)

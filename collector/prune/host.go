@@ -13,9 +13,10 @@ import (
 type host struct {
 	engine     model.Engine
 	images     []model.Image
-	failed     []bool  // of each image: its inspection failed
-	parents    []int32 // of each image, or none
-	tops       []int32 // top layer of each image; none also if it failed
+	index      map[string]int32 // images by ID; see indexImages
+	failed     []bool           // of each image: its inspection failed
+	parents    []int32          // of each image, or none
+	tops       []int32          // top layer of each image; none also if it failed
 	containers []model.Container
 	imageOf    []int32 // of each container, or none
 	volumes    []model.Volume
@@ -25,7 +26,8 @@ type host struct {
 	matches    *matches
 	store      *model.LayerStore // what is on the disk; nil if that is not known
 	graph      *graph
-	content    *contentGraph // nil: containerd cannot be read
+	content    *contentGraph       // nil: containerd cannot be read
+	lookups    model.Optional[int] // holder of what builds have started from lately, if any; see storeGraph.addLookups
 
 	listedLayers int // number of layers of images
 
@@ -46,9 +48,9 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 	h.volumes, h.volumesKnown = s.Volumes.Get()
 	cache, cacheKnown := s.BuildCache.Get()
 	h.cache, h.cacheKnown, h.isStale = distinctRecords(cache), cacheKnown, s.BuildCacheStale
-	find := h.findImages()
+	h.indexImages()
 	for _, container := range h.containers {
-		h.imageOf = append(h.imageOf, find(container.ImageID))
+		h.imageOf = append(h.imageOf, h.find(container.ImageID))
 	}
 	isStored := s.Store.IsKnown()
 	h.isInspected = imagesKnown && (s.Contents != nil || isStored)
@@ -63,7 +65,7 @@ func newHost(s model.Snapshot, engine model.Engine) *host {
 		isFailed := !inspected && !isStored
 		h.isInspected = h.isInspected && (!isFailed || s.FailedImages[image.ID])
 		h.failed, h.hasFailed = append(h.failed, isFailed), h.hasFailed || isFailed
-		h.tops, h.parents = append(h.tops, top), append(h.parents, find(image.Parent))
+		h.tops, h.parents = append(h.tops, top), append(h.parents, h.find(image.Parent))
 		for at := top; at != none && !h.isListed[at]; at = h.tree.layers[at].parent {
 			h.isListed[at] = true
 			h.listedLayers++
@@ -91,7 +93,7 @@ func (h *host) buildGraph(s model.Snapshot) {
 	}
 	h.matches.match()
 	if h.isContainerd() {
-		h.graph = newStoreGraph(h, s.ListedImages)
+		h.graph = newStoreGraph(h, s.ListedImages, s.At)
 	} else {
 		h.graph = newLayerGraph(h)
 	}
@@ -109,28 +111,31 @@ func distinctRecords(cache []model.CacheRecord) []model.CacheRecord {
 	return slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
 }
 
-// findImages returns a function that finds the parents of images and the images of containers.
-func (h *host) findImages() func(id string) int32 {
-	index := make(map[string]int32)
+// indexImages indexes the parents of images and the images of containers. With the containerd store,
+// names refer to all images.
+func (h *host) indexImages() {
+	h.index = make(map[string]int32)
 	for _, image := range h.images {
 		if image.Parent != "" {
-			index[image.Parent] = none
+			h.index[image.Parent] = none
 		}
 	}
 	for _, container := range h.containers {
-		index[container.ImageID] = none
+		h.index[container.ImageID] = none
 	}
 	for i, image := range h.images {
-		if _, isWanted := index[image.ID]; isWanted {
-			index[image.ID] = int32(i)
+		if _, isWanted := h.index[image.ID]; isWanted || h.isContainerd() {
+			h.index[image.ID] = int32(i)
 		}
 	}
-	return func(id string) int32 {
-		if i, exists := index[id]; exists {
-			return i
-		}
-		return none
+}
+
+// find returns an image that is indexed, or none.
+func (h *host) find(id string) int32 {
+	if i, exists := h.index[id]; exists {
+		return i
 	}
+	return none
 }
 
 // unpackedSizes returns the size of all layers of each inspected image, by image ID.
@@ -162,7 +167,7 @@ func newObjectGraph(h *host) *graph {
 	holders := h.recordHolder(len(h.cache))
 	g := &graph{pieces: make([]piece, 0, len(h.tree.layers)+holders), holders: make([]holder, holders), may: make(map[int][]int32)}
 	for _, l := range h.tree.layers {
-		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, kind: imageLayer}
+		p := piece{parent: l.parent, likely: l.size, isOpen: !l.isExact, isShared: true}
 		if l.isExact {
 			p.certain = l.size
 		}
@@ -221,7 +226,7 @@ func (h *host) addContainer(g *graph, i int) {
 			holder.pieces = append(holder.pieces, top)
 		case inspected:
 		case isMount: // a tag, which may have moved
-			holder.mayAny, writable.isOpen = imageLayer|recordLayer, true
+			holder.unknown, writable.isOpen = math.MaxInt64, true
 		case h.imageOf[i] == none:
 			holder.unknown, writable.isOpen = sizeOr(container.ImageSize, math.MaxInt64), true
 		case h.isContainerd(): // the image may be removed, although a container uses it
@@ -240,7 +245,7 @@ func (h *host) addContainer(g *graph, i int) {
 // it.
 func (g *graph) copyLayers() {
 	for at := range g.pieces {
-		if p := &g.pieces[at]; p.kind != 0 && p.parent != none {
+		if p := &g.pieces[at]; p.isShared && p.parent != none {
 			p.likely = saturate(p.likely, g.pieces[p.parent].likely)
 		}
 	}

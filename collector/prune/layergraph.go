@@ -1,12 +1,18 @@
 package prune
 
-import "docker_buildup_exporter/collector/model"
+import (
+	"math"
+	"slices"
+
+	"docker_buildup_exporter/collector/model"
+)
 
 // newLayerGraph returns the graph of a graph driver, which stores each layer once, whether
 // images or records of the build cache have it.
 func newLayerGraph(h *host) *graph {
 	l := &layerGraph{host: h, graph: newObjectGraph(h), isPlaced: make([]bool, len(h.cache)), places: make([]int32, len(h.cache)),
-		layers: make(map[layerKey]int32), siblings: make(map[[2]int64]int), first: make(map[int64]int32)}
+		layers: make(map[layerKey]int32), siblings: make(map[[2]int64]int), first: make(map[int64]int32),
+		listed: slices.DeleteFunc(slices.Clone(h.tops), func(top int32) bool { return top == none })}
 	for i := range h.cache {
 		l.place(int32(i))
 	}
@@ -22,6 +28,7 @@ type layerGraph struct {
 	layers   map[layerKey]int32 // pieces that are layers of records only
 	siblings map[[2]int64]int   // number of records by the one that they were made from, and size
 	first    map[int64]int32    // the first record of each size
+	listed   []int32            // top layers of images
 }
 
 // layerKey identifies a layer of records: by the layer below it, its size, and its number
@@ -39,8 +46,7 @@ func (l *layerGraph) place(i int32) int32 {
 		return l.places[i]
 	}
 	l.isPlaced[i], l.places[i] = true, none
-	record, found := &l.cache[i], l.matches.found[i]
-	holder := &l.graph.holders[l.recordHolder(int(i))]
+	record, holder := &l.cache[i], &l.graph.holders[l.recordHolder(int(i))]
 	if isNoLayer(*record) {
 		at := l.graph.addOwn(record.Size)
 		if record.Rewritten { // the engine has measured it only once
@@ -49,46 +55,42 @@ func (l *layerGraph) place(i int32) int32 {
 		holder.pieces = []int32{at}
 		return none
 	}
-	below := int32(none)
+	below, sure := int32(none), int32(none)       // the layer below, and the same if that is certain
 	for _, parent := range l.matches.parents[i] { // records that remain as long as this one
 		below = l.place(parent)
+		if !l.graph.holders[l.recordHolder(int(parent))].isUnsure {
+			sure = below
+		}
 	}
 	if len(record.Parents) > 1 {
-		below = none
+		below, sure = none, none
 	}
-	switch isOnOne := len(record.Parents) == len(l.matches.parents[i]) && len(record.Parents) < 2; {
-	case record.Shared || len(found) > 0:
-		l.places[i] = l.matches.likely[i]
-		holder.isUnsure = len(found) != 1 || !record.Shared || l.hasFailed || !isOnOne || !l.tree.layers[found[0]].isExact
-		if holder.isUnsure {
-			l.graph.may[l.recordHolder(int(i))] = found
+	switch layers, isAll := l.matches.candidates(i); {
+	case record.Shared || len(layers) > 0:
+		holder.isUnsure = len(layers) != 1 || !isAll || !record.Shared || l.hasFailed || !l.tree.layers[layers[0]].isExact
+		if len(layers) == 1 {
+			l.matches.likely[i] = layers[0]
 		}
-		if record.Shared && (len(found) == 0 || !isOnOne) {
-			holder.mayAny = imageLayer
+		l.places[i] = l.matches.likely[i]
+		if holder.isUnsure {
+			l.graph.may[l.recordHolder(int(i))] = layers
+		}
+		if record.Shared && (len(layers) == 0 || !isAll) {
+			l.graph.may[l.recordHolder(int(i))] = l.listed
 		}
 		if !record.Shared { // perhaps it is another layer
 			holder.pieces = append(holder.pieces, l.graph.addOwn(model.Optional[int64]{}))
 		}
 	case record.ExcludesSnapshot || !record.Size.IsKnown(): // it may be of any layer
-		l.places[i] = l.graph.add(piece{parent: l.sure(i, below), isOpen: true, kind: recordLayer})
-		holder.mayAny = imageLayer | recordLayer
+		l.places[i] = l.graph.add(piece{parent: sure, isOpen: true, isShared: true})
+		holder.unknown = math.MaxInt64
 	default:
-		l.places[i] = l.addLayer(i, below)
+		l.places[i] = l.addLayer(i, below, sure)
 	}
 	if l.places[i] != none {
 		holder.pieces = append(holder.pieces, l.places[i])
 	}
 	return l.places[i]
-}
-
-// sure returns the layer below a record, or none if it is not certain.
-func (l *layerGraph) sure(i, below int32) int32 {
-	for _, parent := range l.matches.parents[i] {
-		if l.graph.holders[l.recordHolder(int(parent))].isUnsure {
-			return none
-		}
-	}
-	return below
 }
 
 // addLayer returns the piece of a record that is a layer that no image has.
@@ -101,7 +103,7 @@ func (l *layerGraph) sure(i, below int32) int32 {
 //
 // Example: records a = 10, b = 20 on a, c = 10, d = 20 on c: 10+20, not 60. A third record of
 // 20 on a has other content: 10+20+20. The minimum is 10+20.
-func (l *layerGraph) addLayer(i, below int32) int32 {
+func (l *layerGraph) addLayer(i, below, sure int32) int32 {
 	size, _ := l.cache[i].Size.Get()
 	key := layerKey{below: below, size: size}
 	if parents := l.matches.parents[i]; len(parents) == 1 {
@@ -111,7 +113,7 @@ func (l *layerGraph) addLayer(i, below int32) int32 {
 	}
 	at, exists := l.layers[key]
 	if !exists {
-		at = l.graph.add(piece{parent: l.sure(i, below), likely: size, certain: size, kind: recordLayer})
+		at = l.graph.add(piece{parent: sure, likely: size, certain: size, isShared: true})
 		l.layers[key] = at
 	}
 	first, exists := l.first[size]

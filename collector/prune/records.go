@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -20,17 +21,21 @@ func isNoLayer(r model.CacheRecord) bool {
 // is compressed, or a tar archive that adds headers to files.
 const archiveOverhead = 2048
 
-// matches are the layers of images that records may be of. Records are indexes.
+// blockSize is what the size of an unpacked layer of the containerd store is a multiple of, in
+// bytes. That of a blob hardly ever is.
+const blockSize = 4096
+
+// matches are the layers of images that records are of. Records are indexes.
 type matches struct {
 	*host
 	parents  [][]int32 // listed ones
 	children [][]int32 // records whose only parent is the record
 	layersOn [][]int32 // layers on each layer, shifted by one
-	found    [][]int32 // layers that each record may be of
-	likely   []int32   // the most likely of them, or none; of a diskGraph the piece of the record's layer
+	isTop    []bool    // layers that are the top of an image
+	perByte  []float64 // bytes of the blob for each byte of a layer, about; containerd store only
+	likely   []int32   // the most likely layer, or none; of a diskGraph the piece of the record's layer
 	isTaken  []bool    // layers that are the most likely ones of a record
-	bySize   map[int64][]int32
-	unproven []int32 // layers whose size is not proven
+	places   map[place][]int32
 }
 
 // newMatches returns the records by what they were made from, without any layers.
@@ -54,125 +59,170 @@ func newMatches(h *host) *matches {
 	return m
 }
 
-// match finds the layers that each record may be of, and the most likely one. A
-// record that an image shares is of a layer of an image. Any other one may be of a layer that
-// only containers have.
-//
-// Example: image A = layers 10+20, image B = layers 10+30. A shared record of 20 bytes whose
-// parent has 10 bytes is of the layer 20 of A. With image C = layers 10+20c, it may be of
-// either; of two such records, one is most likely of each.
+// match finds the most likely layer of each record.
 func (m *matches) match() {
-	m.layersOn, m.found = make([][]int32, len(m.tree.layers)+1), make([][]int32, len(m.cache))
-	m.isTaken, m.bySize = make([]bool, len(m.tree.layers)), make(map[int64][]int32)
+	n := len(m.tree.layers)
+	m.places = make(map[place][]int32)
+	m.layersOn, m.isTop, m.isTaken, m.perByte = make([][]int32, n+1), make([]bool, n), make([]bool, n), make([]float64, n)
+	depths := make([]int, n) // number of layers below each
 	for at, l := range m.tree.layers {
 		m.layersOn[l.parent+1] = append(m.layersOn[l.parent+1], int32(at))
-		if l.isExact {
-			m.bySize[l.size] = append(m.bySize[l.size], int32(at))
-		} else {
-			m.unproven = append(m.unproven, int32(at))
+		if l.parent != none {
+			depths[at] = depths[l.parent] + 1
+		}
+		if !l.isExact {
+			l.size = none
+		}
+		for _, depth := range []int{depths[at], none} {
+			for _, size := range []int64{l.size, anySize} {
+				m.places[place{depth, size}] = append(m.places[place{depth, size}], int32(at))
+			}
+		}
+	}
+	for i, top := range m.tops {
+		if top != none {
+			m.isTop[top] = true
+		}
+		unpacked := max(1, float64(sizeOr(m.images[i].StoreSizes().Unpacked, 0)))
+		for at := top; at != none; at = m.tree.layers[at].parent {
+			m.perByte[at] = float64(sizeOr(m.images[i].Size, 0))/unpacked - 1
 		}
 	}
 	for i, record := range m.cache {
 		switch {
 		case isNoLayer(record) || len(record.Parents) == 1 && len(m.parents[i]) == 1:
-			continue
 		case len(record.Parents) == 0:
-			m.find(int32(i), m.layersOn[:1])
-		default: // a merge, or a parent that is not listed
-			m.find(int32(i), m.ofSize(int32(i)))
+			m.choose(int32(i), m.layersOn[0])
+		case !m.isContainerd(): // a merge, or made from a record that is not listed
+			layers, _ := m.candidates(int32(i))
+			m.choose(int32(i), layers)
 		}
-		m.choose(int32(i), none)
 	}
 }
 
-// ofSize returns the layers of the size of a record whose parent may be of any layer, or nil if
-// the record itself may be of any.
-func (m *matches) ofSize(i int32) [][]int32 {
-	size, known := m.cache[i].Size.Get()
-	if !known || m.cache[i].ExcludesSnapshot || m.isContainerd() {
-		return nil
-	}
-	return [][]int32{m.bySize[size], m.unproven}
-}
-
-// find finds which of some layers a record may be of, and those of all records made from it.
-// A layer must have a layer of each shared child on it.
+// choose sets the most likely layer of a record, and of all records made from it: the one that
+// gives most of them a layer; of those, one whose blob has about the size of the record's; and
+// one that no other record is of.
 //
-// Example: image A = layers 10a+20, image B = layers 10b+30. A shared record of 10 bytes with a
-// shared child of 20 bytes is of the layer 10a.
-func (m *matches) find(i int32, layers [][]int32) {
-	record := &m.cache[i]
-	for _, some := range layers {
-		for _, at := range some {
-			if m.fits(record, at) {
-				m.found[i] = append(m.found[i], at)
-			}
+// Example: image A = layers 10a+20, image B = layers 10b+30. A record of 10 bytes from which one
+// of 30 bytes was made is of the layer 10b.
+func (m *matches) choose(i int32, layers []int32) {
+	best, bestScore, bestDifference := int32(none), 0, 0
+	for _, at := range layers {
+		score, difference := m.score(i, at), 2*m.difference(i, at)
+		if m.isTaken[at] {
+			difference++
 		}
+		if score > bestScore || score == bestScore && score > 0 && difference < bestDifference {
+			best, bestScore, bestDifference = at, score, difference
+		}
+	}
+	var above []int32
+	if best != none {
+		m.likely[i], m.isTaken[best] = best, true
+		above = m.layersOn[best+1]
 	}
 	for _, child := range m.children[i] {
-		on := [][]int32{}
-		for _, at := range m.found[i] {
-			on = append(on, m.layersOn[at+1])
-		}
-		if layers == nil {
-			on = m.ofSize(child)
-		}
-		m.find(child, on)
-		// With the containerd store, records that no image shares look shared, too.
-		if !m.cache[child].Shared || !record.Shared || m.hasFailed || m.isContainerd() && len(m.found[child]) == 0 {
-			continue
-		}
-		isParent := make(map[int32]bool, len(m.found[child]))
-		for _, at := range m.found[child] {
-			isParent[m.tree.layers[at].parent] = true
-		}
-		m.found[i] = slices.DeleteFunc(m.found[i], func(at int32) bool { return !isParent[at] })
+		m.choose(child, above)
 	}
 }
 
-// fits reports whether a record may be of a layer, by its size.
+// score returns how well a record and those made from it fit a layer and those on it, or 0 if
+// the record cannot be of the layer. With the containerd store, a shared record that no image
+// has another layer on is the top of an image (BuildKit: cache.cacheRecord.layerDigestChain).
+func (m *matches) score(i, at int32) (score int) {
+	if !m.fits(&m.cache[i], at) {
+		return 0
+	}
+	for _, child := range m.children[i] {
+		best := 0
+		for _, above := range m.layersOn[at+1] {
+			best = max(best, m.score(child, above))
+		}
+		score += best
+	}
+	if score == 0 && m.isTop[at] {
+		score++
+	}
+	return score + 2
+}
+
+// difference returns by how much the blob that a record would have of a layer differs from what
+// the images suggest, in twentieths. It is 0 with a graph driver, which has no blobs.
+func (m *matches) difference(i, at int32) int {
+	if !m.isContainerd() {
+		return 0
+	}
+	want := m.perByte[at] * float64(m.tree.layers[at].size)
+	return int(min(1000, 20*math.Abs(float64(m.blobOf(&m.cache[i], at))-want)/(want+blockSize)))
+}
+
+// blobOf returns the size of the blob of a record with the containerd store, if it is of a
+// layer: the record without its own unpacked layer.
+//
+// Example: a record of 1400 bytes is of a layer of 1000 bytes: its blob has 400.
+func (m *matches) blobOf(record *model.CacheRecord, at int32) int64 {
+	size, _ := record.Size.Get()
+	if record.ExcludesSnapshot {
+		return size
+	}
+	return size - m.tree.layers[at].size
+}
+
+// fits reports whether a record may be of a layer, by its size. A record that an image shares
+// is of a layer of an image. Any other one may be of a layer that only containers have.
 func (m *matches) fits(record *model.CacheRecord, at int32) bool {
 	l := &m.tree.layers[at]
 	if record.Shared != m.isListed[at] && !(record.Shared && m.hasFailed) && !(m.isContainerd() && record.ExcludesSnapshot) {
 		return false
 	}
 	size, known := record.Size.Get()
-	switch {
+	switch hasBlob := !m.isContainerd() || record.ExcludesSnapshot || size%blockSize != 0; {
 	case !known || !l.isExact:
-		return true
-	case m.isContainerd() && record.ExcludesSnapshot: // the size is that of the blob
-		return size <= l.size+archiveOverhead
-	case m.isContainerd(): // a snapshot, and the blob that the image shares
-		return size > l.size && size <= 2*l.size+archiveOverhead
+		return hasBlob || !known
+	case m.isContainerd():
+		blob := m.blobOf(record, at)
+		return hasBlob && blob <= l.size+archiveOverhead && (blob > 0 || record.ExcludesSnapshot)
 	default:
 		return record.ExcludesSnapshot || size == l.size
 	}
 }
 
-// choose sets the most likely layer of a record and of all records made from it: on the layer
-// of its parent, of no other record, and with as many layers on it as records were made from
-// the record, as far as possible.
-func (m *matches) choose(i, parent int32) {
-	best, bestRank := int32(none), -1
-	for _, at := range m.found[i] {
-		rank := 0
-		if parent == none || m.tree.layers[at].parent == parent {
-			rank += 4
-		}
-		if !m.isTaken[at] {
-			rank += 2
-		}
-		if len(m.layersOn[at+1]) == len(m.children[i]) {
-			rank++
-		}
-		if rank > bestRank {
-			best, bestRank = at, rank
+// place is where a layer is: on how many layers, and how large it is. The depth is none for all
+// depths, and the size anySize for all sizes, or none if it is not proven.
+type place struct {
+	depth int
+	size  int64
+}
+
+const anySize = -2
+
+// candidates returns the layers that a record may be of: those of its size on as many layers as
+// records are below it. If that number is unknown, all layers of its size, and there may be more.
+func (m *matches) candidates(i int32) (layers []int32, isAll bool) {
+	depth, bottom := 0, i
+	for ; len(m.cache[bottom].Parents) == 1 && len(m.parents[bottom]) == 1 && depth <= len(m.cache); depth++ {
+		bottom = m.parents[bottom][0]
+	}
+	if isAll = len(m.cache[bottom].Parents) == 0; !isAll {
+		depth = none
+	}
+	record := &m.cache[i]
+	size, known := record.Size.Get()
+	sizes := []int64{size, none}
+	switch {
+	case !m.isContainerd() && !record.ExcludesSnapshot && known:
+	case isAll:
+		sizes = []int64{anySize}
+	default:
+		return nil, false
+	}
+	for _, size := range sizes {
+		for _, at := range m.places[place{depth, size}] {
+			if m.fits(record, at) {
+				layers = append(layers, at)
+			}
 		}
 	}
-	if best != none {
-		m.likely[i], m.isTaken[best] = best, true
-	}
-	for _, child := range m.children[i] {
-		m.choose(child, best)
-	}
+	return layers, isAll
 }

@@ -61,15 +61,7 @@ func TestEstimateOfCache(t *testing.T) {
 		{
 			"a record with a shared child is of the layer that has one", []string{"10a 20", "10b 30"},
 			[]model.CacheRecord{{ID: "a", Shared: true, Size: size(10)}, {ID: "b", Shared: true, Parents: tag("a"), Size: size(20)}},
-			ImagePrune, Reclaimable{40, 40, true},
-		},
-		{
-			"of two layers the one with as many layers on it", []string{"10a 5x", "10b 5y", "10b 5z"},
-			[]model.CacheRecord{
-				{ID: "a", Shared: true, Size: size(10)},
-				{ID: "b", Shared: true, Parents: tag("a"), Size: size(5)}, {ID: "c", Shared: true, Parents: tag("a"), Size: size(5)},
-			},
-			ImagePrune, Reclaimable{15, 0, false},
+			ImagePrune, Reclaimable{40, 30, false},
 		},
 		{
 			"a merge may be of any layer of its size", []string{"10 20", "20b"},
@@ -148,6 +140,16 @@ func TestEstimateOfBlobs(t *testing.T) {
 	if got := reclaimable(f.snapshot)[ImagePruneAll]; got != (Reclaimable{270 + 15060 + 300, 270 + 15000 + 300 - 500, false}) {
 		t.Errorf("with a record of the base: %+v", got)
 	}
+	// A record of the same size on another layer has the same files, and so the same blob.
+	f = fixtureOf(true)
+	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)
+	f.record(model.CacheRecord{ID: "base", Shared: true, ExcludesSnapshot: true, Size: model.Known[int64](500)})
+	f.record(model.CacheRecord{ID: "of b", Parents: tag("base"), Shared: true, Size: model.Known[int64](260)})
+	f.record(model.CacheRecord{ID: "other base", Size: model.Known[int64](3000)})
+	f.record(model.CacheRecord{ID: "of the other base", Parents: tag("other base"), Size: model.Known[int64](260)})
+	if got := reclaimable(f.snapshot)[BuilderPrune]; got.Estimate != 3000+200 {
+		t.Errorf("with the files of an image on another layer: %+v", got)
+	}
 	// The list is older than one of the images: blobs are in proportion to layers.
 	f = fixtureOf(true)
 	blobs = map[string]int64{"1000": 500_000, "200": 100_000, "30": 15_000, "40": 20_000}
@@ -164,7 +166,7 @@ func TestUntil(t *testing.T) {
 	ago := func(age time.Duration) model.Optional[time.Time] { return model.Known(now.Add(-age)) }
 	const week = 7 * 24 * time.Hour
 	for store, imagePrune := range map[model.ImageStore]Reclaimable{
-		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {120, 0, false}, // the date 0 may be none
+		model.GraphDriver: {100 + 20, 20, false}, model.Containerd: {100, 0, false}, // the date 0 may be none
 	} {
 		f := newFixture(store, "1.51")
 		f.snapshot.At = now
@@ -258,5 +260,55 @@ func TestClassicBuildsInContainerd(t *testing.T) {
 		if got := f.reclaim()[ImagePrune]; got != want {
 			t.Errorf("parent %q: %+v, want %+v", parent, got, want)
 		}
+	}
+}
+
+// An image prune on the containerd store after a builder prune, on a host that was seen: records
+// that remain have the blobs of the images. One without a blob is on the top of an image: that
+// makes clear which of two layers of one size it is. For five minutes after a build, BuildKit keeps the
+// images that the build starts from.
+func TestImagePruneAfterBuilderPrune(t *testing.T) {
+	size, now := model.Known[int64], time.Unix(1e9, 0)
+	f := newFixture(model.Containerd, "1.51")
+	f.image("base", "", tag("base:1"), "38416384")
+	f.image("python", "", tag("python:1"), "38416384", "11030528n")
+	f.image("running", "", tag("running:1"), "38416384", "11030528o", "6754304")
+	f.image("ci", "", tag("project:ci"), "38416384", "8929280", "1880064")
+	f.container("running", model.Running, 0)
+	containers, _ := f.snapshot.Containers.Get()
+	containers[0].CreatedFrom = model.Known(model.Reference{Tag: "running:1"})
+	images := f.setSizes(map[string]int64{
+		"38416384": 38404608, "11030528n": 11013642, "11030528o": 11013899, "6754304": 6742017, "8929280": 8911726, "1880064": 1855878,
+	})
+	for _, r := range []model.CacheRecord{
+		{ID: "from", ExcludesSnapshot: true, Size: size(38404608)},
+		{ID: "python", Parents: tag("from"), Size: size(11030528 + 11013642)},
+		{ID: "build", Parents: tag("python"), Size: size(8925184)},
+		{ID: "out", Parents: tag("from"), Size: size(8929280 + 8911726)},
+		{ID: "assets", Parents: tag("out"), Size: size(1880064 + 1855878)},
+	} {
+		r.Shared = true
+		f.record(r)
+	}
+	f.snapshot.Contents, f.snapshot.ListedImages, f.snapshot.At = f.contents, images, now
+	cache, _ := f.snapshot.BuildCache.Get()
+	const ofCI, ofPython, metadata = 8929280 + 1880064, 11030528, 100
+	for minutes, want := range map[int]int64{6: ofCI + ofPython + metadata, 4: ofCI} {
+		cache[2].LastUsedAt = model.Known(now.Add(-time.Duration(minutes) * time.Minute))
+		if got := reclaimable(f.snapshot)[ImagePruneAll]; got != (Reclaimable{Estimate: want}) {
+			t.Errorf("%d minutes after a build: %+v, want about %d", minutes, got, want)
+		}
+	}
+	// A builder prune ends that.
+	if got := reclaimable(f.snapshot)[SystemPruneAll]; got.Minimum < ofCI+ofPython {
+		t.Errorf("with the build cache: %+v, want more than %d", got, ofCI+ofPython)
+	}
+	cache[2].LastUsedAt = model.Known(now.Add(-4 * time.Minute))
+	f.snapshot.ContentsVersion = 1
+	var z Summarizer
+	before := z.Summarize(f.snapshot).Reclaimable[ImagePruneAll]
+	f.snapshot.At = now.Add(time.Minute)
+	if after := z.Summarize(f.snapshot).Reclaimable[ImagePruneAll]; after.Estimate-before.Estimate != ofPython+metadata {
+		t.Errorf("%+v five minutes after the build, %+v before", after, before)
 	}
 }

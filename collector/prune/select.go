@@ -61,6 +61,9 @@ func (h *host) removalBy(spec pruneSpec, until time.Time) removal {
 		}
 	}
 	if spec.cache != removeNone {
+		if lookups, exist := h.lookups.Get(); exist {
+			put(lookups, slices.ContainsFunc(h.cache, func(record model.CacheRecord) bool { return record.InUse }))
+		}
 		h.selectRecords(spec, &r, until)
 	}
 	if h.content != nil {
@@ -93,32 +96,26 @@ func isPrunedVolume(volume model.Volume, volumes amount) bool {
 // it may remove others. goes are the containers that it removes before.
 func (h *host) removedImages(spec pruneSpec, goes []bool, until time.Time) (likely, certain []bool, isUnsure bool) {
 	used := h.usedImages(goes)
-	if h.content != nil {
-		likely, isUnsure = h.content.prunedImages(spec.images, used, goes, until)
-		return likely, likely, isUnsure
-	}
-	isFresh, mayBeUndated := make([]bool, len(h.images)), make([]bool, len(h.images))
-	for i, image := range h.images {
-		created, known := image.CreatedAt().Get()
-		isFresh[i] = !until.IsZero() && (!known || created.After(until))
-		mayBeUndated[i] = !until.IsZero() && known && created.Unix() == 0
-	}
 	switch {
-	case h.isContainerd() && spec.images == removeAll:
-		return h.unprotectedImages(used, goes, isFresh, !until.IsZero())
 	case h.isContainerd():
-		likely = h.danglingRecords(used)
+		likely, isUnsure = h.withoutNames(spec.images, used, goes, until)
 	case spec.images == removeAll:
-		likely = h.unusedTrees(used, isFresh)
-		certain = slices.Clone(likely)
-		for i := range certain { // the filter keeps images without a date, whose date in the API is 0
-			certain[i] = certain[i] && !mayBeUndated[i]
-		}
-		return likely, certain, false
+		likely = h.unusedTrees(used, until)
 	default:
 		likely = h.untaggedHeads(used)
 	}
-	return likely, likely, false
+	certain = slices.Clone(likely)
+	for i, image := range h.images {
+		created, _ := image.CreatedAt().Get()
+		switch {
+		case h.content != nil:
+		case h.isContainerd():
+			certain[i] = certain[i] && until.IsZero() && (!isUnsure || len(image.Tags) == 0) && (spec.images == removeAll || image.HasDigest.IsKnown())
+		case !until.IsZero(): // the filter keeps images without a date, whose date in the API is 0
+			certain[i] = certain[i] && created.Unix() != 0
+		}
+	}
+	return likely, certain, isUnsure || h.isContainerd() && h.content == nil && !until.IsZero()
 }
 
 // usedImages returns which images containers were made from, without those that go.
@@ -138,30 +135,39 @@ func hasNoReference(image model.Image) bool {
 	return len(image.Tags) == 0 && image.HasDigest == model.Known(false)
 }
 
-// danglingRecords returns what the containerd store removes by default: images without a
-// reference that no container uses, parents included (moby:
-// daemon/containerd.ImageService.ImagePrune with dangling=true).
-func (h *host) danglingRecords(used []bool) (removed []bool) {
-	removed = make([]bool, len(h.images))
-	for i, image := range h.images {
-		removed[i] = hasNoReference(image) && !used[i]
+// names returns the names of the images in the containerd store. The Engine API does not report
+// when an image got its name: as an estimate, that is when it was made.
+func (h *host) names() (names []model.StoredImage) {
+	if h.content != nil {
+		return h.content.store.Images
 	}
-	return removed
+	for _, image := range h.images {
+		created, known := image.CreatedAt().Get()
+		if !known {
+			created = time.Unix(1<<40, 0) // never old
+		}
+		all := image.Tags
+		switch {
+		case image.HasDigest == model.Known(true):
+			all = append(slices.Clip(all), image.ID)
+		case len(all) == 0:
+			all = []string{model.DanglingName(image.ID)}
+		}
+		for _, name := range all {
+			names = append(names, model.StoredImage{Name: name, Target: image.ID, Created: created})
+		}
+	}
+	return names
 }
 
-// unprotectedImages returns what the containerd store removes with --all (moby:
-// daemon/containerd.ImageService.pruneUnused, filterImagesUsedByContainers). A container
-// protects the name that it was created from, whatever image that name points to now. It
-// protects its image only if the image has no name, or if the container was created from
-// the ID or digest. If that is unknown, it most likely protects its image, and the largest
-// image of all may remain, too: no image is certainly removed.
-//
-// The until filter goes by when the name was created, which the Engine API does not report
-// (moby: daemon/containerd.ImageService.setupFilters). The image is not certainly older.
-func (h *host) unprotectedImages(used, goes, isFresh []bool, hasUntil bool) (likely, certain []bool, isUnsure bool) {
-	protected := make(map[string]bool) // names
-	pinned := make([]bool, len(h.images))
-	isUnsure = hasUntil
+// withoutNames returns which images of the containerd store lose all their names (moby:
+// daemon/containerd.ImageService.pruneUnused, filterImagesUsedByContainers, setupFilters). A
+// container protects the name that it was created from, whatever image that name points to now.
+// It protects its image only if the image has no name, or if the container was created from the ID
+// or digest. If that is unknown, it most likely protects its image. The until filter goes by when
+// the name was created.
+func (h *host) withoutNames(images amount, used, goes []bool, until time.Time) (removed []bool, isUnsure bool) {
+	protected, pinned := make(map[string]bool), make([]bool, len(h.images))
 	for i, container := range h.containers {
 		if goes[i] {
 			continue
@@ -173,25 +179,31 @@ func (h *host) unprotectedImages(used, goes, isFresh []bool, hasUntil bool) (lik
 			pinned[image] = true
 		}
 	}
-	likely, certain = make([]bool, len(h.images)), make([]bool, len(h.images))
-	for i, image := range h.images {
-		isProtected := slices.ContainsFunc(image.Tags, func(tag string) bool { return protected[tag] })
-		mayBeDangling := len(image.Tags) == 0 && image.HasDigest != model.Known(true)
-		likely[i] = !isProtected && !pinned[i] && !(mayBeDangling && used[i]) && !isFresh[i]
-		certain[i] = likely[i] && (!isUnsure || len(image.Tags) == 0 && !hasUntil)
+	removed, kept := make([]bool, len(h.images)), make([]bool, len(h.images))
+	for _, name := range h.names() {
+		i, exists := h.index[name.Target]
+		if !exists {
+			continue
+		}
+		isOld := until.IsZero() || name.Created.Before(until)
+		isCandidate := images == removeAll && !protected[name.Name] || name.IsDangling()
+		kept[i] = kept[i] || !isOld || !isCandidate || pinned[i] || name.IsDangling() && used[i]
+		removed[i] = !kept[i]
 	}
-	return likely, certain, isUnsure
+	return removed, isUnsure && images == removeAll
 }
 
 // unusedTrees returns what graph drivers remove with --all: images that neither a container
 // uses nor an image that was built on them (moby: daemon/images.ImageService.ImagePrune
 // with dangling=false, checkImageDeleteConflict). The until filter keeps images that were
 // created later, but not the untagged parents of those that are removed.
-func (h *host) unusedTrees(used, isFresh []bool) (removed []bool) {
+func (h *host) unusedTrees(used []bool, until time.Time) (removed []bool) {
 	removed = slices.Repeat([]bool{true}, len(h.images))
 	isParent := h.isParent()
 	for i, image := range h.images {
-		isKept := used[i] || isFresh[i] && !(isParent[i] && hasNoReference(image))
+		created, known := image.CreatedAt().Get()
+		isFresh := !until.IsZero() && (!known || created.After(until))
+		isKept := used[i] || isFresh && !(isParent[i] && hasNoReference(image))
 		for at := int32(i); isKept && at != none && removed[at]; at = h.parents[at] {
 			removed[at] = false
 		}
@@ -271,7 +283,7 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		at := h.matches.likely[i]
 		shared[i] = record.Shared
 		holder, may := &h.graph.holders[h.recordHolder(i)], h.graph.may[h.recordHolder(i)]
-		mayEnd := holder.mayAny != 0 || slices.ContainsFunc(may, func(at int32) bool { return !kept[at] })
+		mayEnd := holder.unknown > 0 || slices.ContainsFunc(may, func(at int32) bool { return !kept[at] })
 		r.isUnsure = r.isUnsure || spec.cache == removeDefault && record.Shared && holder.isUnsure && mayEnd && slices.Contains(r.likely[:len(h.images)], true)
 		stillShared[i] = record.Shared && (at == none || kept[at])
 		if h.store != nil {

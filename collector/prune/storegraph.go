@@ -1,54 +1,97 @@
 package prune
 
 import (
+	"math"
 	"slices"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
 
-// newStoreGraph returns the graph of the containerd store. Beside the unpacked layers it keeps
-// the blobs that they were unpacked from: a compressed copy of each diff, and the manifest and
+// newStoreGraph returns the graph of the containerd store at a time. Beside the unpacked layers it
+// keeps the blobs that they were unpacked from: a compressed copy of each diff, and the manifest and
 // configuration of each image. A record of the build cache has an unpacked layer of its own,
 // unless it was taken from an image, and may have a blob.
-func newStoreGraph(h *host, list []model.Image) *graph {
+func newStoreGraph(h *host, list []model.Image, now time.Time) *graph {
 	s := &storeGraph{host: h, graph: newObjectGraph(h), sizes: make([]int64, len(h.tree.sizeOf)), layerUsers: make([]int, len(h.tree.layers)),
-		diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
-	for i := range h.cache {
+		twins: make(map[int64]int32), diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
+	for i, record := range h.cache {
 		if at, blob := s.blobOf(i); blob > 0 {
-			s.sizes[h.tree.layers[at].diff] = blob
+			diff := h.tree.layers[at].diff
+			s.sizes[diff] = blob
+			if size, _ := record.Size.Get(); !record.ExcludesSnapshot {
+				s.twins[size] = diff
+			}
 		}
 	}
 	s.firstBlob = int32(len(s.graph.pieces))
 	for range len(h.tree.sizeOf) {
-		s.graph.add(piece{parent: none, kind: imageLayer})
+		s.graph.add(piece{parent: none, isShared: true})
 	}
 	own := s.sizeBlobs(hasSameIDs(h.images, list))
 	for i := range h.images {
 		holder := &s.graph.holders[i]
 		holder.pieces = append(holder.pieces, own[i])
 		for at := h.tops[i]; at != none; at = h.tree.layers[at].parent {
-			s.holdBlob(holder, at)
+			s.holdBlob(holder, h.tree.layers[at].diff)
 		}
 	}
 	for i := range h.cache {
-		holder := &s.graph.holders[h.recordHolder(i)]
-		s.addRecord(holder, i)
-		if at, blob := s.blobOf(i); blob > 0 { // most likely
-			holder.isLoose = true
-			s.holdBlob(holder, at)
-		}
+		s.addRecord(&s.graph.holders[h.recordHolder(i)], i)
 	}
+	s.addLookups(now)
 	if slices.ContainsFunc(h.parents, func(parent int32) bool { return parent != none }) {
 		s.doubtImages()
 	}
 	return s.graph
 }
 
+// lookupLease is for how long BuildKit keeps an image that a build starts from, unless the build
+// reads its layers (BuildKit: source/containerimage.puller.CacheKey). A builder prune ends that.
+const lookupLease = 5 * time.Minute
+
+// addLookups adds what keeps the images that builds have started from lately: most likely those
+// of whose top layer a record is that other records were made from. For the minimum, it may keep
+// anything.
+func (s *storeGraph) addLookups(now time.Time) {
+	var work []int32
+	isRecent := make([]bool, len(s.cache)) // or what a recent one was made from
+	for i, record := range s.cache {
+		used, known := record.LastUsedAt.Get()
+		if record.InUse || known && used.Add(lookupLease).After(now) {
+			work = append(work, int32(i))
+		}
+	}
+	if len(work) == 0 {
+		return
+	}
+	for len(work) > 0 {
+		i := work[len(work)-1]
+		work = work[:len(work)-1]
+		if !isRecent[i] {
+			isRecent[i] = true
+			work = append(work, s.matches.parents[i]...)
+		}
+	}
+	keeps := make(map[int32]bool) // top layers
+	for i, at := range s.matches.likely {
+		keeps[at] = keeps[at] || isRecent[i] && len(s.matches.children[i]) > 0
+	}
+	lookups := holder{isLoose: true, unknown: math.MaxInt64}
+	for i, top := range s.tops {
+		if top != none && keeps[top] {
+			lookups.pieces = append(lookups.pieces, s.graph.holders[i].pieces...)
+		}
+	}
+	s.lookups = model.Known(len(s.graph.holders))
+	s.graph.holders = append(s.graph.holders, lookups)
+}
+
 // doubtImages makes nothing of images certain. The containerd store was seen to keep layers of
 // images that classic builds made, although no image of the list had them any more.
 func (s *storeGraph) doubtImages() {
 	for at := range s.graph.pieces {
-		if p := &s.graph.pieces[at]; p.kind&imageLayer != 0 && p.likely > 0 {
+		if p := &s.graph.pieces[at]; p.isShared && p.likely > 0 {
 			p.certain, p.isOpen = 0, true
 		}
 	}
@@ -65,27 +108,21 @@ type storeGraph struct {
 	ownOf      []int32 // piece of what only one image has, of each diff that only one image has, or none
 	layerUsers []int   // number of images of the list that have each layer
 	diffUsers  []int   // the same for each diff
+
+	twins map[int64]int32 // diffs by the size of a record that is of a layer with it
 }
 
-// blobOf returns the layer that a record is most likely of, and the size of its blob: that of
-// the record without its own unpacked layer, or 0 if it has no blob.
-//
-// Example: a record of 1400 bytes is of a layer of 1000 bytes: its blob has 400.
+// blobOf returns the layer that a record is most likely of, or none, and the size of the blob that
+// the record holds, or 0.
 func (s *storeGraph) blobOf(record int) (at int32, blob int64) {
-	at = s.matches.likely[record]
-	blob, _ = s.cache[record].Size.Get()
-	if at == none {
-		return none, 0
-	}
-	if !s.cache[record].ExcludesSnapshot {
-		blob -= s.tree.layers[at].size
+	if at = s.matches.likely[record]; at != none {
+		blob = max(0, s.matches.blobOf(&s.cache[record], at))
 	}
 	return at, blob
 }
 
-// holdBlob makes an object hold the blob of a layer.
-func (s *storeGraph) holdBlob(holder *holder, at int32) {
-	diff := s.tree.layers[at].diff
+// holdBlob makes an object hold the blob of a diff.
+func (s *storeGraph) holdBlob(holder *holder, diff int32) {
 	holder.pieces = append(holder.pieces, s.firstBlob+diff)
 	if own := s.ownOf[diff]; own != none {
 		holder.pieces = append(holder.pieces, own)
@@ -122,34 +159,36 @@ func (s *storeGraph) sizeBlobs(isCurrent bool) []int32 {
 	slices.SortStableFunc(order, func(i, j int) int { return len(diffs[i]) - len(diffs[j]) })
 	pieces := make([]int32, len(s.images))
 	for _, i := range order {
-		all := diffs[i]
-		own := slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] > 1 })
-		blobs, shared, isCounted := s.blobs(i, all)
-		p := piece{parent: none, kind: imageLayer, isOpen: !isCurrent || !isCounted || s.hasFailed}
-		metadata := min(blobs, 2500) // usual size of a manifest and a configuration
-		if isCurrent && isCounted {
-			s.distribute(max(0, blobs-shared-metadata), own)
-			s.distribute(shared, slices.DeleteFunc(slices.Clone(all), func(diff int32) bool { return s.diffUsers[diff] == 1 }))
-			p.likely = blobs - shared
-		} else {
-			s.distribute(max(0, blobs-metadata), all)
-			p.likely = metadata
-			for _, diff := range own {
-				p.likely += s.sizes[diff]
+		var own, others []int32
+		for _, diff := range diffs[i] {
+			if s.diffUsers[diff] == 1 {
+				own = append(own, diff)
+			} else {
+				others = append(others, diff)
 			}
 		}
-		p.likely += s.images[i].StoreSizes().IndexSize
+		blobs, shared, isCounted := s.blobs(i, diffs[i])
+		index := s.images[i].StoreSizes().IndexSize
+		rest := min(blobs, 2500) // usual size of a manifest and a configuration
+		p := piece{parent: none, isShared: true, isOpen: !isCurrent || !isCounted || s.hasFailed}
+		if isCurrent && isCounted {
+			s.distribute(blobs-shared-rest, own)
+			s.distribute(shared, others)
+			rest = blobs - shared
+			for _, diff := range own {
+				rest -= s.sizes[diff]
+			}
+		} else {
+			s.distribute(blobs-rest, diffs[i])
+		}
+		p.likely = max(0, rest+index)
 		if !p.isOpen {
-			p.certain = p.likely
+			p.certain = blobs - shared + index
 		}
 		pieces[i] = s.graph.add(p)
 		for _, diff := range own {
 			s.ownOf[diff] = pieces[i]
-			s.graph.pieces[pieces[i]].likely -= s.sizes[diff]
 		}
-	}
-	for at := range s.graph.pieces {
-		s.graph.pieces[at].likely = max(0, s.graph.pieces[at].likely)
 	}
 	return pieces
 }
@@ -197,52 +236,52 @@ func (s *storeGraph) distribute(bytes int64, diffs []int32) {
 }
 
 // addRecord adds a record: its own unpacked layer, or that of the image that it was taken
-// from. For the minimum, its blob may be any blob of at most that size, and half of its size is
-// its unpacked layer.
+// from, and its blob. For the minimum, its blob may be any blob of at most that size, and half of
+// its size is its unpacked layer.
 //
 // Example: a record of 3048 bytes has at most 2548 bytes of blob, so at least 500 bytes are its
 // unpacked layer.
 func (s *storeGraph) addRecord(holder *holder, i int) {
 	record := &s.cache[i]
-	size := sizeOr(record.Size, maxUnknown)
-	at, blob := s.blobOf(i)
-	other := piece{parent: none, isOpen: true}
-	switch {
-	case isNoLayer(*record):
+	if isNoLayer(*record) {
 		holder.pieces = []int32{s.graph.addOwn(record.Size)}
 		return
+	}
+	size := sizeOr(record.Size, maxUnknown)
+	at, blob := s.blobOf(i)
+	diff, isTwin := s.twins[size]
+	switch isTwin = isTwin && !record.ExcludesSnapshot; {
+	case at != none:
+		diff = s.tree.layers[at].diff
+	case isTwin: // the same files on other layers: one blob
+		blob = s.sizes[diff]
+	}
+	if at != none || isTwin {
+		holder.isLoose = true
+		s.holdBlob(holder, diff)
+	}
+	switch {
 	case !record.ExcludesSnapshot:
 		holder.unknown = size/2 + archiveOverhead/2
-		other.likely, other.certain = size-blob, max(0, size-archiveOverhead)/2
-		if !record.Size.IsKnown() {
-			other.likely, other.certain = 0, 0
+		own := piece{parent: none, isOpen: true}
+		if record.Size.IsKnown() {
+			own.likely, own.certain = size-blob, max(0, size-archiveOverhead)/2
 		}
+		holder.pieces = append(holder.pieces, s.graph.add(own))
 	case at != none:
-		holder.isUnsure, s.graph.may[s.recordHolder(i)], holder.unknown = true, s.matches.found[i], size
-		if !record.Shared || !s.isTaken(int32(i)) {
-			holder.mayAny = imageLayer
+		layers, isAll := s.matches.candidates(int32(i))
+		holder.isUnsure, holder.unknown, s.graph.may[s.recordHolder(i)] = true, size, layers
+		if !record.Shared || !isAll {
+			holder.unknown = math.MaxInt64
 		}
-		holder.pieces = []int32{at}
+		holder.pieces = append(holder.pieces, at)
+		if !record.Shared { // perhaps it is another layer
+			holder.pieces = append(holder.pieces, s.graph.addOwn(model.Optional[int64]{}))
+		}
 	default:
-		holder.isUnsure, holder.mayAny, other.likely = true, imageLayer, size
+		holder.isUnsure, holder.unknown = true, math.MaxInt64
+		holder.pieces = append(holder.pieces, s.graph.add(piece{parent: none, isOpen: true, likely: size}))
 	}
-	holder.pieces = append(holder.pieces, s.graph.add(other))
-}
-
-// isTaken reports whether a record and all that it was made from were taken from an image.
-// Which layer another record is of is uncertain.
-func (s *storeGraph) isTaken(i int32) bool {
-	for range s.cache { // it may be its own ancestor
-		record, parents := &s.cache[i], s.matches.parents[i]
-		switch {
-		case !record.ExcludesSnapshot || len(record.Parents) != len(parents) || len(parents) > 1:
-			return false
-		case len(parents) == 0:
-			return true
-		}
-		i = parents[0]
-	}
-	return false
 }
 
 // maxUnknown is more than any disk has.

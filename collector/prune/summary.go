@@ -158,6 +158,9 @@ func nextAged(s model.Snapshot) (next time.Time) {
 	cache, _ := s.BuildCache.Get()
 	for i := range cache {
 		consider(cache[i].LastUsedAt)
+		if used, known := cache[i].LastUsedAt.Get(); known {
+			consider(model.Known(used.Add(lookupLease - minAge)))
+		}
 	}
 	store, _ := s.Store.Get()
 	for i := range store.Images {
