@@ -62,7 +62,7 @@ const (
 const gcPercent = 30
 
 // memoryLimit is from where on the garbage collector runs more often, in bytes. Most hosts need less than
-// half of it. Lists of 100,000 images, of which 30 MB are kept, then need 64 MiB resident instead of 105,
+// half of it. Lists of 100,000 images, of which 25 MB are kept, then need 60 MiB resident instead of 100,
 // and 0.1 s of CPU more for each scrape that has to compute its figures. A host that needs more memory than
 // this still gets it; Go's collector takes at most half of the CPU then. GOMEMLIMIT replaces it.
 const memoryLimit = 36 << 20

@@ -41,7 +41,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case changes:
 		fetchChanges(ctx, t, part)
 	case images, storeRetries:
-		value, store, took, err = e.fetchImages(ctx, t)
+		value, store, took, err = e.fetchImages(ctx, t, part)
 	case containers:
 		value, took, err = fetchContainers(ctx, t)
 	case events:

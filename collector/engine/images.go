@@ -9,6 +9,10 @@ import (
 )
 
 func (s *state) mergeImages(r result, now time.Time) {
+	if r.part {
+		s.failStore(r.value.(storeFailure).err, now)
+		return
+	}
 	if !s.mergeStore(r, now) {
 		return
 	}

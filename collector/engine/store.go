@@ -36,8 +36,11 @@ type store struct {
 // storeAnswer is what an images request has got from containerd.
 type storeAnswer struct {
 	content *containerd.Store // nil: the image list is of the Engine API
-	err     error             // why it is, if containerd was tried
+	err     error             // why it is, if containerd was tried; the state has it already as a part
 }
+
+// storeFailure is the value that says that containerd could not be read. The image list follows.
+type storeFailure struct{ err error }
 
 const (
 	readStore = "read containerd's store"
@@ -53,7 +56,7 @@ const (
 
 // fetchImages reads the images from containerd if the task says so. If not, or if that fails, it
 // lists them with the Engine API. took excludes the time for a store that could not be read.
-func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, answer storeAnswer, took time.Duration, err error) {
+func (e *Engine) fetchImages(ctx context.Context, t task, part func(any)) (list []model.Image, answer storeAnswer, took time.Duration, err error) {
 	started := time.Now()
 	if t.storeTimeout > 0 {
 		bounded, cancel := context.WithTimeout(ctx, t.storeTimeout)
@@ -62,6 +65,7 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 		if err == nil {
 			return read.ImageList, storeAnswer{content: &read}, time.Since(started), nil
 		}
+		part(storeFailure{err})
 		answer.err = err
 		if t.kind == storeRetries {
 			return nil, answer, time.Since(started), nil
@@ -76,11 +80,9 @@ func (e *Engine) fetchImages(ctx context.Context, t task) (list []model.Image, a
 
 // mergeStoreRetry takes a reading that was made without the image list. It takes the place of one.
 func (s *state) mergeStoreRetry(r result, now time.Time) {
-	if r.store.content == nil {
-		s.failStore(r.store.err, now)
-		return
+	if r.part || r.store.content != nil {
+		s.mergeImages(r, now)
 	}
-	s.mergeImages(r, now)
 	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight {
 		sched.begin(s.schedules[storeRetries].started)
 		sched.end(now, r.took, false, false)
@@ -158,7 +160,6 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 	}
 	s.store.content = nil
 	if read == nil {
-		s.failStore(r.store.err, now)
 		return true
 	}
 	if !s.isOfEngine(read) {
@@ -215,11 +216,8 @@ func recordLeases(store *containerd.Store) map[string]bool {
 	return ids
 }
 
-// failStore takes that the store could not be read, if it was tried.
+// failStore takes that the store could not be read.
 func (s *state) failStore(err error, now time.Time) {
-	if err == nil {
-		return
-	}
 	s.store.attempts.fail(now, err)
 	s.recordRead("containerd", readStore, result{err: err}, now)
 }

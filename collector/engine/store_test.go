@@ -500,3 +500,17 @@ func TestStoreReplacesContainerList(t *testing.T) {
 		expect("one cannot be inspected", f.scrapeAfter(15*time.Second), 2, "c1  running [] 1, c2  exited [] 1999, ")
 	})
 }
+
+// TestContainersWithoutAccess checks that the containers are not delayed by an image list that takes the
+// place of a store that cannot be read.
+func TestContainersWithoutAccess(t *testing.T) {
+	runWithContainerd(t, func(f *fixture, _ eventStream, c *fakeContainerd) {
+		c.set(0, &model.Failure{Kind: "dial", Reason: "permission denied", NoAccess: true}, "")
+		f.Answer("/images/json", slow(8*time.Second, replyWith([]any{})))
+		s, took := f.scrapeWithin(9500 * time.Millisecond)
+		if !s.Containers.IsKnown() || took != everything().Timeout {
+			t.Errorf("after %v: known containers: %v, want some after %v", took, s.Containers.IsKnown(), everything().Timeout)
+		}
+		f.logged(1, "cannot read containerd's store")
+	})
+}
