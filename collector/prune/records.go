@@ -198,7 +198,7 @@ type place struct {
 const anySize = -2
 
 // candidates returns the layers that a record may be of: those of its size on as many layers as
-// records are below it. If that number is unknown, all layers of its size, and there may be more.
+// records are below it, with a layer for each record that was made from it and is shared. If that number is unknown, all layers of its size, and there may be more.
 func (m *matches) candidates(i int32) (layers []int32, isAll bool) {
 	depth, bottom := 0, i
 	for ; len(m.cache[bottom].Parents) == 1 && len(m.parents[bottom]) == 1 && depth <= len(m.cache); depth++ {
@@ -219,10 +219,19 @@ func (m *matches) candidates(i int32) (layers []int32, isAll bool) {
 	}
 	for _, size := range sizes {
 		for _, at := range m.places[place{depth, size}] {
-			if m.fits(record, at) {
+			if m.fits(record, at) && m.fitsBelow(i, at) {
 				layers = append(layers, at)
 			}
 		}
 	}
 	return layers, isAll
+}
+
+// fitsBelow reports whether a layer has one on it for each shared record that was made from a
+// record. With the containerd store, records that no image shares look shared, too.
+func (m *matches) fitsBelow(i, at int32) bool {
+	return m.hasFailed || m.isContainerd() || !m.cache[i].Shared || !slices.ContainsFunc(m.children[i], func(child int32) bool {
+		fits := func(above int32) bool { return m.fits(&m.cache[child], above) }
+		return m.cache[child].Shared && !slices.ContainsFunc(m.layersOn[at+1], fits)
+	})
 }

@@ -61,7 +61,7 @@ func TestEstimateOfCache(t *testing.T) {
 		{
 			"a record with a shared child is of the layer that has one", []string{"10a 20", "10b 30"},
 			[]model.CacheRecord{{ID: "a", Shared: true, Size: size(10)}, {ID: "b", Shared: true, Parents: tag("a"), Size: size(20)}},
-			ImagePrune, Reclaimable{40, 30, false},
+			ImagePrune, Reclaimable{40, 40, true},
 		},
 		{
 			"a merge may be of any layer of its size", []string{"10 20", "20b"},

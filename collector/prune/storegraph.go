@@ -265,7 +265,7 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 		holder.unknown = size/2 + archiveOverhead/2
 		own := piece{parent: none, isOpen: true}
 		if record.Size.IsKnown() {
-			own.likely, own.certain = size-blob, max(0, size-archiveOverhead)/2
+			own.likely, own.certain = max(0, size-blob), max(0, size-archiveOverhead)/2
 		}
 		holder.pieces = append(holder.pieces, s.graph.add(own))
 	case at != none:
