@@ -29,8 +29,9 @@ func BenchmarkRead(b *testing.B) {
 			}
 			client := New(f.serve(b), false)
 			before := heap()
-			store, err := client.Read(b.Context(), testEngine, nil)
+			var store Store
 			for b.Loop() {
+				var err error
 				if store, err = client.Read(b.Context(), testEngine, nil); err != nil {
 					b.Fatal(err)
 				}

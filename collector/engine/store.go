@@ -104,10 +104,16 @@ func (s *state) awaitsStore(now time.Time) bool {
 }
 
 // storedContainers returns the IDs of the containers that the store has, and of those that are known
-// otherwise. It is nil if there is no store.
+// otherwise. It is nil if there is no store, and while a container cannot be inspected: each attempt
+// would wait for it.
 func (s *state) storedContainers() (ids []string) {
 	if s.store.content == nil {
 		return nil
+	}
+	for _, d := range s.details {
+		if d.inspection.failures > 0 {
+			return nil
+		}
 	}
 	for _, object := range s.store.content.Objects {
 		if id, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
