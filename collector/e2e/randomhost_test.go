@@ -284,10 +284,12 @@ func (h *randomHost) removeUnused() {
 		}
 		excess := int64(predicted) - freed
 		// The value is a lower bound, for example because an image was removed by force, if that of the
-		// prune of all images is one.
+		// prune of all images is one. It is only an estimate where records of the build cache may hold
+		// layers: the Engine API does not report which.
+		isBound := h.withoutBuildKit || access != accessAPI
 		isExact := (h.withoutBuildKit || access == accessDataRoot) && h.Kind != dockertest.Docker29Containerd &&
 			page[`docker_reclaimable_exact{command="docker image prune --all"}`] == 1
-		if excess > h.tolerance(freed, 1) || isExact && excess != 0 {
+		if isBound && excess > h.tolerance(freed, 1) || isExact && excess != 0 {
 			h.t.Errorf("%s: unused images %v of %s: got an estimate of %.0f bytes, %d too high\nbefore:\n%s\nmetrics before:\n%s\nafter:\n%s\ndisk changes: %v",
 				access, unused, name, predicted, excess, everything, selectReclaimable(page), h.everything(), sizeChanges(before, after))
 		}
