@@ -64,7 +64,8 @@ func TestPageInBrowser(t *testing.T) {
 		"light": {nil, color.RGBA{0x00, 0x72, 0xb2, 0xff}},
 		"dark":  {[]string{"--force-dark-mode"}, color.RGBA{0x56, 0xb4, 0xe9, 0xff}},
 	} {
-		dom, _ := b.run(server.URL+"/measure", append(expected.flags, "--dump-dom", "--virtual-time-budget=20000")...)
+		// 8 s of a virtual clock: after 10, the pages would refresh themselves, all at once.
+		dom, _ := b.run(server.URL+"/measure", append(expected.flags, "--dump-dom", "--virtual-time-budget=8000")...)
 		for _, m := range measured(t, dom) {
 			if m.Theme != theme || m.Overflow > 0 || m.Text < 200 || len(m.Faint) > 0 || len(m.Unnamed) > 0 || m.Buttons > 0 && !strings.Contains(m.Said, "docker container prune") && !strings.Contains(m.Said, "The command is selected") {
 				t.Errorf("%s, %s", theme, m)
@@ -127,7 +128,7 @@ axe.run().then(result => {
 			io.WriteString(w, body)
 		}))
 		for _, flags := range [][]string{nil, {"--force-dark-mode"}, {"--window-size=320,800"}} {
-			dom, _ := b.run(server.URL, append(flags, "--dump-dom", "--virtual-time-budget=20000")...)
+			dom, _ := b.run(server.URL, append(flags, "--dump-dom", "--virtual-time-budget=8000")...)
 			result := regexp.MustCompile(`<pre id="results">(.*?)</pre>`).FindStringSubmatch(dom)
 			if result == nil || !regexp.MustCompile(`^passed [1-9]\d+, found \[\], shifts \[\]$`).MatchString(html.UnescapeString(result[1])) {
 				t.Errorf("%s %v: %q", name, flags, result)
