@@ -82,6 +82,9 @@ func (s *state) mergeContainers(r result, now time.Time) {
 	}
 	list, _ := r.value.([]model.Container)
 	inspected, _ := r.value.([]inspectedContainer)
+	if len(r.task.ids) > 0 && inspected == nil {
+		s.store.listUntil = now.Add(5 * time.Minute)
+	}
 	for _, answer := range inspected {
 		list = append(list, answer.asListed())
 	}

@@ -208,7 +208,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 			s.prepareStore(&t)
 		}
 	case containers:
-		t.ids = s.storedContainers()
+		t.ids = s.storedContainers(now)
 	case storeRetries:
 		s.prepareStore(&t)
 		return t, t.storeTimeout > 0

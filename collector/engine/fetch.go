@@ -161,7 +161,8 @@ func fetchDetails(ctx context.Context, t task, part func(any)) {
 
 // fetchContainers returns all containers. Where their IDs are known, it inspects each: a list makes the
 // containerd store resolve the image of each container, among all images. If the engine then counts
-// others, or one cannot be inspected, they are listed. It also returns for how long the engine was busy.
+// others, or one cannot be inspected, they are listed. It also returns for how long the engine was busy with
+// what it answered.
 func fetchContainers(ctx context.Context, t task) (value any, busy time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -176,7 +177,7 @@ func fetchContainers(ctx context.Context, t task) (value any, busy time.Duration
 	}
 	started := time.Now()
 	value, err = t.api.Containers(ctx)
-	return value, busy + time.Since(started), err
+	return value, time.Since(started), err
 }
 
 // inspectAll inspects containers, some at the same time, and returns how long all took together. Those

@@ -23,6 +23,8 @@ type SizeReader func(ctx context.Context, e containerd.Engine) (measure func(ctx
 // store is what containerd reports, where it can be read. It takes the place of the image list
 // and of the inspections of images.
 type store struct {
+	listUntil time.Time // containers are listed until then, not inspected
+
 	content   *containerd.Store // nil: unknown
 	version   int               // of the state when it was requested
 	startedAt time.Time
@@ -104,16 +106,11 @@ func (s *state) awaitsStore(now time.Time) bool {
 }
 
 // storedContainers returns the IDs of the containers that the store has, and of those that are known
-// otherwise. It is nil if there is no store, and while a container cannot be inspected: each attempt
-// would wait for it.
-func (s *state) storedContainers() (ids []string) {
-	if s.store.content == nil {
+// otherwise. It is nil if there is no store, and for some time after that was not enough: a container
+// whose inspection hangs would make each attempt slow.
+func (s *state) storedContainers(now time.Time) (ids []string) {
+	if s.store.content == nil || now.Before(s.store.listUntil) {
 		return nil
-	}
-	for _, d := range s.details {
-		if d.inspection.failures > 0 {
-			return nil
-		}
 	}
 	for _, object := range s.store.content.Objects {
 		if id, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {

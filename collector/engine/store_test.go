@@ -494,10 +494,17 @@ func TestStoreReplacesContainerList(t *testing.T) {
 		expect("the engine counts more", f.scrapeAfter(15*time.Second), 1, "c1  running [] 1, c2  exited [] 1999, ")
 		f.count(1, 1)
 		f.Answer("/containers/c1/json", status(404, `{"message":"No such container: c1"}`))
-		expect("one is gone", f.scrapeAfter(15*time.Second), 1, "c2 c2 exited [vc2] 1999, ")
+		f.scrapeAfter(15 * time.Second) // listed
+		expect("one is gone", f.scrapeAfter(5*time.Minute), 2, "c2 c2 exited [vc2] 1999, ")
 		f.count(1, 2)
 		f.Answer("/containers/c1/json", status(500, `{"message":"broken"}`))
-		expect("one cannot be inspected", f.scrapeAfter(15*time.Second), 2, "c1  running [] 1, c2  exited [] 1999, ")
+		expect("one cannot be inspected", f.scrapeAfter(15*time.Second), 3, "c1  running [] 1, c2  exited [] 1999, ")
+		before := f.requested("/containers/c2/json")
+		f.scrapeAfter(15 * time.Second)
+		f.scrapeAfter(15 * time.Second)
+		if n := f.requested("/containers/c2/json") - before; n > 0 {
+			t.Errorf("while one cannot be inspected, the other was inspected %d times, want only lists", n)
+		}
 	})
 }
 
