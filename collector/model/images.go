@@ -177,7 +177,9 @@ func merge(a, b Image) Image {
 	bSize, bKnown := b.Size.Get()
 	sizes := a.StoreSizes()
 	sizes.SeveralPlatforms = sizes.SeveralPlatforms || b.StoreSizes().SeveralPlatforms || a.Size != b.Size
-	a.Sizes = &sizes
+	if sizes != (StoreSizes{}) { // else it may be of a graph driver
+		a.Sizes = &sizes
+	}
 	a.Size = Optional[int64]{}
 	if aKnown && bKnown {
 		a.Size = Known(max(aSize, bSize))
