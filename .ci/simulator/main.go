@@ -36,8 +36,9 @@ Definitions:
   All alerts of one severity on one host are one incident until none has fired for an hour.
 - A disk is full when no byte or no inode is free. The simulation of the disk ends then.
 - A ticket is false if the disk never fills, or if the disk is not full within 7 days after
-  the ticket stopped firing. The first ticket of a disk that never fills is not false if less
-  than 10 % are free: someone has to look once, and may give the host its own threshold.
+  the ticket stopped firing. On a disk that never fills, the first ticket is not false for
+  which less than 10 % were free when it began or within 15 minutes before: someone has to
+  look once, and may give the host its own threshold.
 - A page is false if the disk never fills. It is also false if 10 % or more were free when it
   began, and 5 % or more for the next 24 hours.
 - The lead is the time from the first ticket or page that is not false until the disk is

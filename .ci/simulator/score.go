@@ -11,7 +11,7 @@ const (
 	pause         = hour      // an alert that fires again within this time belongs to the same incident
 	repeat        = 12 * hour // a page that fires is sent again after this time: repeat_interval in alertmanager.yml
 	shortest      = 20        // a disk that fills in fewer minutes is not scored with the others
-	lowest        = 0.1       // below this free ratio, no page on a disk that fills is false, and no first ticket
+	lowest        = 0.1       // below this free ratio, no page on a disk that fills is false, nor the first ticket on another
 	nearlyFull    = 0.05      // below this free ratio, a page is possible although the disk stands still
 	needsSamples  = 15        // minutes of samples that an alert may need
 )
@@ -54,7 +54,7 @@ type score struct {
 	pages        []incident
 	falseTickets []incident
 	falsePages   []incident
-	lowTickets   int // the first ticket of a disk that never fills, but has little free
+	lowTickets   int // the first ticket because of little free, on a disk that never fills
 	repeats      int // of pages
 	again        int // repeats that are pages which ended and fired again
 	ticketLead   int
@@ -79,8 +79,8 @@ func newScore(t *trace, fired []firing, measuresDisk map[string]bool) score {
 		ticketLead: -1, pageLead: -1, wantTicket: -1, wantPage: -1,
 	}
 	fills := t.fillMinutes > 0
-	for number, i := range s.tickets {
-		if !fills && number == 0 && t.lowest(i.from) < lowest {
+	for _, i := range s.tickets {
+		if !fills && s.lowTickets == 0 && t.lowest(i.from-needsSamples, i.from) < lowest {
 			s.lowTickets++
 		} else if !fills || t.fullAt-i.to > ticketHorizon {
 			s.falseTickets = append(s.falseTickets, i)
@@ -127,12 +127,13 @@ func (t *trace) isFalsePage(page incident) bool {
 	return soon[0] >= lowest && slices.Min(soon) >= nearlyFull
 }
 
-// lowest returns the lowest free ratio of the disks of the host.
-func (t *trace) lowest(i int) float64 {
+// lowest returns the lowest free ratio of the disks of the host, from one minute to another.
+func (t *trace) lowest(from, to int) float64 {
+	free := slices.Min(t.freeRatio[max(0, from) : to+1])
 	if t.other != nil {
-		return min(t.freeRatio[i], t.other.freeRatio[i])
+		free = min(free, t.other.lowest(from, to))
 	}
-	return t.freeRatio[i]
+	return free
 }
 
 // isPage returns whether a rule has the severity of a page.

@@ -33,6 +33,8 @@ func TestScore(t *testing.T) {
 	}
 	low := level(20 * day)
 	low.freeRatio = slices.Repeat([]float64{0.09}, 20*day)
+	dip := level(20 * day) // below the level of a ticket for some minutes of the second day
+	copy(dip.freeRatio[2*day-20:], slices.Repeat([]float64{0.09}, 10))
 	const full = 12 * day
 	for _, c := range []struct {
 		name                     string
@@ -47,6 +49,9 @@ func TestScore(t *testing.T) {
 		{name: "silent and full", trace: level(full), ticketLead: -1, pageLead: -1, ticketLate: day, pageLate: 3 * hour},
 		{name: "false", trace: level(20 * day), fired: []firing{{ticket, day, day + 5}, {page, day, day + 5}}, falseTickets: 1, falsePages: 1, ticketLead: -1, pageLead: -1},
 		{name: "little is free for good", trace: low, fired: []firing{{ticket, day, 2 * day}, {ticket, 3 * day, 4 * day}}, falseTickets: 1, ticketLead: -1, pageLead: -1, lowTickets: 1},
+		{name: "little was free", trace: dip, fired: []firing{{ticket, 2 * day, 3 * day}}, ticketLead: -1, pageLead: -1, lowTickets: 1},
+		{name: "little was free long ago", trace: dip, fired: []firing{{ticket, 2*day + 6, 3 * day}}, falseTickets: 1, ticketLead: -1, pageLead: -1},
+		{name: "little was free later", trace: dip, fired: []firing{{ticket, hour, 2 * hour}, {ticket, 2 * day, 3 * day}}, falseTickets: 1, ticketLead: -1, pageLead: -1, lowTickets: 1},
 		{name: "resolved within an hour", trace: level(20 * day), fired: []firing{{ticket, 100, 110}, {ticket, 165, 170}, {ticket, 400, 401}}, falseTickets: 2, ticketLead: -1, pageLead: -1},
 		{name: "in time", trace: level(full), fired: []firing{{ticket, full - day, full + 9}, {page, full - 180, full + 9}, {cause, 5, 6}}, ticketLead: day, pageLead: 180},
 		{name: "late", trace: level(full), fired: []firing{{ticket, full - day + 5, full}, {page, full - 100, full}}, ticketLead: day - 5, pageLead: 100, ticketLate: 5, pageLate: 80},
