@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"docker_buildup_exporter/collector/host"
 	"docker_buildup_exporter/collector/model"
 )
 
@@ -186,8 +187,7 @@ func (s *state) isEnabled(k kind) bool {
 	case containerLogs:
 		return s.config.ContainerLogs && !s.isPodman
 	case layerStore:
-		hasLayout := s.roots.StorageDriver == "overlay2" || s.roots.StorageDriver == "fuse-overlayfs"
-		return !s.isPodman && hasLayout && s.roots.ImageStore == model.GraphDriver
+		return !s.isPodman && host.ReadsLayers(s.roots.StorageDriver) && s.roots.ImageStore == model.GraphDriver
 	case leftovers:
 		info, known := s.info.Get()
 		list, _ := s.containers.all()

@@ -44,6 +44,7 @@ type cacheSnapshot struct {
 	folder      string // of its files
 	isCommitted bool   // its files do not change any more
 	isMoved     bool   // it has been committed as another record
+	hasParent   bool
 	size        model.Optional[int64]
 }
 
@@ -292,6 +293,8 @@ func parseSnapshots(data []byte) (map[string]cacheSnapshot, error) {
 				s.folder, s.isCommitted = string(value), true
 			case "iscommitted":
 				s.isMoved = true
+			case "parent":
+				s.hasParent = len(value) > 0
 			case "size":
 				if bytes, err := strconv.ParseInt(string(value), 10, 64); err == nil && bytes >= 0 {
 					s.size = model.Known(bytes)
@@ -320,7 +323,10 @@ func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction ui
 			continue
 		}
 		at := time.Now()
-		bytes, err := treeSize(ctx, root, path.Join(r.driver, s.folder, "diff"))
+		bytes, err := int64(0), errors.ErrUnsupported
+		if r.driver != btrfs || !r.snapshots.all[s.folder].hasParent { // whose files would be there, too
+			bytes, err = treeSize(ctx, root, layerFolder(r.driver, s.folder))
+		}
 		if ctx.Err() != nil {
 			return time.Since(started), true, ctx.Err()
 		}
@@ -332,6 +338,22 @@ func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction ui
 		r.walked = walk{transaction, time.Now(), took}
 	}
 	return took, isWalked, nil
+}
+
+const btrfs = "btrfs"
+
+// ReadsLayers reports whether LayerStore can read the layer store of a graph driver.
+func ReadsLayers(driver string) bool { return driver == btrfs || hasDiffs(driver) }
+
+// hasDiffs reports whether a graph driver keeps a folder for each layer with its own files only.
+func hasDiffs(driver string) bool { return driver == "overlay2" || driver == "fuse-overlayfs" }
+
+// layerFolder returns where a graph driver keeps the files of a layer (moby: graphdriver.Driver.Get).
+func layerFolder(driver, name string) string {
+	if driver == btrfs {
+		return path.Join(driver, "subvolumes", name)
+	}
+	return path.Join(driver, name, "diff")
 }
 
 func known[T any](value T, err error) model.Optional[T] {

@@ -163,6 +163,29 @@ func TestLayerStore(t *testing.T) {
 	}
 }
 
+// TestLayerStoreBtrfs checks that only folders are measured that have nothing of a layer below.
+func TestLayerStoreBtrfs(t *testing.T) {
+	t.Parallel()
+	r := newTestRoot(t)
+	r.mkdir("image/btrfs/layerdb")
+	r.snapshots(map[string]map[string]string{
+		"context": {"parent": ""},
+		"step":    {"committed": "moved"},
+		"moved":   {"iscommitted": "", "parent": "context"},
+		"running": {"parent": "context"},
+		"layer":   {"chainid": chain("app")},
+	})
+	for _, folder := range []string{"context", "moved", "running"} {
+		r.write("btrfs/subvolumes/"+folder+"/file", "12345")
+	}
+	store := r.read(newLayerReader(r.dir, "btrfs"))
+	for id, want := range map[string]model.Optional[int64]{"context": model.Known[int64](5), "step": {}, "running": {}, "layer": {}} {
+		if got := store.Records[id].Size; got != want {
+			t.Errorf("%s: got %v, want %v", id, got, want)
+		}
+	}
+}
+
 // TestLayerStoreChanges checks that an answer stays as long as nothing has changed, and what is read again.
 func TestLayerStoreChanges(t *testing.T) {
 	t.Parallel()

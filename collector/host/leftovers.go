@@ -108,7 +108,7 @@ func (s *search) run() (_ Leftovers, err error) {
 // what is left of pulls and builds that died. The folders are listed first: what is made later is in
 // a database, too.
 func (s *search) searchDriver(driver string) error {
-	if driver != "overlay2" && driver != "fuse-overlayfs" {
+	if !hasDiffs(driver) {
 		return nil
 	}
 	isUsed := s.engine.ImageStore == model.GraphDriver && s.engine.StorageDriver == driver
