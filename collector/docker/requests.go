@@ -285,29 +285,22 @@ func (a *API) Volumes(ctx context.Context) ([]model.Volume, error) {
 // Before API 1.42 it always returns everything, and walks the files of containers, too.
 func (a *API) CanSplitDiskUsage() bool { return a.isAtLeast("1.42") }
 
-// VolumeSizes returns the sizes of volumes. The engine walks all their files.
-func (a *API) VolumeSizes(ctx context.Context) (map[string]int64, error) {
-	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.VolumeObject)}}, "Volumes", "BuildCache?")
-	return usage.VolumeSizes, err
-}
-
-// BuildCache returns the records of the build cache.
-func (a *API) BuildCache(ctx context.Context) ([]model.CacheRecord, error) {
-	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.BuildCacheObject)}}, "Volumes?", "BuildCache")
-	return usage.BuildCache, err
-}
-
-// DiskUsage returns both.
-func (a *API) DiskUsage(ctx context.Context) (DiskUsage, error) {
-	return a.diskUsage(ctx, nil, "Volumes", "BuildCache")
-}
-
-// diskUsage requests fields of /system/df. Before API 1.42 the engine refuses while it answers
-// somebody else's request: then it is repeated.
-func (a *API) diskUsage(ctx context.Context, query url.Values, volumes, buildCache string) (DiskUsage, error) {
+// DiskUsage returns the sizes of volumes, for which the engine walks all their files, the records of the
+// build cache, or both. Before API 1.42 the engine refuses while it answers somebody else's request: then
+// it is repeated.
+func (a *API) DiskUsage(ctx context.Context, volumes, buildCache bool) (DiskUsage, error) {
 	const endpoint = "/system/df"
+	query, volumeField, cacheField := url.Values{}, "Volumes", "BuildCache"
+	switch {
+	case !buildCache:
+		query.Set("type", string(types.VolumeObject))
+		cacheField += "?"
+	case !volumes:
+		query.Set("type", string(types.BuildCacheObject))
+		volumeField += "?"
+	}
 	for {
-		usage, err := get(ctx, a, endpoint, "", query, func(d *decoder) DiskUsage { return readDiskUsage(d, volumes, buildCache) })
+		usage, err := get(ctx, a, endpoint, "", query, func(d *decoder) DiskUsage { return readDiskUsage(d, volumeField, cacheField) })
 		if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") {
 			return usage, err
 		}

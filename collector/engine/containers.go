@@ -202,19 +202,18 @@ func (s *state) mergeLogs(r result, now time.Time) {
 // errNoStopTime is a stopped container whose FinishedAt cannot be parsed.
 var errNoStopTime = errors.New("FinishedAt is not a time")
 
-// uninspected returns the containers whose details are needed and not known: when they
+// uninspected returns the IDs of containers whose details are needed and not known: when they
 // stopped and, with the containerd store, what they were created from.
-func (s *state) uninspected(now time.Time) []model.Container {
+func (s *state) uninspected(now time.Time) (ids []string) {
 	list, _ := s.detailedContainers()
-	needsReference := s.lastStore == model.Known(model.Containerd)
-	var missing []model.Container
+	needsReference := s.roots.ImageStore == model.Containerd
 	for _, c := range list {
 		isComplete := (!c.State.Stopped() || c.StoppedAt.IsKnown()) && (!needsReference || c.CreatedFrom.IsKnown())
 		if d := s.details[c.ID]; !isComplete && (d == nil || d.inspection.isDue(now)) {
-			missing = append(missing, c)
+			ids = append(ids, c.ID)
 		}
 	}
-	return missing
+	return ids
 }
 
 // inspectedContainer is the value of an inspection.
@@ -225,13 +224,11 @@ type inspectedContainer struct {
 }
 
 func (s *state) mergeDetails(r result, now time.Time) {
-	if !r.part {
-		s.recordContainers(inspectContainers)
-		return
+	inspected, _ := r.value.(inspectedContainer)
+	if r.part {
+		s.mergeContainer(inspected, r.task.version, now)
 	}
-	inspected := r.value.(inspectedContainer)
-	s.mergeContainer(inspected, r.task.version, now)
-	if inspected.err != nil {
+	if !r.part || inspected.err != nil {
 		s.recordContainers(inspectContainers)
 	}
 }
@@ -342,31 +339,17 @@ func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Containe
 	return list, isStale
 }
 
-// sizeTimeouts returns the timeout of each measurement: as for a list, but by what that of the
-// container took.
-func (s *state) sizeTimeouts(list []model.Container) map[string]time.Duration {
-	timeouts := make(map[string]time.Duration, len(list))
-	for _, c := range list {
-		timeouts[c.ID] = minTimeout
-		if d := s.details[c.ID]; d != nil {
-			timeouts[c.ID] = min(max(minTimeout, 10*d.sizeTook)<<min(d.sizing.failures, 5), maxTimeout)
-		}
+// prepareSizes adds to a task the containers to measure, and how. The timeout of each measurement is as
+// for a list, but by what that of the container took.
+func (s *state) prepareSizes(t *task, hasFailed bool, now time.Time) {
+	t.containers, _ = s.unmeasured(hasFailed, now)
+	t.timeouts = make(map[string]time.Duration, len(t.containers))
+	for _, c := range t.containers {
+		d := s.detailOf(c.ID)
+		t.timeouts[c.ID] = min(max(minTimeout, 10*d.sizeTook)<<min(d.sizing.failures, 5), maxTimeout)
 	}
-	return timeouts
-}
-
-// prepareSizes adds to a task how to measure its containers.
-func (s *state) prepareSizes(t *task) {
-	t.timeouts = s.sizeTimeouts(t.containers)
 	if s.store.content != nil && s.config.Measure != nil {
 		s.prepareContainerd(t)
-	}
-}
-
-// markStaleSizes marks the sizes as stale if that of a container is not known.
-func (s *state) markStaleSizes(now time.Time) {
-	if _, isStale := s.unmeasured(false, now); isStale {
-		s.schedules[containerSizes].stale = true
 	}
 }
 

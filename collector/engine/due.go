@@ -23,8 +23,7 @@ const leftoversInterval = 10 * time.Minute
 // due returns the requests to make now, and marks them as in flight.
 func (s *state) due(now time.Time) (tasks []task) {
 	if len(s.waiting) > 0 {
-		s.markStaleUsage()
-		s.markStaleStores()
+		s.markStale()
 	}
 	for _, k := range kinds() {
 		if s.schedules[k].inFlight || !s.isDue(k, now) {
@@ -81,8 +80,8 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		return false
 	}
 	if k == containerSizes {
-		s.markStaleSizes(now)
-		s.schedules[k].checked = now
+		_, isStale := s.unmeasured(false, now)
+		s.schedules[k].stale, s.schedules[k].checked = s.schedules[k].stale || isStale, now
 	}
 	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
 }
@@ -219,14 +218,12 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.images = s.contents.uninspected(list, s.schedules[images].started, now)
 		return t, len(t.images) > 0 || sched.ended.IsZero()
 	case details:
-		t.containers = s.uninspected(now)
-		return t, len(t.containers) > 0
+		t.ids = s.uninspected(now)
+		return t, len(t.ids) > 0
 	case containerSizes:
-		t.containers, _ = s.unmeasured(false, now)
-		s.prepareSizes(&t)
+		s.prepareSizes(&t, false, now)
 	case sizeRetries:
-		t.containers, _ = s.unmeasured(true, now)
-		s.prepareSizes(&t)
+		s.prepareSizes(&t, true, now)
 		return t, len(t.containers) > 0
 	case containerLogs, leftovers:
 		t.containers, _ = s.detailedContainers()

@@ -127,26 +127,15 @@ func (e *Engine) sender(ctx context.Context) func(result) {
 // no request. Before the first ping has ended, Snapshot waits for that even beyond ctx.
 func (e *Engine) Snapshot(ctx context.Context, maxAge time.Duration) model.Snapshot {
 	r := request{notBefore: time.Now().Add(-maxAge), reply: make(chan model.Snapshot, 1)}
-	if !e.send(r) {
-		return model.Snapshot{At: time.Now()}
+	for end := ctx.Done(); e.send(r); end, r.now = nil, true {
+		select {
+		case s := <-r.reply:
+			return s
+		case <-e.done:
+		case <-end:
+		}
 	}
-	select {
-	case s := <-r.reply:
-		return s
-	case <-e.done:
-		return model.Snapshot{At: time.Now()}
-	case <-ctx.Done():
-	}
-	r.now = true
-	if !e.send(r) {
-		return model.Snapshot{At: time.Now()}
-	}
-	select {
-	case s := <-r.reply:
-		return s
-	case <-e.done:
-		return model.Snapshot{At: time.Now()}
-	}
+	return model.Snapshot{At: time.Now()}
 }
 
 // send hands a request to the state, and reports false if Run has returned.

@@ -253,13 +253,13 @@ func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 }
 
 // report returns the prunes of each resource. The containerd store reports no image prunes.
-func (p *pruneCounts) report(store model.Optional[model.ImageStore]) []model.Prune {
+func (p *pruneCounts) report(store model.ImageStore) []model.Prune {
 	if !p.known {
 		return nil
 	}
 	var list []model.Prune
 	for _, resource := range model.Resources() {
-		if resource == model.Images && store != model.Known(model.GraphDriver) {
+		if resource == model.Images && store != model.GraphDriver {
 			continue
 		}
 		count := p.counts[resource]

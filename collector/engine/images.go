@@ -23,7 +23,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 		return
 	}
 	s.images.mergeList(r.value.([]model.Image), r.task.version)
-	if s.lastStore == model.Known(model.Containerd) && s.store.content == nil { // else mergeStore knows
+	if s.roots.ImageStore == model.Containerd && s.store.content == nil { // else mergeStore knows
 		s.contents.version++
 	}
 	s.changed.drop(images, s.schedules[images].started)

@@ -57,7 +57,7 @@ type task struct {
 	store      model.Optional[model.ImageStore] // for images
 	images     []model.Image                    // for contents; for images: the list before
 	count      int                              // for images: how many the engine counts
-	containers []model.Container                // for details, containerSizes, sizeRetries, containerLogs and leftovers
+	containers []model.Container                // for containerSizes, sizeRetries, containerLogs and leftovers
 	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
 	changed    []objectKey                      // for changes
 	roots      host.Roots                       // for filesystems, containerLogs and leftovers
@@ -65,7 +65,7 @@ type task struct {
 	objects    objectsVersion                   // for layerStore
 	since      string                           // for events
 
-	ids []string // for containers: those to inspect instead of a list; nil: none
+	ids []string // for details; for containers: those to inspect instead of a list; nil: none
 
 	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0. For sizes of
 	// containers, if containerd measures them: containerd has a snapshotter.
@@ -109,9 +109,8 @@ type state struct {
 	engineVersion string      // of the API, as the engine reports it
 	api           *docker.API // nil: none can be used
 	info          model.Optional[docker.Info]
-	lastStore     model.Optional[model.ImageStore] // survives a reset
-	isPodman      bool                             // survives a reset
-	roots         host.Roots                       // survive a reset
+	isPodman      bool       // survives a reset
+	roots         host.Roots // of the last engine: survive a reset
 
 	images   *objects[model.Image]
 	contents contentCache // survives a reset
@@ -144,6 +143,7 @@ func newState(config Config) *state {
 		contents:  newContentCache(),
 		isClosed:  make(map[string]bool),
 		prunes:    newPruneCounts(),
+		freeSpace: make(freeSpace),
 	}
 	for _, k := range kinds() {
 		s.schedules[k] = &schedule{}
@@ -277,7 +277,6 @@ func (s *state) mergeInfo(r result, now time.Time) {
 		s.schedules[images].stale = true // what a digest reference means was not known
 	}
 	s.info = model.Known(answer)
-	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
 		Docker:            answer.RootDir,
 		ContainerdAddress: answer.ContainerdAddress,
@@ -294,7 +293,7 @@ func (s *state) mergeInfo(r result, now time.Time) {
 // again for the snapshots that are waited for.
 func (s *state) setRoots(roots host.Roots) {
 	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
-		sched.started, sched.answered = time.Time{}, time.Time{}
+		sched.again()
 	}
 	s.roots = roots
 }
@@ -326,7 +325,7 @@ func (s *state) checkCounts(answer docker.Info, now time.Time) {
 
 func (s *state) mergeFilesystems(r result, now time.Time) {
 	if r.task.roots != s.roots { // they have become known since
-		s.schedules[filesystems].started, s.schedules[filesystems].answered = time.Time{}, time.Time{}
+		s.schedules[filesystems].again()
 		return
 	}
 	usage, _ := r.value.(host.Usage)
@@ -386,11 +385,11 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		Collectors:  s.health.report(),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
-		FreeSpace:   s.freeSpace.all(),
+		FreeSpace:   maps.Clone(s.freeSpace),
 		Problems:    s.health.problems(),
 	}
 	if !s.isPodman {
-		snapshot.Prunes = s.prunes.report(s.lastStore)
+		snapshot.Prunes = s.prunes.report(s.roots.ImageStore)
 	}
 	if s.api == nil {
 		return snapshot
@@ -407,7 +406,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		snapshot.Images = model.Known(list)
 		snapshot.ContentsVersion = s.contents.version
 		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
-		if s.lastStore == model.Known(model.Containerd) {
+		if s.roots.ImageStore == model.Containerd {
 			snapshot.ListedImages = s.images.list
 		}
 		if s.store.content != nil {
@@ -430,7 +429,7 @@ func (s *state) fastLimit(k kind) time.Duration {
 	if k == leftovers { // they change rarely
 		return 0
 	}
-	if k == containers && s.lastStore == model.Known(model.Containerd) || k == images && s.store.content != nil {
+	if k == containers && s.roots.ImageStore == model.Containerd || k == images && s.store.content != nil {
 		return fastContainerList
 	}
 	return fastRequest

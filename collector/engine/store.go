@@ -169,7 +169,10 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		s.contents.version++
 		if s.store.mismatches++; s.store.mismatches == 1 { // the counts and the containers may be old
 			s.schedules[info].started = time.Time{}
-			s.requestContainersAgain()
+			if sched := s.schedules[containers]; !sched.inFlight {
+				sched.again()
+				sched.stale = true
+			}
 		} else {
 			s.failStore(errOtherStore, now)
 		}
@@ -253,16 +256,8 @@ func (s *state) isOfEngine(store *containerd.Store) bool {
 
 // requestImagesAgain makes the snapshots that are waited for wait for another image list.
 func (s *state) requestImagesAgain() {
-	sched := s.schedules[images]
-	sched.started, sched.answered, sched.ended = time.Time{}, time.Time{}, time.Time{}
-}
-
-// requestContainersAgain makes the snapshots that are waited for wait for another container list,
-// if that is fast.
-func (s *state) requestContainersAgain() {
-	if sched := s.schedules[containers]; !sched.inFlight {
-		sched.started, sched.answered, sched.stale = time.Time{}, time.Time{}, true
-	}
+	s.schedules[images].again()
+	s.schedules[images].ended = time.Time{}
 }
 
 // checkStore compares the store with the first container list, which it was read before.
@@ -276,25 +271,9 @@ func (s *state) checkStore() {
 	}
 }
 
-// markStaleStores marks the store and the layer store as stale if something has changed since they
-// were read.
-func (s *state) markStaleStores() {
-	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight && s.hasChangedSinceStore() {
-		sched.stale = true
-	}
-	if sched := s.schedules[layerStore]; s.layers.store != nil && !sched.inFlight && s.layers.objects != s.objectsVersion() {
-		sched.stale = true
-	}
-}
-
 // isStoreStale reports whether something has changed since the store was read, or may have.
 func (s *state) isStoreStale() bool {
-	return s.hasChangedSinceStore() || s.mayHaveMissedChanges(images)
-}
-
-// hasChangedSinceStore reports whether something is known to have changed since the store was read.
-func (s *state) hasChangedSinceStore() bool {
-	if s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
+	if s.mayHaveMissedChanges(images) || s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
 		return true
 	}
 	records, _ := s.usage.records.Get()
