@@ -528,11 +528,7 @@ func expiry(labels map[string]string) (model.Optional[time.Time], error) {
 			return model.Optional[time.Time]{}, fmt.Errorf("a name or a lease has the unknown label %s", label)
 		}
 	}
-	at, err := time.Parse(time.RFC3339, labels[labelExpire])
-	if err != nil {
-		return model.Optional[time.Time]{}, nil
-	}
-	return model.Known(at), nil
+	return model.Of(time.Parse(time.RFC3339, labels[labelExpire])), nil
 }
 
 // lookupLease is for how long BuildKit keeps the lease of an image that it has resolved

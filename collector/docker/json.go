@@ -410,9 +410,5 @@ func (d *decoder) time() model.Optional[time.Time] {
 	if d.peek() != '"' {
 		return model.Known(time.Unix(d.int(), 0))
 	}
-	at, err := time.Parse(time.RFC3339Nano, string(d.bytes()))
-	if err != nil {
-		return model.Optional[time.Time]{}
-	}
-	return model.Known(at)
+	return model.Of(time.Parse(time.RFC3339Nano, string(d.bytes())))
 }

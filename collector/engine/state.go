@@ -370,7 +370,7 @@ func (s *state) recordRead(collector, operation string, r result, now time.Time)
 func (s *state) mergeLeftovers(r result, now time.Time) {
 	s.recordRead("leftovers", "find leftovers", r, now)
 	answer, _ := r.value.(host.Leftovers)
-	s.leftovers = known(answer.LeftoverSizes, r.err)
+	s.leftovers = model.Of(answer.LeftoverSizes, r.err)
 	if r.err == nil {
 		s.health.record("leftovers", "read leftovers", answer.Err)
 	}

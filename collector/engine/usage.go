@@ -36,7 +36,7 @@ func (s *state) mergeUsage(r result, now time.Time) {
 	case k == volumes:
 		s.health.record("volumes", "list volumes", r.err)
 		list, _ := r.value.([]model.Volume)
-		s.usage.volumes = known(list, r.err)
+		s.usage.volumes = model.Of(list, r.err)
 		return
 	case s.config.Volumes && k != buildCache:
 		s.takeVolumeSizes(r, answer.VolumeSizes, now)
@@ -46,18 +46,10 @@ func (s *state) mergeUsage(r result, now time.Time) {
 	}
 }
 
-// known returns a value, or unknown if there is an error.
-func known[T any](value T, err error) model.Optional[T] {
-	if err != nil {
-		return model.Optional[T]{}
-	}
-	return model.Known(value)
-}
-
 func (s *state) takeVolumeSizes(r result, sizes map[string]int64, now time.Time) {
 	s.health.measure("volumes", r.err, r.took, now)
 	s.health.record("volumes", "measure volumes", r.err)
-	s.usage.sizes, s.usage.sizesVersion = known(sizes, r.err), r.task.version
+	s.usage.sizes, s.usage.sizesVersion = model.Of(sizes, r.err), r.task.version
 	for name, changed := range s.usage.changedVolumes {
 		if changed <= r.task.version {
 			delete(s.usage.changedVolumes, name)
@@ -72,7 +64,7 @@ func (s *state) takeBuildCache(r result, records []model.CacheRecord, now time.T
 	if s.store.startedAt.Before(s.usage.recordsAt) && !slices.EqualFunc(before, records, isSameRecord) {
 		s.store.named = s.version // there is no event for it
 	}
-	s.usage.records, s.usage.recordsAsOf, s.usage.recordsAt = known(records, r.err), r.task.asOf, now.Add(-r.took)
+	s.usage.records, s.usage.recordsAsOf, s.usage.recordsAt = model.Of(records, r.err), r.task.asOf, now.Add(-r.took)
 }
 
 func isSameRecord(a, b model.CacheRecord) bool { return a.ID == b.ID }

@@ -324,7 +324,7 @@ func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction ui
 		if ctx.Err() != nil {
 			return time.Since(started), true, ctx.Err()
 		}
-		r.sizes[s.folder], isWalked = folderSize{known(bytes, err), at}, true
+		r.sizes[s.folder], isWalked = folderSize{model.Of(bytes, err), at}, true
 	}
 	maps.DeleteFunc(r.sizes, func(folder string, _ folderSize) bool { return !isUsed[folder] })
 	took = time.Since(started)
@@ -332,13 +332,6 @@ func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction ui
 		r.walked = walk{transaction, time.Now(), took}
 	}
 	return took, isWalked, nil
-}
-
-func known[T any](value T, err error) model.Optional[T] {
-	if err != nil {
-		return model.Optional[T]{}
-	}
-	return model.Known(value)
 }
 
 // treeSize returns the bytes of all files in a folder, with hard links once (moby: directory.Size).
