@@ -104,14 +104,6 @@ type webOptions struct {
 	names       bool
 }
 
-// holders returns how many objects the page names.
-func (o webOptions) holders() int {
-	if o.names {
-		return report.MaxHolders
-	}
-	return 0
-}
-
 type statusOptions struct {
 	levels  report.Thresholds
 	output  string
@@ -401,7 +393,10 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 	})
 	links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + runbookPath, Text: "Runbook"}, {Address: "." + healthPath, Text: "Health"}}
 	if p.web.metricsPath != "/" {
-		summarizer := prune.Summarizer{Holders: p.web.holders()}
+		var summarizer prune.Summarizer
+		if p.web.names {
+			summarizer.Holders = report.MaxHolders
+		}
 		summary := func(r *http.Request) prune.Summary {
 			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
 			defer cancel()

@@ -52,9 +52,9 @@ func readInfo(d *decoder) (info Info) {
 
 // imageReader reads images.
 type imageReader struct {
-	store         model.Optional[model.ImageStore]
-	repositories  bool // keep the names of repositories: parsing a name takes some microseconds
-	hasDescriptor bool // an image had one
+	store         model.ImageStore // "": unknown
+	repositories  bool             // keep the names of repositories: parsing a name takes some microseconds
+	hasDescriptor bool             // an image had one
 
 	before []model.Image // the list before, in the order of IDs
 	count  int           // about how many images there are
@@ -97,12 +97,12 @@ func (r imageReader) list(d *decoder, version string) []model.Image {
 // was no containerd store.
 func (r imageReader) decideAll(list []model.Image, version string) {
 	switch {
-	case r.store.IsKnown():
+	case r.store != "":
 		return
 	case r.hasDescriptor:
-		r.store = model.Known(model.Containerd)
+		r.store = model.Containerd
 	case versions.LessThan(version, "1.43"), versions.GreaterThanOrEqualTo(version, "1.48"):
-		r.store = model.Known(model.GraphDriver)
+		r.store = model.GraphDriver
 	}
 	for i := range list {
 		list[i].HasDigest = r.decide(list[i].HasDigest)
@@ -113,8 +113,8 @@ func (r imageReader) decideAll(list []model.Image, version string) {
 // RepoDigests have one: graph drivers store digest references there. The containerd store
 // lists them among the tags, and adds a RepoDigests entry to every image that has any name.
 func (r imageReader) decide(hasDigest model.Optional[bool]) model.Optional[bool] {
-	if store, known := r.store.Get(); known && !hasDigest.IsKnown() {
-		return model.Known(store == model.GraphDriver)
+	if r.store != "" && !hasDigest.IsKnown() {
+		return model.Known(r.store == model.GraphDriver)
 	}
 	return hasDigest
 }

@@ -202,7 +202,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	switch k {
 	case images:
 		reported, _ := s.info.Get()
-		t.store, t.images, t.count = s.imageStore(), s.images.list, reported.Images
+		t.store, t.images, t.count = reported.ImageStore, s.images.list, reported.Images
 		if s.store.attempts.failures == 0 {
 			s.prepareStore(&t)
 		}
@@ -231,7 +231,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
-		t.store = s.imageStore()
+		reported, _ := s.info.Get()
+		t.store = reported.ImageStore
 		return t, len(t.changed) > 0
 	case filesystems:
 		t.roots = s.roots
@@ -244,14 +245,6 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.since = formatSince(s.stream.since)
 	}
 	return t, true
-}
-
-// imageStore returns the image store of this engine.
-func (s *state) imageStore() model.Optional[model.ImageStore] {
-	if info, known := s.info.Get(); known {
-		return model.Known(info.ImageStore)
-	}
-	return model.Optional[model.ImageStore]{}
 }
 
 // needs reports whether a request in flight is worth waiting for: its answer is newer than

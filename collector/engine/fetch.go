@@ -31,7 +31,9 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case leftovers:
 		value, err = readRoot(ctx, t, e.host.Leftovers)
 	case layerStore:
-		value, took, err = e.fetchLayerStore(ctx, t)
+		bounded, cancel := context.WithTimeout(ctx, t.timeout)
+		defer cancel()
+		value, took, err = e.host.LayerStore(bounded, t.machine(), e.config.BusyRatio.Changed)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:

@@ -54,16 +54,16 @@ type task struct {
 	timeout time.Duration // of the request, or of each of several
 	api     *docker.API
 
-	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents; for images: the list before
-	count      int                              // for images: how many the engine counts
-	containers []model.Container                // for containerSizes, sizeRetries, containerLogs and leftovers
-	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
-	changed    []objectKey                      // for changes
-	roots      host.Roots                       // for filesystems, containerLogs and leftovers
-	asOf       cacheVersion                     // for buildCache and diskUsage
-	objects    objectsVersion                   // for layerStore
-	since      string                           // for events
+	store      model.ImageStore         // for images and changes; "": unknown
+	images     []model.Image            // for contents; for images: the list before
+	count      int                      // for images: how many the engine counts
+	containers []model.Container        // for containerSizes, sizeRetries, containerLogs and leftovers
+	timeouts   map[string]time.Duration // for containerSizes and sizeRetries, by ID
+	changed    []objectKey              // for changes
+	roots      host.Roots               // for filesystems, containerLogs and leftovers
+	asOf       cacheVersion             // for buildCache and diskUsage
+	objects    objectsVersion           // for layerStore
+	since      string                   // for events
 
 	ids []string // for details; for containers: those to inspect instead of a list; nil: none
 
