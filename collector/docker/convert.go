@@ -119,15 +119,6 @@ func (r imageReader) decide(hasDigest model.Optional[bool]) model.Optional[bool]
 	return hasDigest
 }
 
-// inSeconds returns the date of an inspected object as a list has it.
-func inSeconds(date model.Optional[time.Time]) model.Optional[time.Time] {
-	at, known := date.Get()
-	if !known {
-		return date
-	}
-	return model.Known(at.Truncate(time.Second))
-}
-
 // rootFS is the layers of an inspected image. The kind is empty if the content of no platform
 // is present.
 type rootFS struct {
@@ -270,7 +261,9 @@ func readContainer(d *decoder, size string, convert func(model.State) model.Stat
 	if hasConfig {
 		c.CreatedFrom = model.Known(parseReference(name, c.ImageID))
 	}
-	c.Created = inSeconds(c.Created)
+	if at, known := c.Created.Get(); known {
+		c.Created = model.Known(at.Truncate(time.Second)) // as a list has it
+	}
 	if c.State.Stopped() {
 		c.KeepsLog = model.Known(keepsLog)
 		if at, known := finished.Get(); known && at.Year() <= 1 {

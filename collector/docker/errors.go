@@ -60,8 +60,7 @@ func IsGone(err error) bool {
 	if !cerrdefs.IsNotFound(err) {
 		return false
 	}
-	var failure *model.Failure
-	if errors.As(err, &failure) {
+	if failure, found := errors.AsType[*model.Failure](err); found {
 		err = failure.Err
 	}
 	text := strings.ToLower(err.Error())
@@ -93,26 +92,24 @@ func (c *Client) explain(endpoint string, err error) error {
 }
 
 func (c *Client) problemOf(endpoint string, err error) problem {
-	var transport transportError
-	if errors.As(err, &transport) {
+	transport, isUnanswered := errors.AsType[transportError](err)
+	if isUnanswered {
 		err = transport.cause
 	}
 	reason := c.reasonOf(err)
 	return cmp.Or(
 		c.serverCertificateProblem(err, reason), c.clientCertificateProblem(reason), c.pingProblem(endpoint, err, reason),
-		c.connectionProblem(err, reason, transport.cause != nil), c.answerProblem(endpoint, err, reason),
+		c.connectionProblem(err, reason, isUnanswered), c.answerProblem(endpoint, err, reason),
 	)
 }
 
 // reasonOf returns the text of an error without what changes from request to request, like
 // the local port, and without the markup of a page.
 func (c *Client) reasonOf(err error) string {
-	var dial dialError
-	var network *net.OpError
-	switch {
-	case errors.As(err, &dial):
+	if dial, found := errors.AsType[dialError](err); found {
 		return dial.Error()
-	case errors.As(err, &network):
+	}
+	if network, found := errors.AsType[*net.OpError](err); found {
 		return fmt.Sprintf("%s %s: %v", network.Op, c.Host, network.Err)
 	}
 	reason := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
@@ -142,8 +139,10 @@ func (c *Client) pingProblem(endpoint string, err error, reason string) problem 
 // A request that was not answered failed in this process.
 func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) problem {
 	isLocal := c.IsLocal()
-	socket := func() socketFile { return inspectSocket(c.socketPath(err)) }
-	var record tls.RecordHeaderError
+	socket := func() socketFile {
+		dial, _ := errors.AsType[dialError](err)
+		return inspectSocket(strings.TrimPrefix(cmp.Or(dial.hosts, c.Host), unixPrefix))
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isLocal && errors.Is(err, syscall.EAGAIN):
 		return problem{"timeout", "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise --docker.timeout"}
@@ -163,7 +162,7 @@ func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) 
 		return problem{"refused", reason, "start the engine at " + c.Host + " (it listens on TCP only with dockerd --host), or set --docker.host to another address"}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return problem{"unreachable", reason, "see whether this machine can reach " + c.Host + ", or set --docker.host to another address"}
-	case errors.As(err, &record), strings.Contains(reason, "HTTP response to HTTPS client"):
+	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(reason, "HTTP response to HTTPS client"):
 		return problem{"TLS", reason, "the engine does not use TLS: remove --docker.tls-* and DOCKER_CERT_PATH, or use its TLS port"}
 	case strings.Contains(reason, "malformed HTTP response"), strings.Contains(reason, "HTTP request to an HTTPS server"):
 		return problem{"TLS", "the engine expects TLS", "set --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"}
@@ -173,20 +172,8 @@ func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) 
 	return problem{}
 }
 
-// socketPath returns the path of the socket that an error is about.
-func (c *Client) socketPath(err error) string {
-	host := c.Host
-	var dial dialError
-	if errors.As(err, &dial) {
-		host = dial.hosts
-	}
-	return strings.TrimPrefix(host, unixPrefix)
-}
-
 // answerProblem returns what is wrong with an answer.
 func (c *Client) answerProblem(endpoint string, err error, reason string) problem {
-	var syntax *json.SyntaxError
-	var wrongType *json.UnmarshalTypeError
 	whatAnswers := "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
 	switch {
 	case errors.Is(err, errNoLayers):
@@ -199,7 +186,7 @@ func (c *Client) answerProblem(endpoint string, err error, reason string) proble
 		return problem{"version", reason, "if this persists, update this exporter: it supports Engine API " + OldestAPI + " to " + NewestAPI}
 	case strings.Contains(reason, "too many open files"):
 		return problem{"open files of the engine", reason, "raise the limit of open files of the engine (LimitNOFILE= in docker.service)"}
-	case errors.As(err, &syntax), errors.As(err, &wrongType), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
+	case errors.As(err, new(*json.SyntaxError)), errors.As(err, new(*json.UnmarshalTypeError)), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
 		return problem{"malformed", "the answer cannot be decoded: " + reason, whatAnswers}
 	default:
 		return problem{"failed", reason, "see the engine's log (journalctl -u docker)"}

@@ -66,13 +66,6 @@ func (s *state) containerChanged(id string) {
 	d.stoppedAt, d.size = model.Optional[time.Time]{}, model.Optional[measuredSize]{}
 }
 
-// allContainersChanged takes that anything may have happened to any container.
-func (s *state) allContainersChanged() {
-	for id := range s.details {
-		s.containerChanged(id)
-	}
-}
-
 func (s *state) mergeContainers(r result, now time.Time) {
 	s.health.measure("containers", r.err, r.took, now)
 	s.health.record("containers", "list containers", r.err)
@@ -298,23 +291,11 @@ const (
 
 // recordContainers records whether an operation fails for any container, and names the first.
 func (s *state) recordContainers(operation string) {
-	collector, first, err := "containers", "", error(nil)
+	collector, attemptsOf := "containers", func(d *detail) attempts { return d.inspection }
 	if operation == measureContainers {
-		collector = "container_sizes"
+		collector, attemptsOf = "container_sizes", func(d *detail) attempts { return d.sizing }
 	}
-	for id, d := range s.details {
-		failure := d.inspection.err
-		if operation == measureContainers {
-			failure = d.sizing.err
-		}
-		if failure != nil && (err == nil || id < first) {
-			first, err = id, failure
-		}
-	}
-	if err != nil {
-		err = objectError("container", first, err)
-	}
-	s.health.record(collector, operation, err)
+	s.health.record(collector, operation, firstFailure("container", s.details, attemptsOf))
 }
 
 // unmeasured returns the containers to measure: those that run, and those that have stopped

@@ -62,18 +62,16 @@ func (s *state) openStream(now time.Time) {
 		for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, leftovers} {
 			s.schedules[k].retryNow()
 		}
-		s.allContainersChanged()
-		s.allVolumesChanged()
+		for id := range s.details {
+			s.containerChanged(id)
+		}
+		list, _ := s.usage.volumes.Get()
+		for _, v := range list {
+			s.usage.changedVolumes[v.Name] = s.version
+		}
 		s.usage.cacheChanges++
 	}
 	s.stream.connected, s.stream.openedAt, s.stream.hasGap = true, now, true
-}
-
-func (s *state) allVolumesChanged() {
-	list, _ := s.usage.volumes.Get()
-	for _, v := range list {
-		s.usage.changedVolumes[v.Name] = s.version
-	}
 }
 
 const watchEvents = "watch events"

@@ -435,15 +435,24 @@ func (s *state) fastLimit(k kind) time.Duration {
 	return fastRequest
 }
 
-// objectError names the object that a failure is about. Failures of several objects are of
-// one kind if their causes are.
-func objectError(what, id string, err error) error {
+// firstFailure returns the failure of the object with the smallest ID, and names it, or nil. Failures of
+// several objects are of one kind if their causes are.
+func firstFailure[T any](what string, objects map[string]T, attemptsOf func(T) attempts) error {
+	first, err := "", error(nil)
+	for id, object := range objects {
+		if failure := attemptsOf(object).err; failure != nil && (err == nil || id < first) {
+			first, err = id, failure
+		}
+	}
+	if err == nil {
+		return nil
+	}
 	failure := new(model.Failure)
 	if !errors.As(err, &failure) {
 		failure = &model.Failure{Reason: err.Error(), Err: err}
 	}
 	named := *failure
 	named.Kind = cmp.Or(failure.Kind, failure.Reason)
-	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
+	named.Reason = fmt.Sprintf("%s %s: %s", what, first, failure.Reason)
 	return &named
 }

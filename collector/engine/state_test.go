@@ -1853,6 +1853,9 @@ func TestChangesAreDebounced(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
+	ofImage := func(id string, err error) error {
+		return firstFailure("image", map[string]error{id: err}, func(err error) attempts { return attempts{err: err} })
+	}
 	type outcome struct {
 		operation string
 		err       error
@@ -1876,8 +1879,8 @@ func TestHealth(t *testing.T) {
 			[]string{"cannot a err r1 hint h", "recovered operation a", "cannot a err r2 hint h"}},
 		{"another text each time, of no kind", []outcome{{"c", failure("1")}, {"c", failure("2")}, {"c", failure("3")}, {"c", failure("4")}, {"c", failure("5")}, {"c", failure("6")}, {"c", failure("7")}}, true,
 			[]string{"cannot c err 1 hint hint of 1", "cannot c err 2 hint hint of 2", "cannot c err 3 hint hint of 3", "cannot c err 4 hint hint of 4", "cannot c err 5 hint hint of 5"}},
-		{"objects of one kind", []outcome{{"a", objectError("image", "1", ofKind("/x", "k", "r"))}, {"a", objectError("image", "2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
-		{"objects without a kind", []outcome{{"a", objectError("image", "1", errors.New("r"))}, {"a", objectError("image", "2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
+		{"objects of one kind", []outcome{{"a", ofImage("1", ofKind("/x", "k", "r"))}, {"a", ofImage("2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
+		{"objects without a kind", []outcome{{"a", ofImage("1", errors.New("r"))}, {"a", ofImage("2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
 		{"a text of any length, with a password", []outcome{{"a", errors.New("tcp://u:p@h\n" + strings.Repeat("x", 1<<20))}}, false, []string{"cannot a err tcp://h " + strings.Repeat("x", 291) + "… hint"}},
 		{"success", []outcome{{"a", nil}, {"b", nil}}, true, nil},
 		{"failure", []outcome{{"a", failure("x")}}, false, []string{"cannot a err x hint hint of x"}},
