@@ -77,7 +77,6 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// program is one run of the program.
 type program struct {
 	stdout io.Writer
 	log    promslog.Config
@@ -125,7 +124,6 @@ type commandError struct {
 
 func (e commandError) Error() string { return e.what + ": " + e.err.Error() }
 
-// run runs the program and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // net/http writes there what an engine sends without a request, each time
 	p := &program{stdout: stdout}

@@ -134,7 +134,6 @@ func (c *Client) dialFailure(err error) error {
 // maxMessage bounds the size of an answer in bytes.
 const maxMessage = 64 << 20
 
-// services are the clients of the services of one connection.
 type services struct {
 	namespaces namespaces.NamespacesClient
 	images     images.ImagesClient
@@ -143,7 +142,6 @@ type services struct {
 	snapshots  snapshots.SnapshotsClient
 }
 
-// connection is a connection to the containerd of an engine.
 type connection struct {
 	services
 	engine  Engine
@@ -190,7 +188,6 @@ func newConnection(e Engine, address string) (*connection, error) {
 	}, nil
 }
 
-// isReadOnly reports whether a method only reads.
 func isReadOnly(method string) bool {
 	switch path.Base(method) {
 	case "List", "ListResources", "Usage", "Read":

@@ -50,7 +50,6 @@ func readInfo(d *decoder) (info Info) {
 	return info
 }
 
-// imageReader reads images.
 type imageReader struct {
 	store         model.ImageStore // "": unknown
 	repositories  bool             // keep the names of repositories: parsing a name takes some microseconds
@@ -219,7 +218,6 @@ func readHistory(d *decoder) (steps []model.Step) {
 
 func containerID(c model.Container) string { return c.ID }
 
-// readListedContainer reads a container of a list.
 func readListedContainer(d *decoder) (c model.Container) {
 	var name, state string
 	d.object("Id", &c.ID, "Image", &name, "ImageID", &c.ImageID, "State", &state, "Created", &c.Created,
@@ -314,7 +312,6 @@ func readLogConfig(d *decoder) bool {
 	return cacheDisabled != "true"
 }
 
-// readMounts reads the names of the volumes and images that a container mounts.
 func readMounts(d *decoder) (volumes, images []string) {
 	d.arrayOrNull(func() {
 		d.keep(headerBytes)

@@ -172,7 +172,6 @@ func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) 
 	return problem{}
 }
 
-// answerProblem returns what is wrong with an answer.
 func (c *Client) answerProblem(endpoint string, err error, reason string) problem {
 	whatAnswers := "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
 	switch {

@@ -173,7 +173,6 @@ func (d *decoder) arrayOrNull(read func()) {
 	}
 }
 
-// listOf reads a list of objects.
 func listOf[T any](d *decoder, read func(*decoder) T) []T {
 	list := []T{}
 	d.array(func() {
@@ -259,7 +258,6 @@ func (d *decoder) peek() byte {
 	return 0
 }
 
-// advance reads the byte that was peeked.
 func (d *decoder) advance() { _, _ = d.in.Discard(1) }
 
 // expect reads the next byte, which must be the given one.

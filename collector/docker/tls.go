@@ -50,7 +50,6 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// load reads the files.
 func (t TLS) load() (*tls.Config, error) {
 	if (t.Cert == "") != (t.Key == "") {
 		return nil, errors.New("TLS files for the engine: --docker.tls-cert and --docker.tls-key need each other")
@@ -95,7 +94,6 @@ func (c *Client) serverCertificateProblem(err error, reason string) problem {
 	return problem{}
 }
 
-// namesOf returns the hosts that a certificate is for.
 func namesOf(certificate *x509.Certificate) []string {
 	names := certificate.DNSNames
 	for _, ip := range certificate.IPAddresses {

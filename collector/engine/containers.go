@@ -120,7 +120,6 @@ func (s *state) detailedContainers() (list []model.Container, known bool) {
 	return s.detailed.containers, true
 }
 
-// withDetails returns containers with what inspections have returned.
 func (s *state) withDetails(list []model.Container) []model.Container {
 	list = slices.Clone(list)
 	for i := range list {
@@ -266,7 +265,6 @@ func (c inspectedContainer) asListed() model.Container {
 	return record
 }
 
-// takeDetails takes what only an inspection returns.
 func (s *state) takeDetails(c model.Container, version int, now time.Time) {
 	if len(s.containers.get(c.ID)) == 0 {
 		return // there is no list yet, or it was removed meanwhile

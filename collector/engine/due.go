@@ -144,7 +144,6 @@ func (s *state) isFresh(k kind) bool {
 	return !sched.started.IsZero() && !sched.inFlight && !sched.started.Before(s.stream.retryAt)
 }
 
-// wantsStream reports whether to open the event stream.
 func (s *state) wantsStream(now time.Time) bool {
 	return s.config.Events && !s.schedules[events].inFlight && !now.Before(s.stream.retryAt)
 }

@@ -76,6 +76,12 @@ func (e *Engine) Run(ctx context.Context) {
 	s := newState(e.config)
 	epoch := s.epoch
 	engineCtx, endEpoch := context.WithCancel(ctx)
+	send := func(r result) {
+		select {
+		case e.results <- r:
+		case <-ctx.Done():
+		}
+	}
 	for {
 		if s.epoch != epoch {
 			endEpoch() // requests to an engine that is gone
@@ -90,7 +96,7 @@ func (e *Engine) Run(ctx context.Context) {
 			if t.kind == ping || t.kind == filesystems {
 				taskCtx = ctx
 			}
-			requests.Go(func() { e.fetch(taskCtx, t, e.sender(ctx)) })
+			requests.Go(func() { e.fetch(taskCtx, t, send) })
 		}
 		s.answer(now)
 		for _, line := range s.health.takeLog() {
@@ -109,16 +115,6 @@ func (e *Engine) Run(ctx context.Context) {
 			return
 		}
 		timer.Stop()
-	}
-}
-
-// sender returns a function that sends results to the state until ctx ends.
-func (e *Engine) sender(ctx context.Context) func(result) {
-	return func(r result) {
-		select {
-		case e.results <- r:
-		case <-ctx.Done():
-		}
 	}
 }
 

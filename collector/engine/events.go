@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// stream is the state of the event stream.
 type stream struct {
 	connected bool
 	openedAt  time.Time // the last time
@@ -109,7 +107,6 @@ func (s *stream) works(now time.Time) bool {
 	return s.connected && (s.heard || now.Sub(s.openedAt) > long)
 }
 
-// checkStream takes that a stream works.
 func (s *state) checkStream(now time.Time) {
 	if s.stream.works(now) {
 		s.stream.backoff, s.stream.isBroken = 0, false
@@ -124,10 +121,7 @@ func (s *state) delayStream(now time.Time) {
 }
 
 func endsImmediately(err error) error {
-	failure := new(model.Failure)
-	if !errors.As(err, &failure) {
-		return err
-	}
+	failure := model.AsFailure(err)
 	return &model.Failure{
 		Endpoint: failure.Endpoint, Reason: "the event stream ends immediately, each time", Err: failure.Err,
 		Hint: "let " + failure.Endpoint + " through a proxy without a time limit; until then, metrics from slow lists may be stale",
@@ -163,7 +157,6 @@ func (s *state) isBelievable(nanos int64, now time.Time) bool {
 	return clock == 0 || nanos <= clock+int64(now.Sub(s.schedules[info].answered)+maxAhead)
 }
 
-// event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
 	s.revision++

@@ -67,7 +67,6 @@ func (t task) machine() host.Engine {
 	}}
 }
 
-// readRoot reads something in the engine's root directory.
 func readRoot[T any](ctx context.Context, t task, read func(context.Context, host.Engine, []string) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -99,7 +98,6 @@ func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {
 	return pingAnswer{version.API, api, err}, nil
 }
 
-// fetchList makes a single request.
 func fetchList(ctx context.Context, t task) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -236,7 +234,6 @@ func (e *Engine) fetchContainerSizes(ctx context.Context, t task, part func(any)
 	return failure
 }
 
-// fetchChanges inspects objects that events have named.
 func fetchChanges(ctx context.Context, t task, part func(any)) {
 	for _, key := range t.changed {
 		if key.kind == images {

@@ -188,7 +188,6 @@ type pingAnswer struct {
 	err     error // there is no API version that both sides support
 }
 
-// merge takes a result.
 func (s *state) merge(r result, now time.Time) {
 	if r.task.epoch != s.epoch && r.task.kind != filesystems && r.task.kind != ping {
 		return // of an engine that is gone
@@ -360,9 +359,9 @@ func (s *state) recordRead(collector, operation string, r result, now time.Time)
 	if collector == "containerd" {
 		message = "cannot " + operation
 	}
-	failure := new(model.Failure)
-	if errors.As(r.err, &failure) && s.config.Events && !s.isClosed[message] {
+	if s.config.Events && !s.isClosed[message] {
 		s.isClosed[message] = true
+		failure := model.AsFailure(r.err)
 		s.health.note(message, "err", model.Line(failure.Reason), "hint", model.Line(failure.Hint))
 	}
 }
@@ -447,12 +446,8 @@ func firstFailure[T any](what string, objects map[string]T, attemptsOf func(T) a
 	if err == nil {
 		return nil
 	}
-	failure := new(model.Failure)
-	if !errors.As(err, &failure) {
-		failure = &model.Failure{Reason: err.Error(), Err: err}
-	}
-	named := *failure
-	named.Kind = cmp.Or(failure.Kind, failure.Reason)
-	named.Reason = fmt.Sprintf("%s %s: %s", what, first, failure.Reason)
+	named := *model.AsFailure(err)
+	named.Kind = cmp.Or(named.Kind, named.Reason)
+	named.Reason = fmt.Sprintf("%s %s: %s", what, first, named.Reason)
 	return &named
 }

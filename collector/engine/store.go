@@ -91,7 +91,6 @@ func (s *state) mergeStoreRetry(r result, now time.Time) {
 	}
 }
 
-// readsStore reports whether the store can be read at all.
 func (s *state) readsStore() bool {
 	info, known := s.info.Get()
 	return s.config.Store != nil && known && info.ImageStore == model.Containerd && !s.isPodman
@@ -125,13 +124,11 @@ func (s *state) storedContainers(now time.Time) (ids []string) {
 	return slices.Compact(ids)
 }
 
-// prepareContainerd adds to a task how to reach containerd.
 func (s *state) prepareContainerd(t *task) {
 	info, _ := s.info.Get()
 	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
 }
 
-// prepareStore adds to a task what it takes to read the store.
 func (s *state) prepareStore(t *task) {
 	if !s.readsStore() {
 		return
@@ -222,7 +219,6 @@ func recordLeases(store *containerd.Store) map[string]bool {
 	return ids
 }
 
-// failStore takes that the store could not be read.
 func (s *state) failStore(err error, now time.Time) {
 	s.store.attempts.fail(now, err)
 	s.recordRead("containerd", readStore, result{err: err}, now)

@@ -8,7 +8,6 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// usage is what is known of volumes and of the build cache.
 type usage struct {
 	volumes model.Optional[[]model.Volume] // without sizes
 
@@ -83,7 +82,6 @@ func (s *state) usageKind(k kind) kind {
 	return k
 }
 
-// fillUsage adds volumes and the build cache to a snapshot.
 func (s *state) fillUsage(snapshot *model.Snapshot) {
 	if list, known := s.usage.volumes.Get(); known {
 		sizes, _ := s.usage.sizes.Get()

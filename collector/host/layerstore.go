@@ -97,7 +97,6 @@ func (f *Filesystems) LayerStore(ctx context.Context, engine Engine, busyRatio f
 	return nil, 0, &model.Failure{Reason: err.Error(), Err: err}
 }
 
-// layerReader returns the reader of a directory.
 func (f *Filesystems) layerReader(dir, driver string) *layerReader {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -188,7 +187,6 @@ func (r *layerReader) state(root *os.Root) (s layerState, err error) {
 	return s, err
 }
 
-// lastTransaction returns the number of the last transaction of a database.
 func lastTransaction(root *os.Root, name string) (uint64, error) {
 	file, err := open(root, name)
 	if err != nil {
@@ -345,7 +343,6 @@ func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err 
 	return bytes, err
 }
 
-// snapshot returns what was read.
 func (r *layerReader) snapshot() *model.LayerStore {
 	store := &model.LayerStore{Layers: maps.Clone(r.layers), Mounts: maps.Clone(r.mounts), Records: make(map[string]model.StoredRecord, len(r.snapshots.all))}
 	for id, s := range r.snapshots.all {
