@@ -28,6 +28,12 @@ type Handler struct {
 	process    prometheus.Gatherer // metrics of the exporter itself
 	options    promhttp.HandlerOpts
 	slots      chan struct{} // nil: no limit
+	rows       []row
+}
+
+type row struct {
+	Metric
+	desc *prometheus.Desc
 }
 
 // NewHandler returns a handler that exposes snapshots, with the given number of repositories,
@@ -39,13 +45,21 @@ func NewHandler(snapshot Snapshotter, repositories int, process prometheus.Gathe
 	if maxRequests > 0 {
 		h.slots = make(chan struct{}, maxRequests)
 	}
+	h.rows = newRows()
 	return h
+}
+
+func newRows() (rows []row) {
+	for _, m := range Metrics() {
+		rows = append(rows, row{m, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)})
+	}
+	return rows
 }
 
 // Write writes the metrics of a summary in the text format of Prometheus.
 func Write(w io.Writer, s prune.Summary) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector(func() prune.Summary { return s }))
+	registry.MustRegister(&collector{newRows(), func() prune.Summary { return s }})
 	families, err := registry.Gather()
 	for _, family := range families {
 		if _, writeErr := expfmt.MetricFamilyToText(w, family); writeErr != nil {
@@ -68,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), ScrapeTimeout(r.Header))
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector(func() prune.Summary { return h.summarizer.Summarize(h.snapshot(ctx, 0)) }))
+	registry.MustRegister(&collector{h.rows, func() prune.Summary { return h.summarizer.Summarize(h.snapshot(ctx, 0)) }})
 	families, err := prometheus.Gatherers{h.process, registry}.Gather()
 	cancel()
 	if h.slots != nil {
@@ -79,22 +93,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // collector is the prometheus.Collector of one request.
-type collector func() prune.Summary
+type collector struct {
+	rows    []row
+	summary func() prune.Summary
+}
 
 // Describe implements prometheus.Collector.
-func (c collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, m := range Metrics() {
-		descs <- m.desc()
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, row := range c.rows {
+		descs <- row.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c collector) Collect(metrics chan<- prometheus.Metric) {
-	summary := c()
-	for _, m := range Metrics() {
-		desc := m.desc()
-		m.values(summary, func(value float64, labelValues ...string) {
-			metrics <- prometheus.MustNewConstMetric(desc, m.valueType(), value, labelValues...)
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	summary := c.summary()
+	for _, row := range c.rows {
+		row.values(summary, func(value float64, labelValues ...string) {
+			metrics <- prometheus.MustNewConstMetric(row.desc, row.valueType(), value, labelValues...)
 		})
 	}
 }

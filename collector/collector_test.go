@@ -102,7 +102,7 @@ func TestScrapeTimeout(t *testing.T) {
 
 // newCollector returns the collector of one request, for which there is this snapshot.
 func newCollector(s model.Snapshot, repositories int) prometheus.Collector {
-	return collector(func() prune.Summary { return prune.Summarize(s, repositories) })
+	return &collector{newRows(), func() prune.Summary { return prune.Summarize(s, repositories) }}
 }
 
 // Write writes the page that a scrape returns.

@@ -19,8 +19,6 @@ type Metric struct {
 	values func(prune.Summary, emit)
 }
 
-func (m Metric) desc() *prometheus.Desc { return prometheus.NewDesc(m.Name, m.Help, m.Labels, nil) }
-
 func (m Metric) valueType() prometheus.ValueType {
 	if strings.HasSuffix(m.Name, "_total") {
 		return prometheus.CounterValue
