@@ -77,7 +77,6 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// program is one run of the program.
 type program struct {
 	stdout io.Writer
 	log    promslog.Config
@@ -104,14 +103,6 @@ type webOptions struct {
 	names       bool
 }
 
-// holders returns how many objects the page names.
-func (o webOptions) holders() int {
-	if o.names {
-		return report.MaxHolders
-	}
-	return 0
-}
-
 type statusOptions struct {
 	levels  report.Thresholds
 	output  string
@@ -133,7 +124,6 @@ type commandError struct {
 
 func (e commandError) Error() string { return e.what + ": " + e.err.Error() }
 
-// run runs the program and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // net/http writes there what an engine sends without a request, each time
 	p := &program{stdout: stdout}
@@ -401,7 +391,10 @@ func (p *program) newHandler(e *engine.Engine, logger *slog.Logger) http.Handler
 	})
 	links := []report.Link{{Address: "." + p.web.metricsPath, Text: "Metrics"}, {Address: "." + runbookPath, Text: "Runbook"}, {Address: "." + healthPath, Text: "Health"}}
 	if p.web.metricsPath != "/" {
-		summarizer := prune.Summarizer{Holders: p.web.holders()}
+		var summarizer prune.Summarizer
+		if p.web.names {
+			summarizer.Holders = report.MaxHolders
+		}
 		summary := func(r *http.Request) prune.Summary {
 			ctx, cancel := context.WithTimeout(r.Context(), collector.ScrapeTimeout(r.Header))
 			defer cancel()

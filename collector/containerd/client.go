@@ -122,7 +122,7 @@ const accessHint = `see "Levels of access" in the README: with access to contain
 
 // dialFailure describes why there is no connection. Where the address was not given, a socket
 // that does not exist is no access, too.
-func (c *Client) dialFailure(address string, err error) error {
+func (c *Client) dialFailure(err error) error {
 	isMissing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 	failure := &model.Failure{Kind: "dial", Reason: err.Error(), Hint: unreadHint, Err: err, NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == ""}
 	if failure.NoAccess {
@@ -134,7 +134,6 @@ func (c *Client) dialFailure(address string, err error) error {
 // maxMessage bounds the size of an answer in bytes.
 const maxMessage = 64 << 20
 
-// services are the clients of the services of one connection.
 type services struct {
 	namespaces namespaces.NamespacesClient
 	images     images.ImagesClient
@@ -143,7 +142,6 @@ type services struct {
 	snapshots  snapshots.SnapshotsClient
 }
 
-// connection is a connection to the containerd of an engine.
 type connection struct {
 	services
 	engine  Engine
@@ -162,28 +160,21 @@ func (c *Client) connect(ctx context.Context, e Engine) (*connection, error) {
 	for _, address := range c.addresses(e) {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
 		if err == nil {
-			return newConnection(conn, e, address)
+			conn.Close() // grpc makes its own
+			return newConnection(e, address)
 		}
-		failure = c.dialFailure(address, err)
+		failure = c.dialFailure(err)
 	}
 	return nil, failure
 }
 
-func newConnection(conn net.Conn, e Engine, address string) (*connection, error) {
-	single := make(chan net.Conn, 1)
-	single <- conn
+func newConnection(e Engine, address string) (*connection, error) {
 	client, err := grpc.NewClient("passthrough:///containerd", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)), grpc.WithUnaryInterceptor(onlyReadUnary), grpc.WithStreamInterceptor(onlyReadStream),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
-			select {
-			case conn := <-single:
-				return conn, nil
-			default:
-				return nil, errors.New("the connection was closed")
-			}
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", address)
 		}))
 	if err != nil {
-		conn.Close()
 		return nil, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", address, err), Err: err, Hint: unreadHint}
 	}
 	if e.Namespace == "" {
@@ -193,14 +184,10 @@ func newConnection(conn net.Conn, e Engine, address string) (*connection, error)
 		services: services{namespaces.NewNamespacesClient(client), images.NewImagesClient(client), leases.NewLeasesClient(client),
 			content.NewContentClient(client), snapshots.NewSnapshotsClient(client)},
 		engine: e, address: address,
-		close: func() {
-			client.Close()
-			conn.Close() // the client takes it with the first call only
-		},
+		close: func() { client.Close() },
 	}, nil
 }
 
-// isReadOnly reports whether a method only reads.
 func isReadOnly(method string) bool {
 	switch path.Base(method) {
 	case "List", "ListResources", "Usage", "Read":

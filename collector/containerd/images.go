@@ -152,7 +152,6 @@ func (r *reading) contentOf(config *document) (c model.Content) {
 	return c
 }
 
-// imageWalk is a walk through the manifests of an image.
 type imageWalk struct {
 	*reading
 	size      int64 // as the engine lists it

@@ -42,7 +42,6 @@ type cache struct {
 	blobKeys, snapshotKeys *keyring // of the last reading
 }
 
-// listing is a list of the resources of a lease.
 type listing struct {
 	at   time.Time
 	keys []string
@@ -55,7 +54,6 @@ type measured struct {
 	used    time.Time // when the record of the build cache was last used, if it is known
 }
 
-// reading is one reading of a store.
 type reading struct {
 	services
 	engine       Engine
@@ -215,7 +213,6 @@ func (r *reading) readElsewhere(ctx context.Context) error {
 	return nil
 }
 
-// readNames reads the names of images, and the leases.
 func (r *reading) readNames(ctx context.Context) error {
 	names, err := r.services.images.List(ctx, &images.ListImagesRequest{})
 	if err != nil {
@@ -306,7 +303,6 @@ func listed[R, T, K any](receive func() (R, error), items func(R) []T, keep func
 	}
 }
 
-// listDigests returns the digests of all blobs.
 func (r *reading) listDigests(ctx context.Context) (map[string]struct{}, error) {
 	stream, err := r.content.List(ctx, &content.ListContentRequest{})
 	if err != nil {
@@ -455,7 +451,6 @@ func (r *reading) lastingNames() []string {
 	return names
 }
 
-// keysOf returns the keys of the resources of a lease.
 func (r *reading) keysOf(resources []*leases.Resource) (keys []string, err error) {
 	for _, resource := range resources {
 		switch kind := resource.GetType(); {
@@ -528,11 +523,7 @@ func expiry(labels map[string]string) (model.Optional[time.Time], error) {
 			return model.Optional[time.Time]{}, fmt.Errorf("a name or a lease has the unknown label %s", label)
 		}
 	}
-	at, err := time.Parse(time.RFC3339, labels[labelExpire])
-	if err != nil {
-		return model.Optional[time.Time]{}, nil
-	}
-	return model.Known(at), nil
+	return model.Of(time.Parse(time.RFC3339, labels[labelExpire])), nil
 }
 
 // lookupLease is for how long BuildKit keeps the lease of an image that it has resolved

@@ -235,8 +235,7 @@ type dialError struct {
 
 func (e dialError) Error() string {
 	err := e.err
-	var network *net.OpError
-	if errors.As(err, &network) { // without the path, which the host has
+	if network, found := errors.AsType[*net.OpError](err); found { // without the path, which the host has
 		err = network.Err
 	}
 	text := fmt.Sprintf("dial %s: %v", e.hosts, err)

@@ -50,11 +50,10 @@ func readInfo(d *decoder) (info Info) {
 	return info
 }
 
-// imageReader reads images.
 type imageReader struct {
-	store         model.Optional[model.ImageStore]
-	repositories  bool // keep the names of repositories: parsing a name takes some microseconds
-	hasDescriptor bool // an image had one
+	store         model.ImageStore // "": unknown
+	repositories  bool             // keep the names of repositories: parsing a name takes some microseconds
+	hasDescriptor bool             // an image had one
 
 	before []model.Image // the list before, in the order of IDs
 	count  int           // about how many images there are
@@ -97,12 +96,12 @@ func (r imageReader) list(d *decoder, version string) []model.Image {
 // was no containerd store.
 func (r imageReader) decideAll(list []model.Image, version string) {
 	switch {
-	case r.store.IsKnown():
+	case r.store != "":
 		return
 	case r.hasDescriptor:
-		r.store = model.Known(model.Containerd)
+		r.store = model.Containerd
 	case versions.LessThan(version, "1.43"), versions.GreaterThanOrEqualTo(version, "1.48"):
-		r.store = model.Known(model.GraphDriver)
+		r.store = model.GraphDriver
 	}
 	for i := range list {
 		list[i].HasDigest = r.decide(list[i].HasDigest)
@@ -113,19 +112,10 @@ func (r imageReader) decideAll(list []model.Image, version string) {
 // RepoDigests have one: graph drivers store digest references there. The containerd store
 // lists them among the tags, and adds a RepoDigests entry to every image that has any name.
 func (r imageReader) decide(hasDigest model.Optional[bool]) model.Optional[bool] {
-	if store, known := r.store.Get(); known && !hasDigest.IsKnown() {
-		return model.Known(store == model.GraphDriver)
+	if r.store != "" && !hasDigest.IsKnown() {
+		return model.Known(r.store == model.GraphDriver)
 	}
 	return hasDigest
-}
-
-// inSeconds returns the date of an inspected object as a list has it.
-func inSeconds(date model.Optional[time.Time]) model.Optional[time.Time] {
-	at, known := date.Get()
-	if !known {
-		return date
-	}
-	return model.Known(at.Truncate(time.Second))
 }
 
 // rootFS is the layers of an inspected image. The kind is empty if the content of no platform
@@ -228,7 +218,6 @@ func readHistory(d *decoder) (steps []model.Step) {
 
 func containerID(c model.Container) string { return c.ID }
 
-// readListedContainer reads a container of a list.
 func readListedContainer(d *decoder) (c model.Container) {
 	var name, state string
 	d.object("Id", &c.ID, "Image", &name, "ImageID", &c.ImageID, "State", &state, "Created", &c.Created,
@@ -270,7 +259,9 @@ func readContainer(d *decoder, size string, convert func(model.State) model.Stat
 	if hasConfig {
 		c.CreatedFrom = model.Known(parseReference(name, c.ImageID))
 	}
-	c.Created = inSeconds(c.Created)
+	if at, known := c.Created.Get(); known {
+		c.Created = model.Known(at.Truncate(time.Second)) // as a list has it
+	}
 	if c.State.Stopped() {
 		c.KeepsLog = model.Known(keepsLog)
 		if at, known := finished.Get(); known && at.Year() <= 1 {
@@ -321,7 +312,6 @@ func readLogConfig(d *decoder) bool {
 	return cacheDisabled != "true"
 }
 
-// readMounts reads the names of the volumes and images that a container mounts.
 func readMounts(d *decoder) (volumes, images []string) {
 	d.arrayOrNull(func() {
 		d.keep(headerBytes)

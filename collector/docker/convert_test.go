@@ -12,7 +12,7 @@ import (
 )
 
 // readList returns the images of a list with one record.
-func readList(t *testing.T, record string, store model.Optional[model.ImageStore], version string) model.Image {
+func readList(t *testing.T, record string, store model.ImageStore, version string) model.Image {
 	t.Helper()
 	images, err := decode(strings.NewReader("["+record+"]"), func(d *decoder) []model.Image { return imageReader{store: store}.list(d, version) })
 	if err != nil || len(images) != 1 {
@@ -22,13 +22,13 @@ func readList(t *testing.T, record string, store model.Optional[model.ImageStore
 }
 
 func TestReadImage(t *testing.T) {
-	unknown := model.Optional[model.ImageStore]{}
-	graphDriver := model.Known(model.GraphDriver)
-	containerd := model.Known(model.Containerd)
+	unknown := model.ImageStore("")
+	graphDriver := model.GraphDriver
+	containerd := model.Containerd
 	tests := []struct {
 		name      string
 		record    string
-		store     model.Optional[model.ImageStore]
+		store     model.ImageStore
 		tags      int
 		hasDigest model.Optional[bool]
 	}{
@@ -64,7 +64,7 @@ func TestImageStoreWithoutInfo(t *testing.T) {
 		{with, "1.48", model.Known(false)},
 	} {
 		record := `{"Id":"a","Size":1,"RepoTags":[],"RepoDigests":["x@sha256:1"]` + test.descriptor + `}`
-		if got := readList(t, record, model.Optional[model.ImageStore]{}, test.version); got.HasDigest != test.want {
+		if got := readList(t, record, "", test.version); got.HasDigest != test.want {
 			t.Errorf("%s at API %s: got %+v, want %+v", record, test.version, got.HasDigest, test.want)
 		}
 	}
@@ -204,7 +204,7 @@ func TestCreated(t *testing.T) {
 		}
 	}
 	readImage := func(d *decoder) model.Optional[time.Time] {
-		image, _ := (&imageReader{store: model.Known(model.GraphDriver)}).image(d)
+		image, _ := (&imageReader{store: model.GraphDriver}).image(d)
 		return image.CreatedAt()
 	}
 	const image = `{"Id":"a","Created":%s,"RepoTags":[],"RepoDigests":[],"Size":1}`
@@ -234,7 +234,7 @@ func TestReadSameList(t *testing.T) {
 	record := func(id, tag string) string {
 		return fmt.Sprintf(`{"Id":%q,"Size":1,"Created":1,"RepoTags":[%q],"RepoDigests":["x@sha256:1"]}`, id, tag)
 	}
-	read := func(before []model.Image, store model.Optional[model.ImageStore], records ...string) []model.Image {
+	read := func(before []model.Image, store model.ImageStore, records ...string) []model.Image {
 		t.Helper()
 		images, err := decode(strings.NewReader("["+strings.Join(records, ",")+"]"), func(d *decoder) []model.Image {
 			return imageReader{store: store, before: before, count: 3}.list(d, "1.48")
@@ -244,7 +244,7 @@ func TestReadSameList(t *testing.T) {
 		}
 		return images
 	}
-	store := model.Known(model.GraphDriver)
+	store := model.GraphDriver
 	before := read(nil, store, record("a", "x:1"), record("b", "x:2"), record("b", "x:3"), record("c", "x:4"))
 	kept := slices.Clone(before)
 	if same := read(before, store, record("c", "x:4"), record("b", "x:3"), record("a", "x:1"), record("b", "x:2")); &same[0] != &before[0] || len(same) != 4 {
@@ -257,7 +257,7 @@ func TestReadSameList(t *testing.T) {
 		"another tag":              {record("a", "x:1"), record("b", "x:2"), record("b", "x:4"), record("c", "x:4")},
 		"one twice instead of two": {record("a", "x:1"), record("b", "x:2"), record("b", "x:2"), record("c", "x:4")},
 	} {
-		for _, known := range []model.Optional[model.ImageStore]{store, {}} {
+		for _, known := range []model.ImageStore{store, ""} {
 			got, want := read(before, known, records...), read(nil, known, records...)
 			compare := func(a, b model.Image) int { return strings.Compare(a.ID+fmt.Sprint(a.Tags), b.ID+fmt.Sprint(b.Tags)) }
 			slices.SortFunc(got, compare)

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -59,8 +60,7 @@ func IsGone(err error) bool {
 	if !cerrdefs.IsNotFound(err) {
 		return false
 	}
-	var failure *model.Failure
-	if errors.As(err, &failure) {
+	if failure, found := errors.AsType[*model.Failure](err); found {
 		err = failure.Err
 	}
 	text := strings.ToLower(err.Error())
@@ -75,7 +75,7 @@ func IsStreamEnd(err error) bool {
 		!errors.Is(err, context.DeadlineExceeded) && (errors.As(err, &network) || errors.As(err, new(transportError)))
 }
 
-// problem is why a request failed.
+// problem is why a request failed. It is zero if a function knows no reason.
 type problem struct {
 	kind   string // the same as long as the cause is the same
 	reason string
@@ -92,35 +92,24 @@ func (c *Client) explain(endpoint string, err error) error {
 }
 
 func (c *Client) problemOf(endpoint string, err error) problem {
-	var transport transportError
-	if errors.As(err, &transport) {
+	transport, isUnanswered := errors.AsType[transportError](err)
+	if isUnanswered {
 		err = transport.cause
 	}
 	reason := c.reasonOf(err)
-	if p, found := c.serverCertificateProblem(err, reason); found {
-		return p
-	}
-	if p, found := c.clientCertificateProblem(reason); found {
-		return p
-	}
-	if p, found := c.pingProblem(endpoint, err, reason); found {
-		return p
-	}
-	if p, found := c.connectionProblem(err, reason, transport.cause != nil); found {
-		return p
-	}
-	return c.answerProblem(endpoint, err, reason)
+	return cmp.Or(
+		c.serverCertificateProblem(err, reason), c.clientCertificateProblem(reason), c.pingProblem(endpoint, err, reason),
+		c.connectionProblem(err, reason, isUnanswered), c.answerProblem(endpoint, err, reason),
+	)
 }
 
 // reasonOf returns the text of an error without what changes from request to request, like
 // the local port, and without the markup of a page.
 func (c *Client) reasonOf(err error) string {
-	var dial dialError
-	var network *net.OpError
-	switch {
-	case errors.As(err, &dial):
+	if dial, found := errors.AsType[dialError](err); found {
 		return dial.Error()
-	case errors.As(err, &network):
+	}
+	if network, found := errors.AsType[*net.OpError](err); found {
 		return fmt.Sprintf("%s %s: %v", network.Op, c.Host, network.Err)
 	}
 	reason := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
@@ -134,67 +123,56 @@ func (c *Client) reasonOf(err error) string {
 var htmlPage = regexp.MustCompile(`(?is)<(?:html|!doctype html)\b.*?(?:<title>(.*?)</title>|$)`)
 
 // pingProblem returns why no engine at all can be used at the address.
-func (c *Client) pingProblem(endpoint string, err error, reason string) (problem, bool) {
+func (c *Client) pingProblem(endpoint string, err error, reason string) problem {
 	switch {
 	case errors.As(err, new(tooOldError)):
-		return problem{"too old", reason, "upgrade the engine to Docker 19.03 or later"}, true
+		return problem{"too old", reason, "upgrade the engine to Docker 19.03 or later"}
 	case c.proxy != "" && endpoint == pingEndpoint:
-		return problem{"proxy", reason, fmt.Sprintf("requests to %s go through the proxy that %s names: add the host to NO_PROXY, or unset %s", c.Host, c.proxy, c.proxy)}, true
+		return problem{"proxy", reason, fmt.Sprintf("requests to %s go through the proxy that %s names: add the host to NO_PROXY, or unset %s", c.Host, c.proxy, c.proxy)}
 	case errors.As(err, new(notDockerError)):
-		return problem{"not an engine", reason, "something that is no engine answers at " + c.Host + ": set --docker.host to the engine's own address; a proxy in between must allow GET and HEAD /_ping and pass the headers of the answer on"}, true
+		return problem{"not an engine", reason, "something that is no engine answers at " + c.Host + ": set --docker.host to the engine's own address; a proxy in between must allow GET and HEAD /_ping and pass the headers of the answer on"}
 	}
-	return problem{}, false
+	return problem{}
 }
 
 // connectionProblem returns what kept a request from the engine, or the answer from here.
 // A request that was not answered failed in this process.
-func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) (problem, bool) {
+func (c *Client) connectionProblem(err error, reason string, isUnanswered bool) problem {
 	isLocal := c.IsLocal()
-	socket := func() socketFile { return inspectSocket(c.socketPath(err)) }
-	var record tls.RecordHeaderError
+	socket := func() socketFile {
+		dial, _ := errors.AsType[dialError](err)
+		return inspectSocket(strings.TrimPrefix(cmp.Or(dial.hosts, c.Host), unixPrefix))
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isLocal && errors.Is(err, syscall.EAGAIN):
-		return problem{"timeout", "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise --docker.timeout"}, true
+		return problem{"timeout", "no answer in time", "see whether the engine hangs or is busy (docker version); if it is only slow, raise --docker.timeout"}
 	case errors.Is(err, syscall.EMFILE):
-		return problem{"open files", reason, "raise the limit of open files of this process (ulimit -n; LimitNOFILE= in a systemd unit; docker run --ulimit nofile=1024)"}, true
+		return problem{"open files", reason, "raise the limit of open files of this process (ulimit -n; LimitNOFILE= in a systemd unit; docker run --ulimit nofile=1024)"}
 	case errors.Is(err, syscall.ENFILE):
-		return problem{"open files", reason, "raise the limit of open files of this machine (sysctl fs.file-max)"}, true
+		return problem{"open files", reason, "raise the limit of open files of this machine (sysctl fs.file-max)"}
 	case errors.Is(err, fs.ErrPermission) && isLocal:
-		return problem{"permission", reason, socket().permissionHint(c.Environment)}, true
+		return problem{"permission", reason, socket().permissionHint(c.Environment)}
 	case errors.Is(err, fs.ErrNotExist) && isLocal:
-		return problem{"no socket", reason, missingHint(c.Environment)}, true
+		return problem{"no socket", reason, missingHint(c.Environment)}
 	case errors.As(err, new(*net.DNSError)):
-		return problem{"host name", reason, "set --docker.host to the engine's address, by a name that can be resolved here"}, true
+		return problem{"host name", reason, "set --docker.host to the engine's address, by a name that can be resolved here"}
 	case errors.Is(err, syscall.ECONNREFUSED) && isLocal:
-		return problem{"refused", reason, socket().refusedHint(c.Environment)}, true
+		return problem{"refused", reason, socket().refusedHint(c.Environment)}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return problem{"refused", reason, "start the engine at " + c.Host + " (it listens on TCP only with dockerd --host), or set --docker.host to another address"}, true
+		return problem{"refused", reason, "start the engine at " + c.Host + " (it listens on TCP only with dockerd --host), or set --docker.host to another address"}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return problem{"unreachable", reason, "see whether this machine can reach " + c.Host + ", or set --docker.host to another address"}, true
-	case errors.As(err, &record), strings.Contains(reason, "HTTP response to HTTPS client"):
-		return problem{"TLS", reason, "the engine does not use TLS: remove --docker.tls-* and DOCKER_CERT_PATH, or use its TLS port"}, true
+		return problem{"unreachable", reason, "see whether this machine can reach " + c.Host + ", or set --docker.host to another address"}
+	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(reason, "HTTP response to HTTPS client"):
+		return problem{"TLS", reason, "the engine does not use TLS: remove --docker.tls-* and DOCKER_CERT_PATH, or use its TLS port"}
 	case strings.Contains(reason, "malformed HTTP response"), strings.Contains(reason, "HTTP request to an HTTPS server"):
-		return problem{"TLS", "the engine expects TLS", "set --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"}, true
+		return problem{"TLS", "the engine expects TLS", "set --docker.tls-ca, --docker.tls-cert and --docker.tls-key (or DOCKER_CERT_PATH)"}
 	case isUnanswered && c.scheme == "https" && c.certificate == nil:
-		return problem{"closed", reason, "see the engine's log (journalctl -u docker); if it requires a client certificate, set --docker.tls-cert and --docker.tls-key"}, true
+		return problem{"closed", reason, "see the engine's log (journalctl -u docker); if it requires a client certificate, set --docker.tls-cert and --docker.tls-key"}
 	}
-	return problem{}, false
+	return problem{}
 }
 
-// socketPath returns the path of the socket that an error is about.
-func (c *Client) socketPath(err error) string {
-	host := c.Host
-	var dial dialError
-	if errors.As(err, &dial) {
-		host = dial.hosts
-	}
-	return strings.TrimPrefix(host, unixPrefix)
-}
-
-// answerProblem returns what is wrong with an answer.
 func (c *Client) answerProblem(endpoint string, err error, reason string) problem {
-	var syntax *json.SyntaxError
-	var wrongType *json.UnmarshalTypeError
 	whatAnswers := "see what answers at " + c.Host + endpoint + ": a Docker engine, a proxy, something else?"
 	switch {
 	case errors.Is(err, errNoLayers):
@@ -207,7 +185,7 @@ func (c *Client) answerProblem(endpoint string, err error, reason string) proble
 		return problem{"version", reason, "if this persists, update this exporter: it supports Engine API " + OldestAPI + " to " + NewestAPI}
 	case strings.Contains(reason, "too many open files"):
 		return problem{"open files of the engine", reason, "raise the limit of open files of the engine (LimitNOFILE= in docker.service)"}
-	case errors.As(err, &syntax), errors.As(err, &wrongType), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
+	case errors.As(err, new(*json.SyntaxError)), errors.As(err, new(*json.UnmarshalTypeError)), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, errMalformed):
 		return problem{"malformed", "the answer cannot be decoded: " + reason, whatAnswers}
 	default:
 		return problem{"failed", reason, "see the engine's log (journalctl -u docker)"}

@@ -173,7 +173,6 @@ func (d *decoder) arrayOrNull(read func()) {
 	}
 }
 
-// listOf reads a list of objects.
 func listOf[T any](d *decoder, read func(*decoder) T) []T {
 	list := []T{}
 	d.array(func() {
@@ -259,7 +258,6 @@ func (d *decoder) peek() byte {
 	return 0
 }
 
-// advance reads the byte that was peeked.
 func (d *decoder) advance() { _, _ = d.in.Discard(1) }
 
 // expect reads the next byte, which must be the given one.
@@ -410,9 +408,5 @@ func (d *decoder) time() model.Optional[time.Time] {
 	if d.peek() != '"' {
 		return model.Known(time.Unix(d.int(), 0))
 	}
-	at, err := time.Parse(time.RFC3339Nano, string(d.bytes()))
-	if err != nil {
-		return model.Optional[time.Time]{}
-	}
-	return model.Known(at)
+	return model.Of(time.Parse(time.RFC3339Nano, string(d.bytes())))
 }

@@ -39,7 +39,7 @@ func answers() map[string]func(io.Reader) (kept int, err error) {
 var errBoth = errors.New("an answer and an error")
 
 func readImages(d *decoder) []model.Image {
-	return imageReader{store: model.Known(model.Containerd)}.list(d, "1.51")
+	return imageReader{store: model.Containerd}.list(d, "1.51")
 }
 
 func readContainerList(d *decoder) []model.Container {

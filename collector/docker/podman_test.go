@@ -45,7 +45,7 @@ func TestIsPodman(t *testing.T) {
 // The answers of Podman 4.3 to a host with intermediate, dangling and tagged images.
 func TestPodmanImages(t *testing.T) {
 	api, _ := fakeAPI(t, "podman-4.3")
-	images, err := api.Images(t.Context(), model.Known(model.GraphDriver), nil, 0)
+	images, err := api.Images(t.Context(), model.GraphDriver, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

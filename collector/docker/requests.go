@@ -118,12 +118,12 @@ const (
 	inspectContainer = "/containers/{id}/json"
 )
 
-// Images returns all images. SharedSize and Manifests are requested from the containerd
+// Images returns all images. The store is "" if it is unknown. SharedSize and Manifests are requested from the containerd
 // store only, which computes them anyway. before is the list before, in the order of IDs, and count
 // about how many images there are: a long list is kept once only.
-func (a *API) Images(ctx context.Context, store model.Optional[model.ImageStore], before []model.Image, count int) ([]model.Image, error) {
+func (a *API) Images(ctx context.Context, store model.ImageStore, before []model.Image, count int) ([]model.Image, error) {
 	query := url.Values{"all": {"1"}}
-	if store == model.Known(model.Containerd) {
+	if store == model.Containerd {
 		query.Set("shared-size", "1")
 		a.addManifests(query)
 	}
@@ -141,15 +141,15 @@ func (a *API) addManifests(query url.Values) {
 // Image inspects one image. Its sizes are those that a list would have. With the containerd
 // store they are unknown unless the image has a tag, by which a list can be filtered. Digest
 // references mean the same in both stores, other than in lists.
-func (a *API) Image(ctx context.Context, id string, store model.Optional[model.ImageStore]) (model.Image, error) {
+func (a *API) Image(ctx context.Context, id string, store model.ImageStore) (model.Image, error) {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
 	image, err := get(ctx, a, inspectImage, id, nil, func(d *decoder) model.Image {
-		reader := imageReader{store: model.Known(model.GraphDriver), repositories: a.client.Repositories}
+		reader := imageReader{store: model.GraphDriver, repositories: a.client.Repositories}
 		image, _ := reader.image(d)
 		return image
 	})
-	if err != nil || store == model.Known(model.GraphDriver) {
+	if err != nil || store == model.GraphDriver {
 		return image, err
 	}
 	image.Size, image.Sizes = model.Optional[int64]{}, nil
@@ -173,7 +173,7 @@ func (a *API) imageOfList(ctx context.Context, id, tag string) (model.Image, err
 	query := url.Values{"all": {"1"}, "filters": {filter}}
 	a.addManifests(query)
 	list, err := get(ctx, a, listImages, "", query, func(d *decoder) []model.Image {
-		return imageReader{store: model.Known(model.Containerd)}.list(d, a.Version())
+		return imageReader{store: model.Containerd}.list(d, a.Version())
 	})
 	for _, listed := range list {
 		if listed.ID == id {
@@ -285,29 +285,22 @@ func (a *API) Volumes(ctx context.Context) ([]model.Volume, error) {
 // Before API 1.42 it always returns everything, and walks the files of containers, too.
 func (a *API) CanSplitDiskUsage() bool { return a.isAtLeast("1.42") }
 
-// VolumeSizes returns the sizes of volumes. The engine walks all their files.
-func (a *API) VolumeSizes(ctx context.Context) (map[string]int64, error) {
-	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.VolumeObject)}}, "Volumes", "BuildCache?")
-	return usage.VolumeSizes, err
-}
-
-// BuildCache returns the records of the build cache.
-func (a *API) BuildCache(ctx context.Context) ([]model.CacheRecord, error) {
-	usage, err := a.diskUsage(ctx, url.Values{"type": {string(types.BuildCacheObject)}}, "Volumes?", "BuildCache")
-	return usage.BuildCache, err
-}
-
-// DiskUsage returns both.
-func (a *API) DiskUsage(ctx context.Context) (DiskUsage, error) {
-	return a.diskUsage(ctx, nil, "Volumes", "BuildCache")
-}
-
-// diskUsage requests fields of /system/df. Before API 1.42 the engine refuses while it answers
-// somebody else's request: then it is repeated.
-func (a *API) diskUsage(ctx context.Context, query url.Values, volumes, buildCache string) (DiskUsage, error) {
+// DiskUsage returns the sizes of volumes, for which the engine walks all their files, the records of the
+// build cache, or both. Before API 1.42 the engine refuses while it answers somebody else's request: then
+// it is repeated.
+func (a *API) DiskUsage(ctx context.Context, volumes, buildCache bool) (DiskUsage, error) {
 	const endpoint = "/system/df"
+	query, volumeField, cacheField := url.Values{}, "Volumes", "BuildCache"
+	switch {
+	case !buildCache:
+		query.Set("type", string(types.VolumeObject))
+		cacheField += "?"
+	case !volumes:
+		query.Set("type", string(types.BuildCacheObject))
+		volumeField += "?"
+	}
 	for {
-		usage, err := get(ctx, a, endpoint, "", query, func(d *decoder) DiskUsage { return readDiskUsage(d, volumes, buildCache) })
+		usage, err := get(ctx, a, endpoint, "", query, func(d *decoder) DiskUsage { return readDiskUsage(d, volumeField, cacheField) })
 		if err == nil || !strings.Contains(err.Error(), "a disk usage operation is already running") {
 			return usage, err
 		}

@@ -50,7 +50,6 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// load reads the files.
 func (t TLS) load() (*tls.Config, error) {
 	if (t.Cert == "") != (t.Key == "") {
 		return nil, errors.New("TLS files for the engine: --docker.tls-cert and --docker.tls-key need each other")
@@ -69,33 +68,32 @@ func (t TLS) load() (*tls.Config, error) {
 }
 
 // serverCertificateProblem returns what is wrong with the engine's certificate.
-func (c *Client) serverCertificateProblem(err error, reason string) (problem, bool) {
+func (c *Client) serverCertificateProblem(err error, reason string) problem {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &unknown) && c.TLS.CA != "":
-		return problem{"certificate authority", reason, "set --docker.tls-ca to the certificate authority of the engine: " + c.TLS.CA + " is another one"}, true
+		return problem{"certificate authority", reason, "set --docker.tls-ca to the certificate authority of the engine: " + c.TLS.CA + " is another one"}
 	case errors.As(err, &unknown):
-		return problem{"certificate authority", reason, "set --docker.tls-ca to the certificate authority of the engine"}, true
+		return problem{"certificate authority", reason, "set --docker.tls-ca to the certificate authority of the engine"}
 	case errors.As(err, &name) && name.Certificate != nil && len(namesOf(name.Certificate)) == 0:
 		return problem{"certificate name", "the engine's certificate is for no host: it has no subject alternative name",
-			"issue a certificate for the engine with the subject alternative name " + name.Host}, true
+			"issue a certificate for the engine with the subject alternative name " + name.Host}
 	case errors.As(err, &name) && name.Certificate != nil:
 		names := strings.Join(namesOf(name.Certificate), ", ")
 		return problem{"certificate name", "the engine's certificate is for " + names + ", not for " + name.Host,
-			"set --docker.host to a name of the certificate, or issue one with the subject alternative name " + name.Host}, true
+			"set --docker.host to a name of the certificate, or issue one with the subject alternative name " + name.Host}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return expiredCertificate(invalid.Cert), true
+		return expiredCertificate(invalid.Cert)
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return problem{"certificate usage", reason, "issue a certificate for the engine that is for servers (extendedKeyUsage=serverAuth)"}, true
+		return problem{"certificate usage", reason, "issue a certificate for the engine that is for servers (extendedKeyUsage=serverAuth)"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return problem{"certificate", reason, "issue another certificate for the engine, or set --docker.tls-ca to its authority"}, true
+		return problem{"certificate", reason, "issue another certificate for the engine, or set --docker.tls-ca to its authority"}
 	}
-	return problem{}, false
+	return problem{}
 }
 
-// namesOf returns the hosts that a certificate is for.
 func namesOf(certificate *x509.Certificate) []string {
 	names := certificate.DNSNames
 	for _, ip := range certificate.IPAddresses {
@@ -119,21 +117,21 @@ func expiredCertificate(certificate *x509.Certificate) problem {
 // clientCertificateProblem returns why an engine has refused a TLS connection. A client keeps
 // a certificate to itself if it is not of an authority that the engine accepts, so the engine
 // can miss one that is there.
-func (c *Client) clientCertificateProblem(reason string) (problem, bool) {
+func (c *Client) clientCertificateProblem(reason string) problem {
 	_, alert, isAlert := strings.Cut(reason, "tls: ")
 	isAlert = isAlert && strings.HasPrefix(reason, "remote error")
 	if !isAlert || !strings.Contains(alert, "certificate") && alert != "handshake failure" && alert != "access denied" {
-		return problem{}, false
+		return problem{}
 	}
 	reason = "the engine refuses the TLS connection: " + alert
 	switch leaf := c.certificate; {
 	case leaf == nil:
-		return problem{"client certificate", reason, "set --docker.tls-cert and --docker.tls-key to a client certificate that the engine accepts (or DOCKER_CERT_PATH to a folder with cert.pem and key.pem)"}, true
+		return problem{"client certificate", reason, "set --docker.tls-cert and --docker.tls-key to a client certificate that the engine accepts (or DOCKER_CERT_PATH to a folder with cert.pem and key.pem)"}
 	case time.Now().After(leaf.NotAfter) || time.Now().Before(leaf.NotBefore):
 		return problem{"client certificate", reason, fmt.Sprintf("renew the client certificate of --docker.tls-cert and --docker.tls-key (%s): it is valid from %s to %s",
-			c.TLS.Cert, leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))}, true
+			c.TLS.Cert, leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))}
 	default:
 		return problem{"client certificate", reason, "set --docker.tls-cert and --docker.tls-key to a client certificate (extendedKeyUsage=clientAuth) of the engine's authority, its --tlscacert: " +
-			c.TLS.Cert + " is not accepted"}, true
+			c.TLS.Cert + " is not accepted"}
 	}
 }

@@ -108,7 +108,6 @@ func (s *state) objectChanged(key objectKey, now time.Time) {
 	}
 }
 
-// inspectedImage is the value of the inspection of a changed image.
 type inspectedImage struct {
 	id    string
 	image model.Image

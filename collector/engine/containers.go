@@ -66,13 +66,6 @@ func (s *state) containerChanged(id string) {
 	d.stoppedAt, d.size = model.Optional[time.Time]{}, model.Optional[measuredSize]{}
 }
 
-// allContainersChanged takes that anything may have happened to any container.
-func (s *state) allContainersChanged() {
-	for id := range s.details {
-		s.containerChanged(id)
-	}
-}
-
 func (s *state) mergeContainers(r result, now time.Time) {
 	s.health.measure("containers", r.err, r.took, now)
 	s.health.record("containers", "list containers", r.err)
@@ -127,7 +120,6 @@ func (s *state) detailedContainers() (list []model.Container, known bool) {
 	return s.detailed.containers, true
 }
 
-// withDetails returns containers with what inspections have returned.
 func (s *state) withDetails(list []model.Container) []model.Container {
 	list = slices.Clone(list)
 	for i := range list {
@@ -202,19 +194,18 @@ func (s *state) mergeLogs(r result, now time.Time) {
 // errNoStopTime is a stopped container whose FinishedAt cannot be parsed.
 var errNoStopTime = errors.New("FinishedAt is not a time")
 
-// uninspected returns the containers whose details are needed and not known: when they
+// uninspected returns the IDs of containers whose details are needed and not known: when they
 // stopped and, with the containerd store, what they were created from.
-func (s *state) uninspected(now time.Time) []model.Container {
+func (s *state) uninspected(now time.Time) (ids []string) {
 	list, _ := s.detailedContainers()
-	needsReference := s.lastStore == model.Known(model.Containerd)
-	var missing []model.Container
+	needsReference := s.roots.ImageStore == model.Containerd
 	for _, c := range list {
 		isComplete := (!c.State.Stopped() || c.StoppedAt.IsKnown()) && (!needsReference || c.CreatedFrom.IsKnown())
 		if d := s.details[c.ID]; !isComplete && (d == nil || d.inspection.isDue(now)) {
-			missing = append(missing, c)
+			ids = append(ids, c.ID)
 		}
 	}
-	return missing
+	return ids
 }
 
 // inspectedContainer is the value of an inspection.
@@ -225,13 +216,11 @@ type inspectedContainer struct {
 }
 
 func (s *state) mergeDetails(r result, now time.Time) {
-	if !r.part {
-		s.recordContainers(inspectContainers)
-		return
+	inspected, _ := r.value.(inspectedContainer)
+	if r.part {
+		s.mergeContainer(inspected, r.task.version, now)
 	}
-	inspected := r.value.(inspectedContainer)
-	s.mergeContainer(inspected, r.task.version, now)
-	if inspected.err != nil {
+	if !r.part || inspected.err != nil {
 		s.recordContainers(inspectContainers)
 	}
 }
@@ -276,7 +265,6 @@ func (c inspectedContainer) asListed() model.Container {
 	return record
 }
 
-// takeDetails takes what only an inspection returns.
 func (s *state) takeDetails(c model.Container, version int, now time.Time) {
 	if len(s.containers.get(c.ID)) == 0 {
 		return // there is no list yet, or it was removed meanwhile
@@ -301,23 +289,11 @@ const (
 
 // recordContainers records whether an operation fails for any container, and names the first.
 func (s *state) recordContainers(operation string) {
-	collector, first, err := "containers", "", error(nil)
+	collector, attemptsOf := "containers", func(d *detail) attempts { return d.inspection }
 	if operation == measureContainers {
-		collector = "container_sizes"
+		collector, attemptsOf = "container_sizes", func(d *detail) attempts { return d.sizing }
 	}
-	for id, d := range s.details {
-		failure := d.inspection.err
-		if operation == measureContainers {
-			failure = d.sizing.err
-		}
-		if failure != nil && (err == nil || id < first) {
-			first, err = id, failure
-		}
-	}
-	if err != nil {
-		err = objectError("container", first, err)
-	}
-	s.health.record(collector, operation, err)
+	s.health.record(collector, operation, firstFailure("container", s.details, attemptsOf))
 }
 
 // unmeasured returns the containers to measure: those that run, and those that have stopped
@@ -342,31 +318,17 @@ func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Containe
 	return list, isStale
 }
 
-// sizeTimeouts returns the timeout of each measurement: as for a list, but by what that of the
-// container took.
-func (s *state) sizeTimeouts(list []model.Container) map[string]time.Duration {
-	timeouts := make(map[string]time.Duration, len(list))
-	for _, c := range list {
-		timeouts[c.ID] = minTimeout
-		if d := s.details[c.ID]; d != nil {
-			timeouts[c.ID] = min(max(minTimeout, 10*d.sizeTook)<<min(d.sizing.failures, 5), maxTimeout)
-		}
+// prepareSizes adds to a task the containers to measure, and how. The timeout of each measurement is as
+// for a list, but by what that of the container took.
+func (s *state) prepareSizes(t *task, hasFailed bool, now time.Time) {
+	t.containers, _ = s.unmeasured(hasFailed, now)
+	t.timeouts = make(map[string]time.Duration, len(t.containers))
+	for _, c := range t.containers {
+		d := s.detailOf(c.ID)
+		t.timeouts[c.ID] = min(max(minTimeout, 10*d.sizeTook)<<min(d.sizing.failures, 5), maxTimeout)
 	}
-	return timeouts
-}
-
-// prepareSizes adds to a task how to measure its containers.
-func (s *state) prepareSizes(t *task) {
-	t.timeouts = s.sizeTimeouts(t.containers)
 	if s.store.content != nil && s.config.Measure != nil {
 		s.prepareContainerd(t)
-	}
-}
-
-// markStaleSizes marks the sizes as stale if that of a container is not known.
-func (s *state) markStaleSizes(now time.Time) {
-	if _, isStale := s.unmeasured(false, now); isStale {
-		s.schedules[containerSizes].stale = true
 	}
 }
 

@@ -24,8 +24,7 @@ const leftoversInterval = 10 * time.Minute
 // due returns the requests to make now, and marks them as in flight.
 func (s *state) due(now time.Time) (tasks []task) {
 	if len(s.waiting) > 0 {
-		s.markStaleUsage()
-		s.markStaleStores()
+		s.markStale()
 	}
 	for _, k := range kinds() {
 		if s.schedules[k].inFlight || !s.isDue(k, now) {
@@ -82,8 +81,8 @@ func (s *state) isDue(k kind, now time.Time) bool {
 		return false
 	}
 	if k == containerSizes {
-		s.markStaleSizes(now)
-		s.schedules[k].checked = now
+		_, isStale := s.unmeasured(false, now)
+		s.schedules[k].stale, s.schedules[k].checked = s.schedules[k].stale || isStale, now
 	}
 	return s.schedules[k].isDue(now, s.fastLimit(k), s.config.BusyRatio)
 }
@@ -146,7 +145,6 @@ func (s *state) isFresh(k kind) bool {
 	return !sched.started.IsZero() && !sched.inFlight && !sched.started.Before(s.stream.retryAt)
 }
 
-// wantsStream reports whether to open the event stream.
 func (s *state) wantsStream(now time.Time) bool {
 	return s.config.Events && !s.schedules[events].inFlight && !now.Before(s.stream.retryAt)
 }
@@ -203,7 +201,7 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	switch k {
 	case images:
 		reported, _ := s.info.Get()
-		t.store, t.images, t.count = s.imageStore(), s.images.list, reported.Images
+		t.store, t.images, t.count = reported.ImageStore, s.images.list, reported.Images
 		if s.store.attempts.failures == 0 {
 			s.prepareStore(&t)
 		}
@@ -219,14 +217,12 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.images = s.contents.uninspected(list, s.schedules[images].started, now)
 		return t, len(t.images) > 0 || sched.ended.IsZero()
 	case details:
-		t.containers = s.uninspected(now)
-		return t, len(t.containers) > 0
+		t.ids = s.uninspected(now)
+		return t, len(t.ids) > 0
 	case containerSizes:
-		t.containers, _ = s.unmeasured(false, now)
-		s.prepareSizes(&t)
+		s.prepareSizes(&t, false, now)
 	case sizeRetries:
-		t.containers, _ = s.unmeasured(true, now)
-		s.prepareSizes(&t)
+		s.prepareSizes(&t, true, now)
 		return t, len(t.containers) > 0
 	case containerLogs, leftovers:
 		t.containers, _ = s.detailedContainers()
@@ -234,7 +230,8 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 	case changes:
 		s.changed.checked = now
 		t.changed = s.changed.ready(func(k kind) bool { return s.needsInspections(k, now) }, now)
-		t.store = s.imageStore()
+		reported, _ := s.info.Get()
+		t.store = reported.ImageStore
 		return t, len(t.changed) > 0
 	case filesystems:
 		t.roots = s.roots
@@ -247,14 +244,6 @@ func (s *state) prepare(k kind, now time.Time) (t task, needed bool) {
 		t.since = formatSince(s.stream.since)
 	}
 	return t, true
-}
-
-// imageStore returns the image store of this engine.
-func (s *state) imageStore() model.Optional[model.ImageStore] {
-	if info, known := s.info.Get(); known {
-		return model.Known(info.ImageStore)
-	}
-	return model.Optional[model.ImageStore]{}
 }
 
 // needs reports whether a request in flight is worth waiting for: its answer is newer than

@@ -76,6 +76,12 @@ func (e *Engine) Run(ctx context.Context) {
 	s := newState(e.config)
 	epoch := s.epoch
 	engineCtx, endEpoch := context.WithCancel(ctx)
+	send := func(r result) {
+		select {
+		case e.results <- r:
+		case <-ctx.Done():
+		}
+	}
 	for {
 		if s.epoch != epoch {
 			endEpoch() // requests to an engine that is gone
@@ -90,7 +96,7 @@ func (e *Engine) Run(ctx context.Context) {
 			if t.kind == ping || t.kind == filesystems {
 				taskCtx = ctx
 			}
-			requests.Go(func() { e.fetch(taskCtx, t, e.sender(ctx)) })
+			requests.Go(func() { e.fetch(taskCtx, t, send) })
 		}
 		s.answer(now)
 		for _, line := range s.health.takeLog() {
@@ -112,41 +118,20 @@ func (e *Engine) Run(ctx context.Context) {
 	}
 }
 
-// sender returns a function that sends results to the state until ctx ends.
-func (e *Engine) sender(ctx context.Context) func(result) {
-	return func(r result) {
-		select {
-		case e.results <- r:
-		case <-ctx.Done():
-		}
-	}
-}
-
 // Snapshot returns what is known of the engine. If a part is older than maxAge and its request
 // is expected to end soon, Snapshot waits for it, at most until ctx ends. The end of ctx cancels
 // no request. Before the first ping has ended, Snapshot waits for that even beyond ctx.
 func (e *Engine) Snapshot(ctx context.Context, maxAge time.Duration) model.Snapshot {
 	r := request{notBefore: time.Now().Add(-maxAge), reply: make(chan model.Snapshot, 1)}
-	if !e.send(r) {
-		return model.Snapshot{At: time.Now()}
+	for end := ctx.Done(); e.send(r); end, r.now = nil, true {
+		select {
+		case s := <-r.reply:
+			return s
+		case <-e.done:
+		case <-end:
+		}
 	}
-	select {
-	case s := <-r.reply:
-		return s
-	case <-e.done:
-		return model.Snapshot{At: time.Now()}
-	case <-ctx.Done():
-	}
-	r.now = true
-	if !e.send(r) {
-		return model.Snapshot{At: time.Now()}
-	}
-	select {
-	case s := <-r.reply:
-		return s
-	case <-e.done:
-		return model.Snapshot{At: time.Now()}
-	}
+	return model.Snapshot{At: time.Now()}
 }
 
 // send hands a request to the state, and reports false if Run has returned.

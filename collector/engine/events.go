@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// stream is the state of the event stream.
 type stream struct {
 	connected bool
 	openedAt  time.Time // the last time
@@ -62,18 +60,16 @@ func (s *state) openStream(now time.Time) {
 		for _, k := range []kind{images, containers, volumes, volumeSizes, buildCache, diskUsage, leftovers} {
 			s.schedules[k].retryNow()
 		}
-		s.allContainersChanged()
-		s.allVolumesChanged()
+		for id := range s.details {
+			s.containerChanged(id)
+		}
+		list, _ := s.usage.volumes.Get()
+		for _, v := range list {
+			s.usage.changedVolumes[v.Name] = s.version
+		}
 		s.usage.cacheChanges++
 	}
 	s.stream.connected, s.stream.openedAt, s.stream.hasGap = true, now, true
-}
-
-func (s *state) allVolumesChanged() {
-	list, _ := s.usage.volumes.Get()
-	for _, v := range list {
-		s.usage.changedVolumes[v.Name] = s.version
-	}
 }
 
 const watchEvents = "watch events"
@@ -111,7 +107,6 @@ func (s *stream) works(now time.Time) bool {
 	return s.connected && (s.heard || now.Sub(s.openedAt) > long)
 }
 
-// checkStream takes that a stream works.
 func (s *state) checkStream(now time.Time) {
 	if s.stream.works(now) {
 		s.stream.backoff, s.stream.isBroken = 0, false
@@ -126,10 +121,7 @@ func (s *state) delayStream(now time.Time) {
 }
 
 func endsImmediately(err error) error {
-	failure := new(model.Failure)
-	if !errors.As(err, &failure) {
-		return err
-	}
+	failure := model.AsFailure(err)
 	return &model.Failure{
 		Endpoint: failure.Endpoint, Reason: "the event stream ends immediately, each time", Err: failure.Err,
 		Hint: "let " + failure.Endpoint + " through a proxy without a time limit; until then, metrics from slow lists may be stale",
@@ -165,7 +157,6 @@ func (s *state) isBelievable(nanos int64, now time.Time) bool {
 	return clock == 0 || nanos <= clock+int64(now.Sub(s.schedules[info].answered)+maxAhead)
 }
 
-// event takes one event of the engine.
 func (s *state) event(e docker.Event, now time.Time) {
 	s.version++
 	s.revision++
@@ -253,13 +244,13 @@ func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 }
 
 // report returns the prunes of each resource. The containerd store reports no image prunes.
-func (p *pruneCounts) report(store model.Optional[model.ImageStore]) []model.Prune {
+func (p *pruneCounts) report(store model.ImageStore) []model.Prune {
 	if !p.known {
 		return nil
 	}
 	var list []model.Prune
 	for _, resource := range model.Resources() {
-		if resource == model.Images && store != model.Known(model.GraphDriver) {
+		if resource == model.Images && store != model.GraphDriver {
 			continue
 		}
 		count := p.counts[resource]

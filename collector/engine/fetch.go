@@ -31,11 +31,16 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 	case leftovers:
 		value, err = readRoot(ctx, t, e.host.Leftovers)
 	case layerStore:
-		value, took, err = e.fetchLayerStore(ctx, t)
+		bounded, cancel := context.WithTimeout(ctx, t.timeout)
+		defer cancel()
+		value, took, err = e.host.LayerStore(bounded, t.machine(), e.config.BusyRatio.Changed)
 	case contents:
 		took = e.fetchContents(ctx, t, part)
 	case details:
-		fetchDetails(ctx, t, part)
+		_ = inspectAll(ctx, t, func(_ int, c inspectedContainer, _ time.Duration) error { // failures are in the parts
+			part(c)
+			return nil
+		})
 	case containerSizes, sizeRetries:
 		err = e.fetchContainerSizes(ctx, t, part)
 	case changes:
@@ -62,7 +67,6 @@ func (t task) machine() host.Engine {
 	}}
 }
 
-// readRoot reads something in the engine's root directory.
 func readRoot[T any](ctx context.Context, t task, read func(context.Context, host.Engine, []string) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -94,7 +98,6 @@ func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {
 	return pingAnswer{version.API, api, err}, nil
 }
 
-// fetchList makes a single request.
 func fetchList(ctx context.Context, t task) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -103,15 +106,8 @@ func fetchList(ctx context.Context, t task) (any, error) {
 		return t.api.Info(ctx)
 	case volumes:
 		return t.api.Volumes(ctx)
-	case volumeSizes:
-		sizes, err := t.api.VolumeSizes(ctx)
-		return diskUsageAnswer{docker.DiskUsage{VolumeSizes: sizes}, t.asOf}, err
-	case buildCache:
-		records, err := t.api.BuildCache(ctx)
-		return diskUsageAnswer{docker.DiskUsage{BuildCache: records}, t.asOf}, err
 	default:
-		usage, err := t.api.DiskUsage(ctx)
-		return diskUsageAnswer{usage, t.asOf}, err
+		return t.api.DiskUsage(ctx, t.kind != buildCache, t.kind != volumeSizes)
 	}
 }
 
@@ -143,20 +139,21 @@ func (e *Engine) fetchContents(ctx context.Context, t task, part func(any)) (bus
 // is fast on every engine, but there are many at the start, and one can hang.
 const parallelInspections = 4
 
-func fetchDetails(ctx context.Context, t task, part func(any)) {
-	var group errgroup.Group
+// inspectAll inspects the containers of a task, some at the same time, until take returns an error.
+func inspectAll(ctx context.Context, t task, take func(i int, c inspectedContainer, took time.Duration) error) error {
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelInspections)
-	for _, c := range t.containers {
+	for i, id := range t.ids {
 		group.Go(func() error {
 			if ctx.Err() != nil {
-				return nil
+				return ctx.Err()
 			}
-			inspected, err := t.api.Container(ctx, c.ID)
-			part(inspectedContainer{c.ID, inspected, err})
-			return nil
+			started := time.Now()
+			c, err := t.api.Container(ctx, id)
+			return take(i, inspectedContainer{id, c, err}, time.Since(started))
 		})
 	}
-	_ = group.Wait() // failures are in the parts
+	return group.Wait()
 }
 
 // fetchContainers returns all containers. Where their IDs are known, it inspects each: a list makes the
@@ -168,7 +165,7 @@ func fetchContainers(ctx context.Context, t task) (value any, busy time.Duration
 	defer cancel()
 	if len(t.ids) > 0 {
 		var inspected []inspectedContainer
-		if inspected, busy, err = inspectAll(ctx, t); err == nil {
+		if inspected, busy, err = inspectListed(ctx, t); err == nil {
 			reported, err := t.api.Info(ctx)
 			if err == nil && reported.Containers == len(inspected) {
 				return inspected, busy, nil
@@ -180,28 +177,21 @@ func fetchContainers(ctx context.Context, t task) (value any, busy time.Duration
 	return value, time.Since(started), err
 }
 
-// inspectAll inspects containers, some at the same time, and returns how long all took together. Those
-// that are gone are left out.
-func inspectAll(ctx context.Context, t task) (list []inspectedContainer, busy time.Duration, err error) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelInspections)
-	answers, took := make([]inspectedContainer, len(t.ids)), make([]time.Duration, len(t.ids))
-	for i, id := range t.ids {
-		group.Go(func() error {
-			started := time.Now()
-			c, err := t.api.Container(ctx, id)
-			answers[i], took[i] = inspectedContainer{id, c, err}, time.Since(started)
-			if docker.IsGone(err) {
-				return nil
-			}
-			return err
-		})
-	}
-	err = group.Wait()
+// inspectListed inspects containers, and returns how long all took together. Those that are gone are
+// left out.
+func inspectListed(ctx context.Context, t task) (list []inspectedContainer, busy time.Duration, err error) {
+	list, took := make([]inspectedContainer, len(t.ids)), make([]time.Duration, len(t.ids))
+	err = inspectAll(ctx, t, func(i int, c inspectedContainer, d time.Duration) error {
+		list[i], took[i] = c, d
+		if docker.IsGone(c.err) {
+			return nil
+		}
+		return c.err
+	})
 	for _, d := range took {
 		busy += d
 	}
-	return slices.DeleteFunc(answers, func(answer inspectedContainer) bool { return answer.err != nil }), busy, err
+	return slices.DeleteFunc(list, func(c inspectedContainer) bool { return c.err != nil }), busy, err
 }
 
 // sizeReader returns a function that measures a container, and one that ends it. The engine also measures
@@ -244,7 +234,6 @@ func (e *Engine) fetchContainerSizes(ctx context.Context, t task, part func(any)
 	return failure
 }
 
-// fetchChanges inspects objects that events have named.
 func fetchChanges(ctx context.Context, t task, part func(any)) {
 	for _, key := range t.changed {
 		if key.kind == images {

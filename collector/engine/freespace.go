@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -19,25 +18,20 @@ type freeSpace map[string][]model.Sample
 
 // add takes what was measured now. A file system that is not among it any more is dropped when
 // its samples are too old.
-func (f *freeSpace) add(filesystems []model.Filesystem, now time.Time) {
-	if *f == nil {
-		*f = make(freeSpace)
-	}
+func (f freeSpace) add(filesystems []model.Filesystem, now time.Time) {
 	for _, fs := range filesystems {
-		samples := (*f)[fs.Path]
+		samples := f[fs.Path]
 		if n := len(samples); n > 0 && now.Sub(samples[n-1].At) < sampleInterval {
 			continue
 		}
-		(*f)[fs.Path] = append(slices.Clone(samples), model.Sample{At: now, Bytes: fs.Avail})
+		f[fs.Path] = append(slices.Clone(samples), model.Sample{At: now, Bytes: fs.Avail})
 	}
-	for path, samples := range *f {
+	for path, samples := range f {
 		first := slices.IndexFunc(samples, func(s model.Sample) bool { return now.Sub(s.At) <= samplePeriod })
 		if first < 0 {
-			delete(*f, path)
+			delete(f, path)
 		} else if first > 0 {
-			(*f)[path] = samples[first:]
+			f[path] = samples[first:]
 		}
 	}
 }
-
-func (f freeSpace) all() map[string][]model.Sample { return maps.Clone(map[string][]model.Sample(f)) }

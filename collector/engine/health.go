@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -55,10 +54,7 @@ func (h *health) record(collector, operation string, err error) {
 		}
 		return
 	}
-	failure := new(model.Failure)
-	if !errors.As(err, &failure) {
-		failure = &model.Failure{Reason: err.Error()}
-	}
+	failure := model.AsFailure(err)
 	h.setSuccess(collector, false)
 	c := cause{failure.Endpoint, cmp.Or(failure.Kind, failure.Reason)}
 	if !slices.Contains(before.logged, c) && len(before.logged) < maxCauses {
@@ -73,12 +69,10 @@ func (h *health) record(collector, operation string, err error) {
 // isLeftOut reports whether an operation of a collector that never succeeded lacks the access that
 // it needs. One that has failed for another reason is not left out.
 func (h *health) isLeftOut(collector, operation string, err error) bool {
-	failure := new(model.Failure)
 	_, hasFailed := h.failing[operation]
-	return errors.As(err, &failure) && failure.NoAccess && !hasFailed && !h.collectors[collector].LastSuccess.IsKnown()
+	return err != nil && model.AsFailure(err).NoAccess && !hasFailed && !h.collectors[collector].LastSuccess.IsKnown()
 }
 
-// note queues a line of information.
 func (h *health) note(message string, args ...any) {
 	h.log = append(h.log, logLine{slog.LevelInfo, message, args})
 }
@@ -124,7 +118,6 @@ func (h *health) report() []model.Collector {
 	return collectors
 }
 
-// problems returns the operations that fail.
 func (h *health) problems() (problems []model.Problem) {
 	for _, operation := range slices.Sorted(maps.Keys(h.failing)) {
 		problems = append(problems, h.failing[operation].problem)
@@ -141,7 +134,6 @@ func (h *health) isFailing(collector string) bool {
 	return false
 }
 
-// takeLog returns the lines to write.
 func (h *health) takeLog() []logLine {
 	lines := h.log
 	h.log = nil

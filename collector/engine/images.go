@@ -23,7 +23,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 		return
 	}
 	s.images.mergeList(r.value.([]model.Image), r.task.version)
-	if s.lastStore == model.Known(model.Containerd) && s.store.content == nil { // else mergeStore knows
+	if s.roots.ImageStore == model.Containerd && s.store.content == nil { // else mergeStore knows
 		s.contents.version++
 	}
 	s.changed.drop(images, s.schedules[images].started)
@@ -214,18 +214,8 @@ func (c *contentCache) take(image model.Image, content model.Content) {
 	}
 }
 
-// firstFailure returns the failure of the image with the smallest ID, or nil.
-func (c *contentCache) firstFailure() (err error) {
-	first := ""
-	for id, failure := range c.failures {
-		if err == nil || id < first {
-			first, err = id, failure.err
-		}
-	}
-	if err != nil {
-		err = objectError("image", first, err)
-	}
-	return err
+func (c *contentCache) firstFailure() error {
+	return firstFailure("image", c.failures, func(a *attempts) attempts { return *a })
 }
 
 const inspectImages = "inspect images"

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"time"
 
 	"docker_buildup_exporter/collector/model"
@@ -23,12 +22,6 @@ type objectsVersion struct {
 
 func (s *state) objectsVersion() objectsVersion {
 	return objectsVersion{s.cacheVersion(), s.containers.generation, s.changed.named}
-}
-
-func (e *Engine) fetchLayerStore(ctx context.Context, t task) (*model.LayerStore, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
-	defer cancel()
-	return e.host.LayerStore(ctx, t.machine(), e.config.BusyRatio.Changed)
 }
 
 // mergeLayerStore takes the layer store. Without it, figures are computed from the Engine API, so it is

@@ -200,7 +200,7 @@ func TestLayerStoreReadAfterChange(t *testing.T) {
 	s.containers.mergeList([]model.Container{{ID: "c1"}}, 1)
 	s.layers = layers{store: &model.LayerStore{}, objects: s.objectsVersion()}
 	for _, want := range []bool{false, true} {
-		s.markStaleStores()
+		s.markStale()
 		if got := s.schedules[layerStore].stale; got != want {
 			t.Errorf("got stale %v, want %v", got, want)
 		}

@@ -81,7 +81,6 @@ func (o *objects[T]) find(list []T, id string) (start, end int) {
 	return start, o.end(list, start)
 }
 
-// isListed reports whether the last list has an ID.
 func (o *objects[T]) isListed(id string) bool {
 	start, end := o.find(o.list, id)
 	return start < end
@@ -148,7 +147,6 @@ func (o *objects[T]) all() (records []T, known bool) {
 	return o.merged, true
 }
 
-// get returns the records of one ID.
 func (o *objects[T]) get(id string) []T {
 	if c, isChanged := o.changes[id]; isChanged {
 		if c.record == nil || !o.known {

@@ -79,17 +79,19 @@ func (s *schedule) begin(now time.Time) {
 	s.inFlight, s.started, s.stale = true, now, false
 }
 
+// again makes the snapshots that are waited for wait for another request.
+func (s *schedule) again() { s.started, s.answered = time.Time{}, time.Time{} }
+
 // end takes the outcome of the request in flight.
 func (s *schedule) end(now time.Time, took time.Duration, failed, timedOut bool) {
 	s.inFlight, s.ended, s.answered = false, now, s.started
-	switch {
-	case !failed:
+	if !failed {
 		s.known, s.took, s.failures, s.timeouts = true, took, 0, 0
-	default:
-		s.failures++
-		if timedOut {
-			s.timeouts++
-		}
+		return
+	}
+	s.failures++
+	if timedOut {
+		s.timeouts++
 	}
 }
 

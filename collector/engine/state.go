@@ -54,18 +54,18 @@ type task struct {
 	timeout time.Duration // of the request, or of each of several
 	api     *docker.API
 
-	store      model.Optional[model.ImageStore] // for images
-	images     []model.Image                    // for contents; for images: the list before
-	count      int                              // for images: how many the engine counts
-	containers []model.Container                // for details, containerSizes, sizeRetries, containerLogs and leftovers
-	timeouts   map[string]time.Duration         // for containerSizes and sizeRetries, by ID
-	changed    []objectKey                      // for changes
-	roots      host.Roots                       // for filesystems, containerLogs and leftovers
-	asOf       cacheVersion                     // for buildCache and diskUsage
-	objects    objectsVersion                   // for layerStore
-	since      string                           // for events
+	store      model.ImageStore         // for images and changes; "": unknown
+	images     []model.Image            // for contents; for images: the list before
+	count      int                      // for images: how many the engine counts
+	containers []model.Container        // for containerSizes, sizeRetries, containerLogs and leftovers
+	timeouts   map[string]time.Duration // for containerSizes and sizeRetries, by ID
+	changed    []objectKey              // for changes
+	roots      host.Roots               // for filesystems, containerLogs and leftovers
+	asOf       cacheVersion             // for buildCache and diskUsage
+	objects    objectsVersion           // for layerStore
+	since      string                   // for events
 
-	ids []string // for containers: those to inspect instead of a list; nil: none
+	ids []string // for details; for containers: those to inspect instead of a list; nil: none
 
 	// For images and storeRetries, if containerd is to be read: storeTimeout is not 0. For sizes of
 	// containers, if containerd measures them: containerd has a snapshotter.
@@ -109,9 +109,8 @@ type state struct {
 	engineVersion string      // of the API, as the engine reports it
 	api           *docker.API // nil: none can be used
 	info          model.Optional[docker.Info]
-	lastStore     model.Optional[model.ImageStore] // survives a reset
-	isPodman      bool                             // survives a reset
-	roots         host.Roots                       // survive a reset
+	isPodman      bool       // survives a reset
+	roots         host.Roots // of the last engine: survive a reset
 
 	images   *objects[model.Image]
 	contents contentCache // survives a reset
@@ -144,6 +143,7 @@ func newState(config Config) *state {
 		contents:  newContentCache(),
 		isClosed:  make(map[string]bool),
 		prunes:    newPruneCounts(),
+		freeSpace: make(freeSpace),
 	}
 	for _, k := range kinds() {
 		s.schedules[k] = &schedule{}
@@ -188,7 +188,6 @@ type pingAnswer struct {
 	err     error // there is no API version that both sides support
 }
 
-// merge takes a result.
 func (s *state) merge(r result, now time.Time) {
 	if r.task.epoch != s.epoch && r.task.kind != filesystems && r.task.kind != ping {
 		return // of an engine that is gone
@@ -277,7 +276,6 @@ func (s *state) mergeInfo(r result, now time.Time) {
 		s.schedules[images].stale = true // what a digest reference means was not known
 	}
 	s.info = model.Known(answer)
-	s.lastStore = model.Known(answer.ImageStore)
 	s.setRoots(host.Roots{
 		Docker:            answer.RootDir,
 		ContainerdAddress: answer.ContainerdAddress,
@@ -294,7 +292,7 @@ func (s *state) mergeInfo(r result, now time.Time) {
 // again for the snapshots that are waited for.
 func (s *state) setRoots(roots host.Roots) {
 	if sched := s.schedules[filesystems]; roots != s.roots && !sched.inFlight {
-		sched.started, sched.answered = time.Time{}, time.Time{}
+		sched.again()
 	}
 	s.roots = roots
 }
@@ -326,7 +324,7 @@ func (s *state) checkCounts(answer docker.Info, now time.Time) {
 
 func (s *state) mergeFilesystems(r result, now time.Time) {
 	if r.task.roots != s.roots { // they have become known since
-		s.schedules[filesystems].started, s.schedules[filesystems].answered = time.Time{}, time.Time{}
+		s.schedules[filesystems].again()
 		return
 	}
 	usage, _ := r.value.(host.Usage)
@@ -361,9 +359,9 @@ func (s *state) recordRead(collector, operation string, r result, now time.Time)
 	if collector == "containerd" {
 		message = "cannot " + operation
 	}
-	failure := new(model.Failure)
-	if errors.As(r.err, &failure) && s.config.Events && !s.isClosed[message] {
+	if s.config.Events && !s.isClosed[message] {
 		s.isClosed[message] = true
+		failure := model.AsFailure(r.err)
 		s.health.note(message, "err", model.Line(failure.Reason), "hint", model.Line(failure.Hint))
 	}
 }
@@ -371,7 +369,7 @@ func (s *state) recordRead(collector, operation string, r result, now time.Time)
 func (s *state) mergeLeftovers(r result, now time.Time) {
 	s.recordRead("leftovers", "find leftovers", r, now)
 	answer, _ := r.value.(host.Leftovers)
-	s.leftovers = known(answer.LeftoverSizes, r.err)
+	s.leftovers = model.Of(answer.LeftoverSizes, r.err)
 	if r.err == nil {
 		s.health.record("leftovers", "read leftovers", answer.Err)
 	}
@@ -386,11 +384,11 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		Collectors:  s.health.report(),
 		Filesystems: s.filesystems.Filesystems,
 		Unmeasured:  slices.Sorted(maps.Keys(s.filesystems.Failures)),
-		FreeSpace:   s.freeSpace.all(),
+		FreeSpace:   maps.Clone(s.freeSpace),
 		Problems:    s.health.problems(),
 	}
 	if !s.isPodman {
-		snapshot.Prunes = s.prunes.report(s.lastStore)
+		snapshot.Prunes = s.prunes.report(s.roots.ImageStore)
 	}
 	if s.api == nil {
 		return snapshot
@@ -407,7 +405,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 		snapshot.Images = model.Known(list)
 		snapshot.ContentsVersion = s.contents.version
 		snapshot.Contents, snapshot.FailedImages = s.contents.all(), s.contents.failed()
-		if s.lastStore == model.Known(model.Containerd) {
+		if s.roots.ImageStore == model.Containerd {
 			snapshot.ListedImages = s.images.list
 		}
 		if s.store.content != nil {
@@ -430,21 +428,26 @@ func (s *state) fastLimit(k kind) time.Duration {
 	if k == leftovers { // they change rarely
 		return 0
 	}
-	if k == containers && s.lastStore == model.Known(model.Containerd) || k == images && s.store.content != nil {
+	if k == containers && s.roots.ImageStore == model.Containerd || k == images && s.store.content != nil {
 		return fastContainerList
 	}
 	return fastRequest
 }
 
-// objectError names the object that a failure is about. Failures of several objects are of
-// one kind if their causes are.
-func objectError(what, id string, err error) error {
-	failure := new(model.Failure)
-	if !errors.As(err, &failure) {
-		failure = &model.Failure{Reason: err.Error(), Err: err}
+// firstFailure returns the failure of the object with the smallest ID, and names it, or nil. Failures of
+// several objects are of one kind if their causes are.
+func firstFailure[T any](what string, objects map[string]T, attemptsOf func(T) attempts) error {
+	first, err := "", error(nil)
+	for id, object := range objects {
+		if failure := attemptsOf(object).err; failure != nil && (err == nil || id < first) {
+			first, err = id, failure
+		}
 	}
-	named := *failure
-	named.Kind = cmp.Or(failure.Kind, failure.Reason)
-	named.Reason = fmt.Sprintf("%s %s: %s", what, id, failure.Reason)
+	if err == nil {
+		return nil
+	}
+	named := *model.AsFailure(err)
+	named.Kind = cmp.Or(named.Kind, named.Reason)
+	named.Reason = fmt.Sprintf("%s %s: %s", what, first, named.Reason)
 	return &named
 }

@@ -50,7 +50,7 @@ func (s *state) answered(k kind, now time.Time, value any, err error, took time.
 	if !sched.inFlight {
 		sched.begin(now.Add(-took))
 	}
-	s.merge(result{task: task{kind: k, epoch: s.epoch, version: s.version, roots: s.roots}, value: value, err: err, took: took}, now)
+	s.merge(result{task: task{kind: k, epoch: s.epoch, version: s.version, roots: s.roots, asOf: s.cacheVersion()}, value: value, err: err, took: took}, now)
 }
 
 // partOf merges one of several results of a request.
@@ -112,11 +112,11 @@ func answersOf(api *docker.API) map[kind]any {
 		images:      []model.Image{image("i1", "app:1"), image("i2", "app:2")},
 		containers:  []model.Container{listedContainer("c1"), runningContainer("c2")},
 		volumes:     []model.Volume{{Name: "data", Local: true}, {Name: "logs", Local: true}},
-		volumeSizes: diskUsageAnswer{DiskUsage: docker.DiskUsage{VolumeSizes: map[string]int64{"data": 1, "logs": 2}}},
-		buildCache:  diskUsageAnswer{DiskUsage: docker.DiskUsage{BuildCache: []model.CacheRecord{{ID: "r1"}}}},
-		diskUsage: diskUsageAnswer{DiskUsage: docker.DiskUsage{
+		volumeSizes: docker.DiskUsage{VolumeSizes: map[string]int64{"data": 1, "logs": 2}},
+		buildCache:  docker.DiskUsage{BuildCache: []model.CacheRecord{{ID: "r1"}}},
+		diskUsage: docker.DiskUsage{
 			VolumeSizes: map[string]int64{"data": 1, "logs": 2}, BuildCache: []model.CacheRecord{{ID: "r1"}},
-		}},
+		},
 		contents:       nil,
 		details:        nil,
 		containerSizes: nil,
@@ -155,10 +155,6 @@ func newTestStateAt(t *testing.T, version string, config Config) *state {
 		usageKinds = []kind{volumeSizes, buildCache}
 	}
 	for _, k := range append([]kind{volumes, contents, details, containerSizes}, usageKinds...) {
-		if answer, isUsage := answers[k].(diskUsageAnswer); isUsage {
-			answer.asOf = s.cacheVersion()
-			answers[k] = answer
-		}
 		s.answered(k, at(0), answers[k], nil, time.Second)
 	}
 	s.health.takeLog()
@@ -284,7 +280,7 @@ func TestEventEffects(t *testing.T) {
 			if _, nameless := s.usage.changedVolumes[""]; nameless {
 				got.volumes = "-"
 			}
-			for _, p := range s.prunes.report(s.lastStore) {
+			for _, p := range s.prunes.report(s.roots.ImageStore) {
 				if p.Count > 0 {
 					got.prunes += fmt.Sprintf("%s %d %d", p.Resource, p.Count, p.Bytes)
 				}
@@ -446,8 +442,8 @@ func TestReset(t *testing.T) {
 	if len(s.contents.all()) != 2 || len(s.contents.failed()) != 0 || len(s.contents.missing) != 0 {
 		t.Errorf("contents %v, failed %v, missing %v", s.contents.all(), s.contents.failed(), s.contents.missing)
 	}
-	if s.lastStore != model.Known(model.GraphDriver) || s.roots.Docker != "/data" {
-		t.Errorf("last store %v, roots %v", s.lastStore, s.roots)
+	if s.roots.ImageStore != model.GraphDriver || s.roots.Docker != "/data" {
+		t.Errorf("roots %v", s.roots)
 	}
 
 	s.api = apiOf(t, "1.51") // else the snapshot has nothing, known or not
@@ -580,8 +576,8 @@ func TestMergeInfo(t *testing.T) {
 		Docker: "/other", ContainerdAddress: "/other/containerd.sock", ImageStore: model.Containerd, StorageDriver: "overlay2",
 		BackingFilesystem: "xfs", KernelVersion: "6.1", Hostname: "web1",
 	}
-	if s.roots != want || s.lastStore != model.Known(model.Containerd) {
-		t.Errorf("roots %+v, store %v", s.roots, s.lastStore)
+	if s.roots != want {
+		t.Errorf("roots %+v", s.roots)
 	}
 
 	// A list that was made before the image store was known is made again.
@@ -706,7 +702,7 @@ func TestMergeDiskUsage(t *testing.T) {
 		if s.usage.sizes.IsKnown() != test.volumes || s.usage.records.IsKnown() != test.cache {
 			t.Errorf("%+v: sizes %v, records %v", test, s.usage.sizes, s.usage.records)
 		}
-		s.answered(diskUsage, at(time.Hour), diskUsageAnswer{}, failure("broken"), time.Second)
+		s.answered(diskUsage, at(time.Hour), docker.DiskUsage{}, failure("broken"), time.Second)
 		if s.usage.sizes.IsKnown() || s.usage.records.IsKnown() {
 			t.Errorf("%+v: failed, and known", test)
 		}
@@ -766,13 +762,13 @@ func TestBuildCacheStale(t *testing.T) {
 			t.Errorf("%s: stale %v, want %v", name, got, want)
 		}
 		s.schedules[buildCache].stale = false
-		s.markStaleUsage()
+		s.markStale()
 		if got := s.schedules[buildCache].stale; got != want {
 			t.Errorf("%s: the schedule is stale: %v, want %v", name, got, want)
 		}
 	}
 	list := func() {
-		s.answered(buildCache, at(0), diskUsageAnswer{asOf: s.cacheVersion()}, nil, time.Second)
+		s.answered(buildCache, at(0), docker.DiskUsage{}, nil, time.Second)
 	}
 	check("listed", false)
 	s.event(docker.Event{Type: "builder", Action: "prune"}, at(0))
@@ -781,7 +777,7 @@ func TestBuildCacheStale(t *testing.T) {
 	list()
 	check("listed again", false)
 	s.event(docker.Event{Type: "builder", Action: "prune"}, at(0))
-	s.answered(buildCache, at(0), diskUsageAnswer{asOf: before}, nil, time.Second)
+	s.merge(result{task: task{kind: buildCache, epoch: s.epoch, version: s.version, asOf: before}, value: docker.DiskUsage{}}, at(0))
 	check("pruned while it was listed", true)
 	list()
 	s.images.update("i1", math.MaxInt, image("i1"))
@@ -790,19 +786,19 @@ func TestBuildCacheStale(t *testing.T) {
 	check("an image was removed", true)
 }
 
-// TestMarkStaleUsage checks that a new volume is measured.
-func TestMarkStaleUsage(t *testing.T) {
+// TestMarkStale checks that a new volume is measured.
+func TestMarkStale(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
-	if s.markStaleUsage(); s.staleKinds() != "" {
+	if s.markStale(); s.staleKinds() != "" {
 		t.Errorf("all volumes are measured, stale %q", s.staleKinds())
 	}
 	s.usage.volumes = model.Known([]model.Volume{{Name: "data", Local: true}, {Name: "nfs"}})
-	if s.markStaleUsage(); s.staleKinds() != "" {
+	if s.markStale(); s.staleKinds() != "" {
 		t.Errorf("a volume elsewhere, stale %q", s.staleKinds())
 	}
 	s.usage.volumes = model.Known([]model.Volume{{Name: "data", Local: true}, {Name: "new", Local: true}})
-	if s.markStaleUsage(); s.staleKinds() != "volume sizes" {
+	if s.markStale(); s.staleKinds() != "volume sizes" {
 		t.Errorf("a new volume, stale %q", s.staleKinds())
 	}
 }
@@ -908,11 +904,7 @@ func TestUninspected(t *testing.T) {
 	s := newTestState(t)
 	check := func(name string, now time.Duration, want string) {
 		t.Helper()
-		var ids []string
-		for _, c := range s.uninspected(at(now)) {
-			ids = append(ids, c.ID)
-		}
-		if got := strings.Join(ids, " "); got != want {
+		if got := strings.Join(s.uninspected(at(now)), " "); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -938,7 +930,7 @@ func TestUninspected(t *testing.T) {
 	if list, _ := s.snapshot(at(0)).Containers.Get(); len(list) != 1 || list[0].ID != "c2" {
 		t.Errorf("gone: %v", list)
 	}
-	s.lastStore = model.Known(model.Containerd)
+	s.roots.ImageStore = model.Containerd
 	check("the containerd store needs references", 0, "c2")
 }
 
@@ -1506,7 +1498,7 @@ func TestFormatSince(t *testing.T) {
 func TestPruneCounts(t *testing.T) {
 	t.Parallel()
 	p := newPruneCounts()
-	if p.report(model.Known(model.GraphDriver)) != nil {
+	if p.report(model.GraphDriver) != nil {
 		t.Error("there are counts before there was a stream")
 	}
 	p.known = true
@@ -1520,10 +1512,10 @@ func TestPruneCounts(t *testing.T) {
 	volumes := model.Prune{Resource: model.Volumes, Count: 7, Bytes: 5 + docker.MaxSize, Last: model.Known(time.Unix(0, 7))}
 	containers := model.Prune{Resource: model.Containers, Count: 1, Last: model.Known(time.Unix(0, 7))}
 	withoutImages := []model.Prune{containers, volumes, none(model.BuildCache)}
-	for store, want := range map[model.Optional[model.ImageStore]][]model.Prune{
-		model.Known(model.GraphDriver): append([]model.Prune{none(model.Images)}, withoutImages...),
-		model.Known(model.Containerd):  withoutImages,
-		{}:                             withoutImages,
+	for store, want := range map[model.ImageStore][]model.Prune{
+		model.GraphDriver: append([]model.Prune{none(model.Images)}, withoutImages...),
+		model.Containerd:  withoutImages,
+		"":                withoutImages,
 	} {
 		if got := p.report(store); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %+v, want %+v", store, got, want)
@@ -1547,7 +1539,7 @@ func TestFastLimit(t *testing.T) {
 	t.Parallel()
 	s := newTestState(t)
 	for _, store := range []model.ImageStore{model.GraphDriver, model.Containerd} {
-		s.lastStore = model.Known(store)
+		s.roots.ImageStore = store
 		for _, k := range kinds() {
 			want := 500 * time.Millisecond
 			switch {
@@ -1612,7 +1604,7 @@ func TestPatience(t *testing.T) {
 		t.Errorf("%d of %d kinds", seen, len(kinds()))
 	}
 	s := newTestState(t)
-	s.lastStore = model.Known(model.Containerd)
+	s.roots.ImageStore = model.Containerd
 	s.schedules[containers] = &fast
 	if got := s.maxWait(containers); got != fastContainerList {
 		t.Errorf("containers of the containerd store: %v", got)
@@ -1861,6 +1853,9 @@ func TestChangesAreDebounced(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
+	ofImage := func(id string, err error) error {
+		return firstFailure("image", map[string]error{id: err}, func(err error) attempts { return attempts{err: err} })
+	}
 	type outcome struct {
 		operation string
 		err       error
@@ -1884,8 +1879,8 @@ func TestHealth(t *testing.T) {
 			[]string{"cannot a err r1 hint h", "recovered operation a", "cannot a err r2 hint h"}},
 		{"another text each time, of no kind", []outcome{{"c", failure("1")}, {"c", failure("2")}, {"c", failure("3")}, {"c", failure("4")}, {"c", failure("5")}, {"c", failure("6")}, {"c", failure("7")}}, true,
 			[]string{"cannot c err 1 hint hint of 1", "cannot c err 2 hint hint of 2", "cannot c err 3 hint hint of 3", "cannot c err 4 hint hint of 4", "cannot c err 5 hint hint of 5"}},
-		{"objects of one kind", []outcome{{"a", objectError("image", "1", ofKind("/x", "k", "r"))}, {"a", objectError("image", "2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
-		{"objects without a kind", []outcome{{"a", objectError("image", "1", errors.New("r"))}, {"a", objectError("image", "2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
+		{"objects of one kind", []outcome{{"a", ofImage("1", ofKind("/x", "k", "r"))}, {"a", ofImage("2", ofKind("/x", "k", "s"))}}, false, []string{"cannot a err image 1: r hint h"}},
+		{"objects without a kind", []outcome{{"a", ofImage("1", errors.New("r"))}, {"a", ofImage("2", errors.New("r"))}}, false, []string{"cannot a err image 1: r hint"}},
 		{"a text of any length, with a password", []outcome{{"a", errors.New("tcp://u:p@h\n" + strings.Repeat("x", 1<<20))}}, false, []string{"cannot a err tcp://h " + strings.Repeat("x", 291) + "… hint"}},
 		{"success", []outcome{{"a", nil}, {"b", nil}}, true, nil},
 		{"failure", []outcome{{"a", failure("x")}}, false, []string{"cannot a err x hint hint of x"}},

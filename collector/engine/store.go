@@ -91,7 +91,6 @@ func (s *state) mergeStoreRetry(r result, now time.Time) {
 	}
 }
 
-// readsStore reports whether the store can be read at all.
 func (s *state) readsStore() bool {
 	info, known := s.info.Get()
 	return s.config.Store != nil && known && info.ImageStore == model.Containerd && !s.isPodman
@@ -125,13 +124,11 @@ func (s *state) storedContainers(now time.Time) (ids []string) {
 	return slices.Compact(ids)
 }
 
-// prepareContainerd adds to a task how to reach containerd.
 func (s *state) prepareContainerd(t *task) {
 	info, _ := s.info.Get()
 	t.containerd = containerd.Engine{Address: info.ContainerdAddress, Namespace: info.ContainerdNamespace, Snapshotter: info.StorageDriver}
 }
 
-// prepareStore adds to a task what it takes to read the store.
 func (s *state) prepareStore(t *task) {
 	if !s.readsStore() {
 		return
@@ -169,7 +166,10 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		s.contents.version++
 		if s.store.mismatches++; s.store.mismatches == 1 { // the counts and the containers may be old
 			s.schedules[info].started = time.Time{}
-			s.requestContainersAgain()
+			if sched := s.schedules[containers]; !sched.inFlight {
+				sched.again()
+				sched.stale = true
+			}
 		} else {
 			s.failStore(errOtherStore, now)
 		}
@@ -219,7 +219,6 @@ func recordLeases(store *containerd.Store) map[string]bool {
 	return ids
 }
 
-// failStore takes that the store could not be read.
 func (s *state) failStore(err error, now time.Time) {
 	s.store.attempts.fail(now, err)
 	s.recordRead("containerd", readStore, result{err: err}, now)
@@ -253,16 +252,8 @@ func (s *state) isOfEngine(store *containerd.Store) bool {
 
 // requestImagesAgain makes the snapshots that are waited for wait for another image list.
 func (s *state) requestImagesAgain() {
-	sched := s.schedules[images]
-	sched.started, sched.answered, sched.ended = time.Time{}, time.Time{}, time.Time{}
-}
-
-// requestContainersAgain makes the snapshots that are waited for wait for another container list,
-// if that is fast.
-func (s *state) requestContainersAgain() {
-	if sched := s.schedules[containers]; !sched.inFlight {
-		sched.started, sched.answered, sched.stale = time.Time{}, time.Time{}, true
-	}
+	s.schedules[images].again()
+	s.schedules[images].ended = time.Time{}
 }
 
 // checkStore compares the store with the first container list, which it was read before.
@@ -276,25 +267,9 @@ func (s *state) checkStore() {
 	}
 }
 
-// markStaleStores marks the store and the layer store as stale if something has changed since they
-// were read.
-func (s *state) markStaleStores() {
-	if sched := s.schedules[images]; s.store.content != nil && !sched.inFlight && s.hasChangedSinceStore() {
-		sched.stale = true
-	}
-	if sched := s.schedules[layerStore]; s.layers.store != nil && !sched.inFlight && s.layers.objects != s.objectsVersion() {
-		sched.stale = true
-	}
-}
-
 // isStoreStale reports whether something has changed since the store was read, or may have.
 func (s *state) isStoreStale() bool {
-	return s.hasChangedSinceStore() || s.mayHaveMissedChanges(images)
-}
-
-// hasChangedSinceStore reports whether something is known to have changed since the store was read.
-func (s *state) hasChangedSinceStore() bool {
-	if s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
+	if s.mayHaveMissedChanges(images) || s.store.named > s.store.version || s.store.containers != s.containers.generation || s.changed.count(containers) > 0 {
 		return true
 	}
 	records, _ := s.usage.records.Get()

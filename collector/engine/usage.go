@@ -8,7 +8,6 @@ import (
 	"docker_buildup_exporter/collector/model"
 )
 
-// usage is what is known of volumes and of the build cache.
 type usage struct {
 	volumes model.Optional[[]model.Volume] // without sizes
 
@@ -30,45 +29,26 @@ func (s *state) cacheVersion() cacheVersion {
 	return cacheVersion{s.images.generation, s.usage.cacheChanges}
 }
 
-// diskUsageAnswer is the value of a volumeSizes, buildCache or diskUsage request.
-type diskUsageAnswer struct {
-	docker.DiskUsage
-	asOf cacheVersion // when it was requested
-}
-
 func (s *state) mergeUsage(r result, now time.Time) {
-	answer, _ := r.value.(diskUsageAnswer)
-	switch r.task.kind {
-	case volumes:
+	answer, _ := r.value.(docker.DiskUsage)
+	switch k := r.task.kind; {
+	case k == volumes:
 		s.health.record("volumes", "list volumes", r.err)
 		list, _ := r.value.([]model.Volume)
-		s.usage.volumes = known(list, r.err)
+		s.usage.volumes = model.Of(list, r.err)
 		return
-	case diskUsage:
-		s.takeVolumeSizes(r, answer, now)
-		s.takeBuildCache(r, answer, now)
-	case volumeSizes:
-		s.takeVolumeSizes(r, answer, now)
-	case buildCache:
-		s.takeBuildCache(r, answer, now)
+	case s.config.Volumes && k != buildCache:
+		s.takeVolumeSizes(r, answer.VolumeSizes, now)
+	}
+	if s.config.BuildCache && r.task.kind != volumeSizes {
+		s.takeBuildCache(r, answer.BuildCache, now)
 	}
 }
 
-// known returns a value, or unknown if there is an error.
-func known[T any](value T, err error) model.Optional[T] {
-	if err != nil {
-		return model.Optional[T]{}
-	}
-	return model.Known(value)
-}
-
-func (s *state) takeVolumeSizes(r result, answer diskUsageAnswer, now time.Time) {
-	if !s.config.Volumes {
-		return
-	}
+func (s *state) takeVolumeSizes(r result, sizes map[string]int64, now time.Time) {
 	s.health.measure("volumes", r.err, r.took, now)
 	s.health.record("volumes", "measure volumes", r.err)
-	s.usage.sizes, s.usage.sizesVersion = known(answer.VolumeSizes, r.err), r.task.version
+	s.usage.sizes, s.usage.sizesVersion = model.Of(sizes, r.err), r.task.version
 	for name, changed := range s.usage.changedVolumes {
 		if changed <= r.task.version {
 			delete(s.usage.changedVolumes, name)
@@ -76,17 +56,14 @@ func (s *state) takeVolumeSizes(r result, answer diskUsageAnswer, now time.Time)
 	}
 }
 
-func (s *state) takeBuildCache(r result, answer diskUsageAnswer, now time.Time) {
-	if !s.config.BuildCache {
-		return
-	}
+func (s *state) takeBuildCache(r result, records []model.CacheRecord, now time.Time) {
 	s.health.measure("build_cache", r.err, r.took, now)
 	s.health.record("build_cache", "list the build cache", r.err)
 	before, _ := s.usage.records.Get()
-	if s.store.startedAt.Before(s.usage.recordsAt) && !slices.EqualFunc(before, answer.BuildCache, isSameRecord) {
+	if s.store.startedAt.Before(s.usage.recordsAt) && !slices.EqualFunc(before, records, isSameRecord) {
 		s.store.named = s.version // there is no event for it
 	}
-	s.usage.records, s.usage.recordsAsOf, s.usage.recordsAt = known(answer.BuildCache, r.err), answer.asOf, now.Add(-r.took)
+	s.usage.records, s.usage.recordsAsOf, s.usage.recordsAt = model.Of(records, r.err), r.task.asOf, now.Add(-r.took)
 }
 
 func isSameRecord(a, b model.CacheRecord) bool { return a.ID == b.ID }
@@ -105,7 +82,6 @@ func (s *state) usageKind(k kind) kind {
 	return k
 }
 
-// fillUsage adds volumes and the build cache to a snapshot.
 func (s *state) fillUsage(snapshot *model.Snapshot) {
 	if list, known := s.usage.volumes.Get(); known {
 		sizes, _ := s.usage.sizes.Get()
@@ -126,20 +102,20 @@ func (s *state) fillUsage(snapshot *model.Snapshot) {
 	}
 }
 
-// markStaleUsage marks requests whose answers are known to be outdated or incomplete.
-func (s *state) markStaleUsage() {
-	if sched := s.schedules[s.usageKind(buildCache)]; s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion() && !sched.inFlight {
-		sched.stale = true
-	}
-	if s.store.content != nil && s.isStoreStale() && !s.schedules[images].inFlight {
-		s.schedules[images].stale = true
-	}
-	list, _ := s.usage.volumes.Get()
-	sizes, _ := s.usage.sizes.Get()
-	sched := s.schedules[s.usageKind(volumeSizes)]
-	for _, v := range list {
-		if _, known := sizes[v.Name]; v.Local && !known && !sched.inFlight {
+// markStale marks answers that are known to be outdated or incomplete, unless others are on their way.
+func (s *state) markStale() {
+	mark := func(k kind, isStale bool) {
+		if sched := s.schedules[k]; isStale && !sched.inFlight {
 			sched.stale = true
 		}
 	}
+	list, _ := s.usage.volumes.Get()
+	sizes, _ := s.usage.sizes.Get()
+	mark(images, s.store.content != nil && s.isStoreStale())
+	mark(layerStore, s.layers.store != nil && s.layers.objects != s.objectsVersion())
+	mark(s.usageKind(buildCache), s.usage.records.IsKnown() && s.usage.recordsAsOf != s.cacheVersion())
+	mark(s.usageKind(volumeSizes), slices.ContainsFunc(list, func(v model.Volume) bool {
+		_, known := sizes[v.Name]
+		return v.Local && !known
+	}))
 }

@@ -119,7 +119,6 @@ func open(root *os.Root, name string) (file *os.File, err error) {
 // maxEntries bounds the entries of a directory.
 const maxEntries = 1 << 20
 
-// errTooMany is a directory with more entries than are read.
 var errTooMany = errors.New("too many entries")
 
 // eachEntry calls visit for each entry of an open directory. It never holds all of a large one.
@@ -226,7 +225,6 @@ func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit))
 }
 
-// readText returns the content of a small file.
 func readText(root *os.Root, name string) (string, error) {
 	content, err := readFile(root, name, 200)
 	return string(bytes.TrimSpace(content)), err

@@ -98,7 +98,6 @@ func (f *Filesystems) LayerStore(ctx context.Context, engine Engine, busyRatio f
 	return nil, 0, &model.Failure{Reason: err.Error(), Err: err}
 }
 
-// layerReader returns the reader of a directory.
 func (f *Filesystems) layerReader(dir, driver string) *layerReader {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -189,7 +188,6 @@ func (r *layerReader) state(root *os.Root) (s layerState, err error) {
 	return s, err
 }
 
-// lastTransaction returns the number of the last transaction of a database.
 func lastTransaction(root *os.Root, name string) (uint64, error) {
 	file, err := open(root, name)
 	if err != nil {
@@ -330,7 +328,7 @@ func (r *layerReader) measure(ctx context.Context, root *os.Root, transaction ui
 		if ctx.Err() != nil {
 			return time.Since(started), true, ctx.Err()
 		}
-		r.sizes[s.folder], isWalked = folderSize{known(bytes, err), at}, true
+		r.sizes[s.folder], isWalked = folderSize{model.Of(bytes, err), at}, true
 	}
 	maps.DeleteFunc(r.sizes, func(folder string, _ folderSize) bool { return !isUsed[folder] })
 	took = time.Since(started)
@@ -356,13 +354,6 @@ func layerFolder(driver, name string) string {
 	return path.Join(driver, name, "diff")
 }
 
-func known[T any](value T, err error) model.Optional[T] {
-	if err != nil {
-		return model.Optional[T]{}
-	}
-	return model.Known(value)
-}
-
 // treeSize returns the bytes of all files in a folder, with hard links once (moby: directory.Size).
 func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err error) {
 	left := maxEntries
@@ -374,7 +365,6 @@ func treeSize(ctx context.Context, root *os.Root, dir string) (bytes int64, err 
 	return bytes, err
 }
 
-// snapshot returns what was read.
 func (r *layerReader) snapshot() *model.LayerStore {
 	store := &model.LayerStore{Layers: maps.Clone(r.layers), Mounts: maps.Clone(r.mounts), Records: make(map[string]model.StoredRecord, len(r.snapshots.all))}
 	for id, s := range r.snapshots.all {

@@ -169,7 +169,6 @@ func (s *search) layerSizes(driver string) (map[string]int64, error) {
 	return sizes, nil
 }
 
-// mountFolders returns the folders of writable layers.
 func (s *search) mountFolders(driver string) (map[string]bool, error) {
 	names, err := folderNames(s.root, layerDB(driver, "mounts"))
 	if ignoreMissing(err) != nil {

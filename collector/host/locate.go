@@ -39,7 +39,6 @@ type Engine struct {
 	HasContainer func(ctx context.Context, id string) (bool, error)
 }
 
-// target is a file system to measure.
 type target struct {
 	path  string   // on the engine's host
 	views []string // paths for this process; the first that can be reached is measured
@@ -194,7 +193,6 @@ func (l locator) enginePID(ctx context.Context, proc procfs.FS, e Engine) (int, 
 // isEngine reports whether an engine has the name of a process.
 func isEngine(name string) bool { return name == "dockerd" || name == "podman" }
 
-// processes returns the processes with a name.
 func processes(proc procfs.FS, isWanted func(name string) bool) (found []procfs.ProcStat) {
 	all, _ := proc.AllProcs()
 	for _, p := range all {

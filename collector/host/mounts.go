@@ -86,7 +86,6 @@ func (t mountTable) place(path string) place {
 	return place{m.MajorMinorVer, filepath.Join(m.Root, strings.TrimPrefix(path, m.MountPoint))}
 }
 
-// paths returns the paths by which a process reaches a place.
 func (t mountTable) paths(at place) (paths []string) {
 	for _, m := range t {
 		if m.MajorMinorVer != at.device || !isWithin(at.path, m.Root) {

@@ -17,7 +17,6 @@ import (
 // zfsMagic is ZFS_SUPER_MAGIC of OpenZFS, which is not part of the kernel's headers.
 const zfsMagic = 0x2fc12fc1
 
-// statfs measures the file system of path.
 func statfs(path string) (statfsResult, error) {
 	var s unix.Statfs_t
 	err := unix.Statfs(path, &s)
@@ -59,7 +58,6 @@ func fromStatfs(s *unix.Statfs_t) (statfsResult, error) {
 	return m, nil
 }
 
-// peerPID returns the process that listens on a socket.
 func peerPID(socket *net.UnixConn) (int, error) {
 	raw, err := socket.SyscallConn()
 	if err != nil {

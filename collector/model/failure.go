@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"unicode"
@@ -18,6 +19,14 @@ type Failure struct {
 	// NoAccess says that the process cannot read what it may do without: a collector that never
 	// could is left out, and has not failed.
 	NoAccess bool
+}
+
+// AsFailure returns the Failure that an error is or wraps, or makes one of its text.
+func AsFailure(err error) *Failure {
+	if failure := new(Failure); errors.As(err, &failure) {
+		return failure
+	}
+	return &Failure{Reason: err.Error(), Err: err}
 }
 
 func (f *Failure) Error() string { return f.Reason }

@@ -16,6 +16,14 @@ func Known[T any](value T) Optional[T] {
 	return Optional[T]{value: value, known: true}
 }
 
+// Of returns the value of a call, or unknown if it has failed.
+func Of[T any](value T, err error) Optional[T] {
+	if err != nil {
+		return Optional[T]{}
+	}
+	return Known(value)
+}
+
 // Get returns the value and whether it is known.
 func (o Optional[T]) Get() (value T, known bool) {
 	return o.value, o.known

@@ -58,7 +58,6 @@ func (r Reclaimable) String() string {
 	return fmt.Sprintf("about %s (at least %s)", estimate, atLeast)
 }
 
-// formatAge formats the time since at in the largest suitable unit.
 func formatAge(at model.Optional[time.Time], now time.Time) string {
 	then, known := at.Get()
 	if !known {
@@ -82,7 +81,6 @@ func formatDuration(d time.Duration) string {
 	}
 }
 
-// formatLatency formats the duration of a request.
 func formatLatency(latency model.Optional[time.Duration]) string {
 	return formatOptional(latency, func(d time.Duration) string {
 		switch {

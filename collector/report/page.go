@@ -48,7 +48,6 @@ func hash(source string) string {
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// parse returns the template of the page.
 func parse() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"css":     func() template.CSS { return template.CSS(pageCSS) },
@@ -69,7 +68,6 @@ func nowrap(s string) string {
 	return strings.NewReplacer(" (", " (", " ", "\u00a0").Replace(s)
 }
 
-// view is the data of the page's template.
 type view struct {
 	Report
 	Version string
