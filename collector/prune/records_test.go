@@ -145,16 +145,6 @@ func TestEstimateOfBlobs(t *testing.T) {
 	if got := reclaimable(f.snapshot)[ImagePruneAll]; got != (Reclaimable{270 + 15060 + 300, 270 + 15000 + 300 - 500, false}) {
 		t.Errorf("with a record of the base: %+v", got)
 	}
-	// A record of the same size on another layer has the same files, and so the same blob.
-	f = fixtureOf(true)
-	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)
-	f.record(model.CacheRecord{ID: "base", Shared: true, ExcludesSnapshot: true, Size: model.Known[int64](500)})
-	f.record(model.CacheRecord{ID: "of b", Parents: tag("base"), Shared: true, Size: model.Known[int64](260)})
-	f.record(model.CacheRecord{ID: "other base", Size: model.Known[int64](3000)})
-	f.record(model.CacheRecord{ID: "of the other base", Parents: tag("other base"), Size: model.Known[int64](260)})
-	if got := reclaimable(f.snapshot)[BuilderPrune]; got.Estimate != 3000+200 {
-		t.Errorf("with the files of an image on another layer: %+v", got)
-	}
 	// The list is older than one of the images: blobs are in proportion to layers.
 	f = fixtureOf(true)
 	blobs = map[string]int64{"1000": 500_000, "200": 100_000, "30": 15_000, "40": 20_000}
