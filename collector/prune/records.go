@@ -100,21 +100,21 @@ func (m *matches) match() {
 	}
 }
 
-// choose sets the most likely layer of a record, and of all records made from it: the one that
-// gives most of them a layer; of those, one whose blob has about the size of the record's; and
-// one that no other record is of.
+// choose sets the most likely layer of a record, and of all records made from it: the one of the
+// largest score; of those, one that no other record is of; of those, the one that most images
+// have, because builds start from it.
 //
 // Example: image A = layers 10a+20, image B = layers 10b+30. A record of 10 bytes from which one
 // of 30 bytes was made is of the layer 10b.
 func (m *matches) choose(i int32, layers []int32) {
-	best, bestScore, bestDifference := int32(none), 0, 0
+	best, bestScore, bestUsers := int32(none), 0.0, 0
 	for _, at := range layers {
-		score, difference := m.score(i, at), 2*m.difference(i, at)
+		score, users := m.score(i, at), m.tree.layers[at].users
 		if m.isTaken[at] {
-			difference++
+			users = 0
 		}
-		if score > bestScore || score == bestScore && score > 0 && difference < bestDifference {
-			best, bestScore, bestDifference = at, score, difference
+		if score > bestScore || score == bestScore && score > 0 && users > bestUsers {
+			best, bestScore, bestUsers = at, score, users
 		}
 	}
 	var above []int32
@@ -130,12 +130,12 @@ func (m *matches) choose(i int32, layers []int32) {
 // score returns how well a record and those made from it fit a layer and those on it, or 0 if
 // the record cannot be of the layer. With the containerd store, a shared record that no image
 // has another layer on is the top of an image (BuildKit: cache.cacheRecord.layerDigestChain).
-func (m *matches) score(i, at int32) (score int) {
+func (m *matches) score(i, at int32) (score float64) {
 	if !m.fits(&m.cache[i], at) {
 		return 0
 	}
 	for _, child := range m.children[i] {
-		best := 0
+		best := 0.0
 		for _, above := range m.layersOn[at+1] {
 			best = max(best, m.score(child, above))
 		}
@@ -144,17 +144,17 @@ func (m *matches) score(i, at int32) (score int) {
 	if score == 0 && m.isTop[at] {
 		score++
 	}
-	return score + 2
+	return score + 2 - m.difference(i, at)
 }
 
 // difference returns by how much the blob that a record would have of a layer differs from what
-// the images suggest, in twentieths. It is 0 with a graph driver, which has no blobs.
-func (m *matches) difference(i, at int32) int {
+// the images suggest, as a ratio of at most 1. It is 0 with a graph driver, which has no blobs.
+func (m *matches) difference(i, at int32) float64 {
 	if !m.isContainerd() {
 		return 0
 	}
 	want := m.perByte[at] * float64(m.tree.layers[at].size)
-	return int(min(1000, 20*math.Abs(float64(m.blobOf(&m.cache[i], at))-want)/(want+blockSize)))
+	return min(1, math.Abs(float64(m.blobOf(&m.cache[i], at))-want)/(want+blockSize))
 }
 
 // blobOf returns the size of the blob of a record with the containerd store, if it is of a

@@ -64,6 +64,11 @@ func TestEstimateOfCache(t *testing.T) {
 			ImagePrune, Reclaimable{40, 40, true},
 		},
 		{
+			"a build starts from what more images were made from", []string{"10", "10 20", "10 30", "10 30 5"},
+			[]model.CacheRecord{{ID: "a", Shared: true, ExcludesSnapshot: true, Size: size(0)}, {ID: "b", Shared: true, ExcludesSnapshot: true, Parents: tag("a"), Size: size(0)}},
+			ImagePrune, Reclaimable{25, 5, false},
+		},
+		{
 			"a merge may be of any layer of its size", []string{"10 20", "20b"},
 			[]model.CacheRecord{{ID: "merged", Shared: true, Parents: tag("x", "y"), Size: size(20)}},
 			ImagePrune, Reclaimable{20, 0, false},
@@ -140,22 +145,36 @@ func TestEstimateOfBlobs(t *testing.T) {
 	if got := reclaimable(f.snapshot)[ImagePruneAll]; got != (Reclaimable{270 + 15060 + 300, 270 + 15000 + 300 - 500, false}) {
 		t.Errorf("with a record of the base: %+v", got)
 	}
-	// A record of the same size on another layer has the same files, and so the same blob.
-	f = fixtureOf(true)
-	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)
-	f.record(model.CacheRecord{ID: "base", Shared: true, ExcludesSnapshot: true, Size: model.Known[int64](500)})
-	f.record(model.CacheRecord{ID: "of b", Parents: tag("base"), Shared: true, Size: model.Known[int64](260)})
-	f.record(model.CacheRecord{ID: "other base", Size: model.Known[int64](3000)})
-	f.record(model.CacheRecord{ID: "of the other base", Parents: tag("other base"), Size: model.Known[int64](260)})
-	if got := reclaimable(f.snapshot)[BuilderPrune]; got.Estimate != 3000+200 {
-		t.Errorf("with the files of an image on another layer: %+v", got)
-	}
 	// The list is older than one of the images: blobs are in proportion to layers.
 	f = fixtureOf(true)
 	blobs = map[string]int64{"1000": 500_000, "200": 100_000, "30": 15_000, "40": 20_000}
 	f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(blobs)[:2]
 	if got := reclaimable(f.snapshot)[ImagePrune]; got.Exact || got.Minimum != 30 || got.Estimate < 15_000 || got.Estimate > 19_000 {
 		t.Errorf("after the list: %+v", got)
+	}
+}
+
+// A record is of the layer on which the layers of all records made from it fit best.
+func TestLayerOfBlobs(t *testing.T) {
+	f := newFixture(model.Containerd, "1.51")
+	f.image("base", "", nil, "1000")
+	f.image("a", "", nil, "1000", "200a", "3000000")
+	f.image("b", "", nil, "1000", "200b", "4000000")
+	f.image("c", "", nil, "1000", "200b", "5000000")
+	f.setSizes(map[string]int64{"1000": 500, "200a": 60, "200b": 60, "3000000": 1_500_000, "4000000": 1_900_000, "5000000": 1_000_000})
+	for _, record := range []model.CacheRecord{
+		{ID: "base", ExcludesSnapshot: true, Size: model.Known[int64](500)}, {ID: "of b and c", Parents: tag("base"), Size: model.Known[int64](260)},
+		{ID: "of b", Parents: tag("of b and c"), Size: model.Known[int64](5_900_000)}, {ID: "of c", Parents: tag("of b and c"), Size: model.Known[int64](6_000_000)},
+	} {
+		record.Shared = true
+		f.record(record)
+	}
+	f.snapshot.Contents = f.contents
+	h := newHost(f.snapshot, overlayfs("1.51"))
+	for i, want := range []int64{1000, 4_000_000, 200, 5_000_000} {
+		if at := h.matches.likely[i]; at == none || h.tree.layers[at].size != want {
+			t.Errorf("%s: layer %d, want the one of %d bytes", h.cache[i].ID, at, want)
+		}
 	}
 }
 

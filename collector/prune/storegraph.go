@@ -14,14 +14,11 @@ import (
 // unless it was taken from an image, and may have a blob.
 func newStoreGraph(h *host, list []model.Image, now time.Time) *graph {
 	s := &storeGraph{host: h, graph: newObjectGraph(h), sizes: make([]int64, len(h.tree.sizeOf)), layerUsers: make([]int, len(h.tree.layers)),
-		twins: make(map[int64]int32), diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
-	for i, record := range h.cache {
+		diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
+	for i := range h.cache {
 		if at, blob := s.blobOf(i); blob > 0 {
 			diff := h.tree.layers[at].diff
 			s.sizes[diff] = blob
-			if size, _ := record.Size.Get(); !record.ExcludesSnapshot {
-				s.twins[size] = diff
-			}
 		}
 	}
 	s.firstBlob = int32(len(s.graph.pieces))
@@ -108,8 +105,6 @@ type storeGraph struct {
 	ownOf      []int32 // piece of what only one image has, of each diff that only one image has, or none
 	layerUsers []int   // number of images of the list that have each layer
 	diffUsers  []int   // the same for each diff
-
-	twins map[int64]int32 // diffs by the size of a record that is of a layer with it
 }
 
 // blobOf returns the layer that a record is most likely of, or none, and the size of the blob that
@@ -249,16 +244,9 @@ func (s *storeGraph) addRecord(holder *holder, i int) {
 	}
 	size := sizeOr(record.Size, maxUnknown)
 	at, blob := s.blobOf(i)
-	diff, isTwin := s.twins[size]
-	switch isTwin = isTwin && !record.ExcludesSnapshot; {
-	case at != none:
-		diff = s.tree.layers[at].diff
-	case isTwin: // the same files on other layers: one blob
-		blob = s.sizes[diff]
-	}
-	if at != none || isTwin {
+	if at != none {
 		holder.isLoose = true
-		s.holdBlob(holder, diff)
+		s.holdBlob(holder, s.tree.layers[at].diff)
 	}
 	switch {
 	case !record.ExcludesSnapshot:
