@@ -46,7 +46,8 @@ func printRow(title, format string, args ...any) {
 // printMemory prints the row for the memory of the program.
 func printMemory(t *testing.T, p *program) {
 	t.Helper()
-	printRow("same, memory of the exporter", "%.1f MiB resident (goal: 40 MiB)", values(t, p.scrape())["process_resident_memory_bytes"]/(1<<20))
+	printRow("same, memory of the exporter", "%.1f MiB resident, %.1f MiB at most (goal: 40 MiB)",
+		values(t, p.scrape())["process_resident_memory_bytes"]/(1<<20), peakMemory(t, p.process.Process.Pid)/(1<<10))
 }
 
 // percent returns which percentage of whole part is.
