@@ -79,7 +79,7 @@ func TestContainerLogs(t *testing.T) {
 		}
 		without, denials := values(t, ignores.scrape()), values(t, denied.scrape())
 		compareLogFigures(t, page, without, denials, freed)
-		if log := denied.log.String(); strings.Count(log, "root directory cannot be read") != 1 || !strings.Contains(log, "Levels of access") || strings.Contains(ignores.log.String(), "container logs\"") {
+		if log := denied.log.String(); strings.Count(log, "root directory cannot be read") != 1 || !strings.Contains(log, "disks mounted below it") || strings.Contains(ignores.log.String(), "container logs\"") {
 			t.Errorf("without access, the log is\n%s", log)
 		}
 		all := filepath.Join(engine.Dir, "data/containers")

@@ -19,7 +19,7 @@ import (
 )
 
 // accessHint is how to let the exporter read the engine's root directory.
-const accessHint = `for logs, leftovers and exact figures, use AmbientCapabilities=CAP_DAC_READ_SEARCH in a systemd drop-in, or user 0 and a read-only mount: see "Levels of access" in collector/README.md; else --no-collector.container-logs --no-collector.leftovers`
+const accessHint = `for logs, leftovers, exact figures and disks mounted below it, use AmbientCapabilities=CAP_DAC_READ_SEARCH in a systemd drop-in, or user 0 and a read-only mount: see "Levels of access" in collector/README.md; else --no-collector.container-logs --no-collector.leftovers`
 
 // noAccess returns the failure to read the engine's root directory.
 func noAccess(err error) error {
