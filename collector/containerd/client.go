@@ -122,7 +122,7 @@ const accessHint = `see "Levels of access" in the README: with access to contain
 
 // dialFailure describes why there is no connection. Where the address was not given, a socket
 // that does not exist is no access, too.
-func (c *Client) dialFailure(err error) error {
+func (c *Client) dialFailure(address string, err error) error {
 	isMissing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 	failure := &model.Failure{Kind: "dial", Reason: err.Error(), Hint: unreadHint, Err: err, NoAccess: errors.Is(err, fs.ErrPermission) || isMissing && c.address == ""}
 	if failure.NoAccess {
@@ -160,21 +160,28 @@ func (c *Client) connect(ctx context.Context, e Engine) (*connection, error) {
 	for _, address := range c.addresses(e) {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
 		if err == nil {
-			conn.Close() // grpc makes its own
-			return newConnection(e, address)
+			return newConnection(conn, e, address)
 		}
-		failure = c.dialFailure(err)
+		failure = c.dialFailure(address, err)
 	}
 	return nil, failure
 }
 
-func newConnection(e Engine, address string) (*connection, error) {
+func newConnection(conn net.Conn, e Engine, address string) (*connection, error) {
+	single := make(chan net.Conn, 1) // never another: behind the same socket it may be another containerd
+	single <- conn
 	client, err := grpc.NewClient("passthrough:///containerd", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)), grpc.WithUnaryInterceptor(onlyReadUnary), grpc.WithStreamInterceptor(onlyReadStream),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", address)
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case conn := <-single:
+				return conn, nil
+			default:
+				return nil, errors.New("the connection was closed")
+			}
 		}))
 	if err != nil {
+		conn.Close()
 		return nil, &model.Failure{Kind: kind(err), Reason: fmt.Sprintf("%s: %v", address, err), Err: err, Hint: unreadHint}
 	}
 	if e.Namespace == "" {
@@ -184,7 +191,10 @@ func newConnection(e Engine, address string) (*connection, error) {
 		services: services{namespaces.NewNamespacesClient(client), images.NewImagesClient(client), leases.NewLeasesClient(client),
 			content.NewContentClient(client), snapshots.NewSnapshotsClient(client)},
 		engine: e, address: address,
-		close: func() { client.Close() },
+		close: func() {
+			client.Close()
+			conn.Close() // the client takes it with the first call only
+		},
 	}, nil
 }
 

@@ -17,8 +17,7 @@ func newStoreGraph(h *host, list []model.Image, now time.Time) *graph {
 		diffUsers: make([]int, len(h.tree.sizeOf)), ownOf: slices.Repeat([]int32{none}, len(h.tree.sizeOf))}
 	for i := range h.cache {
 		if at, blob := s.blobOf(i); blob > 0 {
-			diff := h.tree.layers[at].diff
-			s.sizes[diff] = blob
+			s.sizes[h.tree.layers[at].diff] = blob
 		}
 	}
 	s.firstBlob = int32(len(s.graph.pieces))
