@@ -19,20 +19,42 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // document is an image index, a manifest or a configuration, as far as it is used.
 type document struct {
-	Manifests []ocispec.Descriptor `json:"manifests"`
-	Config    *ocispec.Descriptor  `json:"config"`
-	Layers    []ocispec.Descriptor `json:"layers"`
+	Manifests []descriptor `json:"manifests"`
+	Config    *descriptor  `json:"config"`
+	Layers    []descriptor `json:"layers"`
 
 	Created *time.Time `json:"created"`
 	RootFS  struct {
 		DiffIDs []digest.Digest `json:"diff_ids"`
 	} `json:"rootfs"`
-	ocispec.Platform
+	platform
+}
+
+// descriptor is an ocispec.Descriptor, as far as it is used: documents are kept, and there are many.
+type descriptor struct {
+	MediaType   mediaType         `json:"mediaType"`
+	Digest      digest.Digest     `json:"digest"`
+	Size        int64             `json:"size"`
+	Annotations map[string]string `json:"annotations"`
+	Platform    *platform         `json:"platform"`
+}
+
+type platform struct {
+	Architecture string `json:"architecture"`
+	OS           string `json:"os"`
+}
+
+// mediaType is whether a media type is that of a layer of an image.
+type mediaType bool
+
+// UnmarshalText implements encoding.TextUnmarshaler. It returns no error.
+func (isLayer *mediaType) UnmarshalText(text []byte) error {
+	*isLayer = mediaType(bytes.HasPrefix(text, []byte("application/vnd.oci.image.layer.")) || bytes.HasPrefix(text, []byte("application/vnd.docker.image.rootfs.")))
+	return nil
 }
 
 // maxDocument bounds the size of a document in bytes, as containerd does for what it pulls.
@@ -84,7 +106,7 @@ func (r *reading) fillImages(ctx context.Context, store *Store) error {
 	store.Contents, store.Layers = make(map[string]model.Content, len(names)), make(map[string][][]string, len(names))
 	for id, names := range names {
 		w := imageWalk{reading: r}
-		if err := w.visit(ctx, ocispec.Descriptor{Digest: digest.Digest(id)}); err != nil {
+		if err := w.visit(ctx, descriptor{Digest: digest.Digest(id)}); err != nil {
 			return err
 		}
 		store.Layers[id] = w.layers
@@ -168,7 +190,7 @@ const maxIndexes = 4
 
 // visit visits an index or a manifest. The size of an image is that of its manifests that are
 // present, without indexes (moby: daemon/containerd.ImageService.multiPlatformSummary).
-func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error {
+func (w *imageWalk) visit(ctx context.Context, target descriptor) error {
 	d, err := w.document(ctx, target.Digest)
 	if err = cmp.Or(err, ctx.Err()); err != nil || w.depth > maxIndexes { // what is cached needs no call
 		return err
@@ -216,13 +238,13 @@ func (w *imageWalk) visit(ctx context.Context, target ocispec.Descriptor) error 
 }
 
 // consider takes a manifest as the best one if it fits this machine better than those before.
-func (w *imageWalk) consider(target ocispec.Descriptor, config *document) {
-	platform := target.Platform
-	if platform == nil && config != nil {
-		platform = &config.Platform
+func (w *imageWalk) consider(target descriptor, config *document) {
+	p := target.Platform
+	if p == nil && config != nil {
+		p = &config.platform
 	}
 	rank := 1
-	if platform != nil && platform.OS == "linux" && platform.Architecture == runtime.GOARCH {
+	if p != nil && p.OS == "linux" && p.Architecture == runtime.GOARCH {
 		rank = 2
 	}
 	if rank > w.bestRank && !isAttestation(target, nil) {
@@ -232,10 +254,8 @@ func (w *imageWalk) consider(target ocispec.Descriptor, config *document) {
 
 // isAttestation reports whether a manifest is that of no image (moby:
 // daemon/containerd.ImageManifest.IsPseudoImage).
-func isAttestation(target ocispec.Descriptor, manifest *document) bool {
-	isLayer := func(layer ocispec.Descriptor) bool {
-		return strings.HasPrefix(layer.MediaType, "application/vnd.oci.image.layer.") || strings.HasPrefix(layer.MediaType, "application/vnd.docker.image.rootfs.")
-	}
+func isAttestation(target descriptor, manifest *document) bool {
+	isLayer := func(layer descriptor) bool { return bool(layer.MediaType) }
 	p := target.Platform
 	return target.Annotations["vnd.docker.reference.type"] != "" || p != nil && p.OS == "unknown" && p.Architecture == "unknown" ||
 		manifest != nil && len(manifest.Layers) > 0 && !slices.ContainsFunc(manifest.Layers, isLayer)
