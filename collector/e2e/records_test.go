@@ -80,6 +80,30 @@ func checkDataRoot(t *testing.T, outcomes []outcome) {
 	}
 }
 
+// TestBuildCacheRecordOfLaterBlob checks what a system prune frees if BuildKit has listed a record
+// before the record had a blob: it then takes the record as part of the base image, and keeps it.
+func TestBuildCacheRecordOfLaterBlob(t *testing.T) {
+	t.Parallel()
+	forEachKind(t, func(t *testing.T, kind dockertest.Kind) {
+		t.Parallel()
+		h := newRandomHost(t, kind)
+		h.newContext("context")
+		h.file("data", 1_000_000, 9999)
+		h.BuildKit("FROM scratch\nCOPY idle /", "-t", "base:1")
+		const dockerfile = "FROM base:1 AS stage\nCOPY data /\nFROM stage AS next\nCOPY idle /next\nFROM scratch\nCOPY --from=next /data /copy"
+		h.BuildKit(dockerfile, "-t", "copy:1")
+		h.Docker("system", "df") // BuildKit lists the record of the stage
+		h.BuildKit(dockerfile, "-t", "stage:1", "--target", "stage")
+		h.Docker("tag", "base:1", "stage:1") // the image of the stage is dangling
+		for _, o := range h.prune("docker system prune") {
+			if kind == dockertest.Docker29Containerd && o.freed > 3_000_000 {
+				t.Errorf("got %d freed bytes, want less: the record is kept", o.freed)
+			}
+		}
+		h.prune("docker system prune --all")
+	})
+}
+
 // TestRewrittenBuildCacheRecords checks that the prune estimate is a lower bound after builds have
 // rewritten a build context and a cache mount. With overlay2 the engine measures such records only
 // once.

@@ -228,16 +228,23 @@ func (c *contentGraph) addRest(spec pruneSpec, r *removal) {
 }
 
 // sharedRecords returns which records a builder prune takes as parts of the images that remain
-// (BuildKit: cache.cacheManager.pruneOnce): those whose chain is all layers of an image. BuildKit may
-// have taken the chain before all blobs of it existed, and keeps it until it is restarted. Then the
-// engine reports a record as shared, and no chain explains it: it stays as long as no image goes.
-func (c *contentGraph) sharedRecords(removedImages []bool) (shared []bool, isUnsure bool) {
+// (BuildKit: cache.cacheManager.pruneOnce): likely ones, whose chain is all layers of an image, and for
+// the minimum also those that may be. BuildKit may have taken the chain before all blobs of it existed,
+// and keeps it until it is restarted. Then the engine reports a record as shared, and no chain explains
+// it: it stays as long as no image goes. Or the chain without some blobs is that of another image.
+//
+// Example: a record has the layers 1 and 2, as the removed image has. Another image, with layer 1 only,
+// remains: BuildKit keeps the record if it has listed it before blob 2 existed.
+func (c *contentGraph) sharedRecords(removedImages []bool) (likely, may []bool, isUnsure bool) {
 	before, after := make(map[string]bool), make(map[string]bool)
+	var remaining [][]string
 	for i, image := range c.images {
 		for _, layers := range c.store.Layers[image.ID] {
 			joined := strings.Join(layers, "")
 			before[joined] = true
-			after[joined] = after[joined] || !removedImages[i]
+			if !removedImages[i] && joined != "" {
+				after[joined], remaining = true, append(remaining, layers)
+			}
 		}
 	}
 	isBelowShared := make([]bool, len(c.cache)) // the engine reports all that is below a shared record as shared, too
@@ -246,14 +253,29 @@ func (c *contentGraph) sharedRecords(removedImages []bool) (shared []bool, isUns
 			isBelowShared[parent] = isBelowShared[parent] || record.Shared
 		}
 	}
-	shared = make([]bool, len(c.cache))
+	likely, may = make([]bool, len(c.cache)), make([]bool, len(c.cache))
 	for i, record := range c.cache {
+		if !record.Shared {
+			continue
+		}
 		chain := c.chain(int32(i), 0)
-		isUnexplained := record.Shared && !before[chain] && !isBelowShared[i]
-		shared[i] = record.Shared && after[chain] || isUnexplained
+		joined := strings.Join(chain, "")
+		isUnexplained := !before[joined] && !isBelowShared[i]
+		likely[i] = after[joined] || isUnexplained
+		may[i] = likely[i] || slices.ContainsFunc(remaining, func(layers []string) bool { return isPart(layers, chain) })
 		isUnsure = isUnsure || isUnexplained && slices.Contains(removedImages, true)
 	}
-	return shared, isUnsure
+	return likely, may, isUnsure
+}
+
+// isPart reports whether a chain without some of its layers is a list of layers.
+func isPart(layers, chain []string) bool {
+	for _, blob := range chain {
+		if len(layers) > 0 && layers[0] == blob {
+			layers = layers[1:]
+		}
+	}
+	return len(layers) == 0
 }
 
 // fillUsage replaces the disk usage of what is in the store, as far as it is known, by what images,
@@ -310,15 +332,15 @@ func (c *contentGraph) leftovers() model.Optional[int64] {
 // maxChain bounds the number of records on each other, in case a record is its own ancestor.
 const maxChain = 1000
 
-// chain returns the digests of the blobs of a record and of those below it, joined (BuildKit:
+// chain returns the digests of the blobs of a record and of those below it (BuildKit:
 // cache.cacheRecord.layerDigestChain). A record that has several parents and no blob is a merge
 // of them.
-func (c *contentGraph) chain(record int32, depth int) (joined string) {
+func (c *contentGraph) chain(record int32, depth int) (digests []string) {
 	parents := c.matches.parents[record]
 	if depth < maxChain && (len(parents) == 1 || c.blobs[record] == "") {
 		for _, parent := range parents {
-			joined += c.chain(parent, depth+1)
+			digests = append(digests, c.chain(parent, depth+1)...)
 		}
 	}
-	return joined + c.blobs[record]
+	return append(digests, c.blobs[record])
 }

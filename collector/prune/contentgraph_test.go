@@ -189,6 +189,11 @@ func TestStoreDoubts(t *testing.T) {
 		{"an image is removed, and only the engine knows which shares a record", func(f *storeFixture) {
 			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", Shared: true, Size: model.Known[int64](768)}})
 		}, SystemPrune, Reclaimable{Estimate: 192 + 48, Minimum: 192 + 48}},
+		{"a record without its last blob has the layers of an image that remains", func(f *storeFixture) {
+			f.lease("p", "content/layer").IsFlat = true
+			f.BuildCache = model.Known([]model.CacheRecord{{ID: "p", Shared: true}, {ID: "r", Shared: true, Parents: []string{"p"}}})
+			f.store.Layers = map[string][][]string{"app": {{"layer"}}, "old": {{"layer", "recorded"}}}
+		}, SystemPrune, Reclaimable{Estimate: 192 + 48 + 768, Minimum: 192 + 48}},
 		{"a log", func(f *storeFixture) {
 			list, _ := f.Containers.Get()
 			list[0].KeepsLog = model.Known(true)

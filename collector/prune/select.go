@@ -273,8 +273,8 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 	shared, stillShared := make([]bool, len(h.cache)), make([]bool, len(h.cache))
 	if h.content != nil {
 		var isUnsure bool
-		shared, isUnsure = h.content.sharedRecords(r.likely[:len(h.images)])
-		stillShared, r.isUnsure = shared, r.isUnsure || isUnsure && spec.cache == removeDefault
+		stillShared, shared, isUnsure = h.content.sharedRecords(r.likely[:len(h.images)])
+		r.isUnsure = r.isUnsure || isUnsure && spec.cache == removeDefault
 	}
 	for i, record := range h.cache {
 		if h.content != nil {
