@@ -403,6 +403,11 @@ func readCacheRecord(d *decoder) (record model.CacheRecord) {
 		" Parents?", &record.Parents, // the Engine API has the space
 		"Parent?", &parent, // before API 1.42
 		"UsageCount?", &usageCount,
+		"CreatedAt?", func() {
+			if !d.null() {
+				record.CreatedAt = d.time()
+			}
+		},
 		"LastUsedAt?", func() {
 			if !d.null() { // never
 				record.LastUsedAt = d.time()

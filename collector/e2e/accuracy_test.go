@@ -468,11 +468,10 @@ func (h *pruneHost) steadyPages() (pages []map[string]float64) {
 	return pages
 }
 
-// canBeExact reports whether what a command frees can be known. Whether BuildKit also removes the
-// records below old ones depends on when it was started, and whether it removes a record of a
-// dangling image on whether it listed the record before all layers had blobs.
+// canBeExact reports whether what a command frees can be known. Whether BuildKit removes a record of a
+// dangling image depends on whether it listed the record before all layers had blobs.
 func canBeExact(command string, page map[string]float64) bool {
-	return command != "docker builder prune --filter until=168h" && (command != "docker system prune" || page["docker_images_dangling"] == 0)
+	return command != "docker system prune" || page["docker_images_dangling"] == 0
 }
 
 // mustBeExact reports whether the estimates with an access must be exact.

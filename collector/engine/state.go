@@ -415,7 +415,7 @@ func (s *state) snapshot(now time.Time) model.Snapshot {
 	if list, known := s.detailedContainers(); known {
 		snapshot.Containers = model.Known(list)
 	}
-	snapshot.ContainerLogs, snapshot.Leftovers = s.logs, s.leftovers
+	snapshot.ContainerLogs, snapshot.Leftovers, snapshot.EngineStarted = s.logs, s.leftovers, s.filesystems.EngineStarted
 	s.fillUsage(&snapshot)
 	if s.layers.objects == s.objectsVersion() {
 		snapshot.LayerStore = s.layers.store

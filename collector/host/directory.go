@@ -46,9 +46,9 @@ type sighting struct {
 	since    time.Time
 }
 
-// directories returns where this process may see a directory of the engine: what the mappings say,
+// sightings returns where this process may see a directory of the engine: what the mappings say,
 // then where it is proven to be.
-func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) (seen []sighting, err error) {
+func (f *Filesystems) sightings(found view, path string) (seen []sighting) {
 	longest := target{}
 	for _, t := range f.configured {
 		if isWithin(path, t.path) && len(t.path) > len(longest.path) {
@@ -58,6 +58,16 @@ func (f *Filesystems) directories(ctx context.Context, engine Engine, path strin
 	if longest.path != "" {
 		seen = append(seen, sighting{path: filepath.Join(longest.views[0], strings.TrimPrefix(path, longest.path))})
 	}
+	if found.place != nil {
+		for _, at := range found.local.paths(found.place(path)) {
+			seen = append(seen, sighting{at, true, found.process.start})
+		}
+	}
+	return seen
+}
+
+// directories returns the sightings of a directory of the engine that runs now.
+func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) ([]sighting, error) {
 	found, err := f.locate(ctx, engine)
 	if err == nil && !f.locator.isRunning(found.process) { // the engine has started again
 		f.mu.Lock()
@@ -65,12 +75,7 @@ func (f *Filesystems) directories(ctx context.Context, engine Engine, path strin
 		f.mu.Unlock()
 		found, err = f.locate(ctx, engine)
 	}
-	if err == nil {
-		for _, at := range found.local.paths(found.place(path)) {
-			seen = append(seen, sighting{at, true, found.process.start})
-		}
-	}
-	if len(seen) > 0 {
+	if seen := f.sightings(found, path); len(seen) > 0 {
 		return seen, nil
 	}
 	if err == nil {

@@ -41,6 +41,8 @@ func ParseMountMapping(text string) (MountMapping, error) {
 type Usage struct {
 	Filesystems []model.Filesystem
 	Failures    map[string]error // by host path: *model.Failure
+
+	EngineStarted model.Optional[time.Time]
 }
 
 // Filesystems measures the file systems of one engine. A statfs that hangs, as on a dead NFS
@@ -98,17 +100,17 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	usage := Usage{Failures: make(map[string]error)}
-	targets := f.configured
+	targets, found := f.configured, view{}
 	if len(targets) == 0 {
 		if engine.Roots == (Roots{}) { // it has not said yet where its data is
 			return Usage{}
 		}
-		view, err := f.locate(ctx, engine)
-		if err != nil {
+		var err error
+		if found, err = f.locate(ctx, engine); err != nil {
 			usage.Failures[cmp.Or(engine.Docker, "DockerRootDir")] = failure(err)
 			return usage
 		}
-		targets = view.targets
+		targets = found.targets
 	}
 	var calls []*call
 	for _, t := range targets { // all at once, so that one that hangs delays no other
@@ -140,7 +142,20 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 			usage.Filesystems = append(usage.Filesystems, result.Filesystem)
 		}
 	}
+	usage.EngineStarted = f.engineStarted(ctx, f.sightings(found, engine.Docker))
 	return usage
+}
+
+// engineStarted returns when the engine started, where its root directory can be read: it creates the
+// folder for its runtimes again then (moby: daemon.initRuntimesDir).
+func (f *Filesystems) engineStarted(ctx context.Context, roots []sighting) model.Optional[time.Time] {
+	for _, at := range roots {
+		path := filepath.Join(at.path, "runtimes")
+		if born, err := read(ctx, f, "birth of "+path, func() (time.Time, error) { return birth(path) }); err == nil {
+			return model.Known(born)
+		}
+	}
+	return model.Optional[time.Time]{}
 }
 
 // locate returns what was found a short while ago, or searches again. While the engine does not

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,28 @@ func TestMeasure(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEngineStarted checks that the engine has started when the folder for its runtimes was created.
+func TestEngineStarted(t *testing.T) {
+	dir := t.TempDir()
+	f := New([]MountMapping{{"/data", dir}}, nil)
+	measure := func() (time.Time, bool) {
+		return f.Measure(t.Context(), Engine{Roots: Roots{Docker: "/data/docker"}}).EngineStarted.Get()
+	}
+	if at, known := measure(); known {
+		t.Errorf("got %v without the folder, want unknown", at)
+	}
+	before := time.Now().Add(-time.Second) // a file system has a coarser clock
+	if err := os.MkdirAll(filepath.Join(dir, "docker/runtimes"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := birth(dir); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("the file system does not store when a folder was created")
+	}
+	if at, known := measure(); !known || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("got %v (known: %v), want between %v and now", at, known, before)
 	}
 }
 

@@ -72,6 +72,16 @@ func peerPID(socket *net.UnixConn) (int, error) {
 	return int(peer.Pid), nil
 }
 
+// birth returns when a directory was created. Some file systems do not store that.
+func birth(path string) (time.Time, error) {
+	var s unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &s)
+	if err == nil && s.Mask&unix.STATX_BTIME == 0 {
+		err = errors.ErrUnsupported
+	}
+	return time.Unix(s.Btime.Sec, int64(s.Btime.Nsec)), err
+}
+
 func statOf(info fs.FileInfo) fileStat {
 	stat, isUnix := info.Sys().(*syscall.Stat_t)
 	if !isUnix {

@@ -17,4 +17,6 @@ func peerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
 
 func timeOfTicks(uint64) time.Time { return time.Time{} }
 
+func birth(string) (time.Time, error) { return time.Time{}, errors.ErrUnsupported }
+
 func statOf(fs.FileInfo) fileStat { return fileStat{} }

@@ -7,9 +7,13 @@ import "time"
 // A Snapshot is the state of one engine at one moment, as far as it is known.
 // Unknown is a value of its own: it is never reported as zero.
 type Snapshot struct {
-	At         time.Time
-	Up         bool
-	Engine     Optional[Engine]
+	At     time.Time
+	Up     bool
+	Engine Optional[Engine]
+
+	// EngineStarted is when the engine started. Known only where its root directory can be read.
+	EngineStarted Optional[time.Time]
+
 	Collectors []Collector
 
 	// Pending are the kinds of requests, like "images" or "volume sizes", of which the first
@@ -248,6 +252,8 @@ type CacheRecord struct {
 	InUse   bool   // by a running build
 	Shared  bool   // with an image
 	Size    Optional[int64]
+
+	CreatedAt Optional[time.Time]
 
 	// LastUsedAt is when a build last used the record. Unknown if none did.
 	LastUsedAt Optional[time.Time]

@@ -151,6 +151,9 @@ func TestStoreReach(t *testing.T) {
 		}, map[Command]int64{BuilderPrune: 768}},
 		{"the lease of a pull", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept").IsOfPull = true }, map[Command]int64{ImagePrune: 48 + 1024, BuilderPrune: 768}},
 		{"the lease of a lookup", func(f *storeFixture) { f.blob("kept", 1024); f.lease("other", "content/kept").IsOfSource = true }, map[Command]int64{ImagePrune: 48, BuilderPrune: 768 + 1024}},
+		{"a record in use", func(f *storeFixture) {
+			f.BuildCache = model.Known([]model.CacheRecord{{ID: "r", Type: "regular", InUse: true, Size: model.Known[int64](768)}})
+		}, map[Command]int64{BuilderPrune: 0}},
 		{"a root", func(f *storeFixture) { f.blob("kept", 1024, "content/old").IsRoot = true }, map[Command]int64{ImagePrune: 0, SystemPruneAll: 1023 - 48 - 4}},
 		{"a blob of another namespace", func(f *storeFixture) { f.store.Objects[1].IsElsewhere = true }, map[Command]int64{SystemPruneAll: 1023 - 2}},
 		{"an expired name", func(f *storeFixture) { f.store.Images[1].Expires = in(-time.Second) }, map[Command]int64{ImagePrune: 48, ContainerPrune: 192 + 48}},

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"docker_buildup_exporter/collector/model"
 )
@@ -12,6 +13,7 @@ import (
 // records are indexes.
 type host struct {
 	engine     model.Engine
+	started    model.Optional[time.Time] // the engine
 	images     []model.Image
 	index      map[string]int32 // images by ID; see indexImages
 	failed     []bool           // of each image: its inspection failed
@@ -41,7 +43,7 @@ type host struct {
 
 // newHost returns the objects of a snapshot.
 func newHost(s model.Snapshot, engine model.Engine) *host {
-	h := &host{engine: engine}
+	h := &host{engine: engine, started: s.EngineStarted}
 	records, imagesKnown := s.Images.Get()
 	h.images = model.Distinct(records)
 	h.containers, h.containersKnown = s.Containers.Get()

@@ -178,6 +178,21 @@ func TestLayerOfBlobs(t *testing.T) {
 	}
 }
 
+// A record of unknown size may be of any layer. One that may be of two layers, of which neither goes,
+// remains.
+func TestUnsureRecords(t *testing.T) {
+	f := newFixture(model.GraphDriver, "1.51")
+	f.image("a", "", tag("a:1"), "10a", "200b")
+	f.image("b", "", tag("b:1"), "10b", "30c")
+	f.image("c", "", nil, "4000d")
+	f.record(model.CacheRecord{ID: "shared", Type: "regular", Shared: true, Size: model.Known[int64](10)})
+	f.expectExact(t, SystemPrune, 4000)
+	f.record(model.CacheRecord{ID: "known", Type: "regular", Size: model.Known[int64](50000)})
+	f.expectExact(t, BuilderPrune, 50000)
+	f.record(model.CacheRecord{ID: "unknown", Type: "regular"})
+	f.expectBetween(t, BuilderPrune, 50000, 50000)
+}
+
 // A container protects the name that it was created from. With the containerd store, the until
 // filter goes by when that was, which is unknown.
 func TestUntil(t *testing.T) {
@@ -205,13 +220,23 @@ func TestUntil(t *testing.T) {
 		f.record(model.CacheRecord{ID: "never used", Type: "source.local", Size: model.Known[int64](100)})
 		f.expectExact(t, ContainerPruneUntil, 5)
 		f.expectExact(t, BuilderPruneUntil, 101)
-		// Engine 20.10 also removes the record that a removed one was made from.
+		// Since API 1.42 a removed record that is older than the engine's start keeps the record that it was
+		// made from.
 		f.record(model.CacheRecord{ID: "parent", Type: "source.git.checkout", Size: model.Known[int64](1000), LastUsedAt: ago(week)})
 		f.record(model.CacheRecord{ID: "child", Parents: tag("parent"), Type: "source.git.checkout", Size: model.Known[int64](5000), LastUsedAt: ago(week)})
 		f.expectBetween(t, BuilderPruneUntil, 5101, 5101)
 		f.snapshot.Engine = model.Known(engineOf(store, "1.41"))
-		f.expectBetween(t, BuilderPruneUntil, 5101, 6101)
+		f.expectExact(t, BuilderPruneUntil, 6101)
 		f.snapshot.Engine = model.Known(engineOf(store, "1.51"))
+		f.snapshot.EngineStarted = ago(2 * week)
+		f.expectBetween(t, BuilderPruneUntil, 5101, 5101)
+		cache, _ := f.snapshot.BuildCache.Get()
+		for i := range cache {
+			cache[i].CreatedAt = ago(2 * week)
+		}
+		f.expectExact(t, BuilderPruneUntil, 6101)
+		f.snapshot.EngineStarted = ago(2*week - 1)
+		f.expectExact(t, BuilderPruneUntil, 5101)
 		if store == model.Containerd {
 			for i := range images {
 				images[i].Sizes = &model.StoreSizes{Unpacked: images[i].Size}

@@ -291,12 +291,12 @@ func (h *host) selectRecords(spec pruneSpec, r *removal, until time.Time) {
 		}
 	}
 	first := h.recordHolder(0)
-	isFirst := !until.IsZero()
-	likely := h.removedRecords(stillShared, spec.cache, until, isFirst && apiMinor(h.engine.APIVersion) >= 42)
+	keepsParents, isKnown := h.recordsThatKeepParents(until)
+	likely := h.removedRecords(stillShared, spec.cache, until, keepsParents)
 	copy(r.likely[first:], likely)
-	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until, isFirst))
-	if isFirst {
-		r.isUnsure = r.isUnsure || !slices.Equal(likely, h.removedRecords(stillShared, spec.cache, until, false))
+	copy(r.certain[first:], h.removedRecords(shared, spec.cache, until, keepsParents))
+	if !isKnown {
+		r.isUnsure = r.isUnsure || !slices.Equal(likely, h.removedRecords(stillShared, spec.cache, until, make([]bool, len(h.cache))))
 	}
 	r.isUnsure = r.isUnsure || h.store != nil && h.splitsLayer(likely, kept)
 	for i := first; i < first+len(h.cache); i++ {
@@ -325,9 +325,8 @@ func (h *host) splitsLayer(removed, kept []bool) bool {
 // cache.cacheManager.pruneOnce). It starts with records that no other record was made from. By
 // default it keeps records that images share and BuildKit's own (types internal and
 // frontend). The until filter goes by when a record was last used; one that never was is
-// removed. With the filter, Engine 20.10 was seen to remove also the records that removed ones
-// were made from, and Engine 29 to keep them: only the first generation is certain.
-func (h *host) removedRecords(isShared []bool, records amount, until time.Time, isFirst bool) (removed []bool) {
+// removed.
+func (h *host) removedRecords(isShared []bool, records amount, until time.Time, keepsParents []bool) (removed []bool) {
 	children, work := make([]int32, len(h.cache)), make([]int32, 0, len(h.cache))
 	for i := range h.cache {
 		work = append(work, int32(i))
@@ -348,11 +347,29 @@ func (h *host) removedRecords(isShared []bool, records amount, until time.Time, 
 		}
 		removed[i] = true
 		for _, parent := range h.matches.parents[i] {
-			if !isFirst {
+			if !keepsParents[i] {
 				children[parent]--
 				work = append(work, parent)
 			}
 		}
 	}
 	return removed
+}
+
+// recordsThatKeepParents returns the records whose removal counts as a use of the records that they
+// were made from, so that the until filter keeps those. Since API 1.42 these are the records that
+// BuildKit has loaded when the engine started (BuildKit: cache.cacheManager.parentsOf, which passes
+// NoUpdateLastUsed on inside of a slice). Records of unknown age are among them.
+func (h *host) recordsThatKeepParents(until time.Time) (keep []bool, isKnown bool) {
+	keep, isKnown = make([]bool, len(h.cache)), true
+	if until.IsZero() || apiMinor(h.engine.APIVersion) < 42 {
+		return keep, true
+	}
+	started, isStartKnown := h.started.Get()
+	for i, record := range h.cache {
+		created, known := record.CreatedAt.Get()
+		keep[i] = !isStartKnown || !known || created.Before(started)
+		isKnown = isKnown && isStartKnown && known
+	}
+	return keep, isKnown
 }

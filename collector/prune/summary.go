@@ -50,7 +50,7 @@ func inputs(s model.Snapshot) model.Snapshot {
 	return model.Snapshot{
 		Engine: s.Engine, Images: s.Images, Containers: s.Containers, Volumes: s.Volumes, BuildCache: s.BuildCache,
 		FailedImages: s.FailedImages, BuildCacheStale: s.BuildCacheStale, ContentsVersion: s.ContentsVersion, StoreStale: s.StoreStale,
-		LayerStore: s.LayerStore,
+		LayerStore: s.LayerStore, EngineStarted: s.EngineStarted,
 	}
 }
 
