@@ -144,17 +144,17 @@ func (m *matches) score(i, at int32) (score float64) {
 	if score == 0 && m.isTop[at] {
 		score++
 	}
-	return score + 2 - m.difference(i, at)
+	return score + 2 - m.difference(&m.cache[i], at)
 }
 
 // difference returns by how much the blob that a record would have of a layer differs from what
 // the images suggest, as a ratio of at most 1. It is 0 with a graph driver, which has no blobs.
-func (m *matches) difference(i, at int32) float64 {
+func (m *matches) difference(record *model.CacheRecord, at int32) float64 {
 	if !m.isContainerd() {
 		return 0
 	}
 	want := m.perByte[at] * float64(m.tree.layers[at].size)
-	return min(1, math.Abs(float64(m.blobOf(&m.cache[i], at))-want)/(want+blockSize))
+	return min(1, math.Abs(float64(m.blobOf(record, at))-want)/(want+blockSize))
 }
 
 // blobOf returns the size of the blob of a record with the containerd store, if it is of a
@@ -169,11 +169,16 @@ func (m *matches) blobOf(record *model.CacheRecord, at int32) int64 {
 	return size - m.tree.layers[at].size
 }
 
+// sameBlob is up to which difference a blob is most likely that of a layer.
+const sameBlob = 0.01
+
 // fits reports whether a record may be of a layer, by its size. A record that an image shares
-// is of a layer of an image. Any other one may be of a layer that only containers have.
+// is of a layer of an image. Any other one may be of a layer that only containers have. With the
+// containerd store BuildKit may miss that an image shares a record; then its blob has the right size.
 func (m *matches) fits(record *model.CacheRecord, at int32) bool {
 	l := &m.tree.layers[at]
-	if record.Shared != m.isListed[at] && !(record.Shared && m.hasFailed) && !(m.isContainerd() && record.ExcludesSnapshot) {
+	isMissed := m.isContainerd() && (record.ExcludesSnapshot || !record.Shared && m.difference(record, at) < sameBlob)
+	if record.Shared != m.isListed[at] && !(record.Shared && m.hasFailed) && !isMissed {
 		return false
 	}
 	size, known := record.Size.Get()

@@ -154,6 +154,20 @@ func TestEstimateOfBlobs(t *testing.T) {
 	}
 }
 
+// A record that BuildKit does not report as shared keeps the blob of an image, if it has one of that
+// size.
+func TestMissedSharing(t *testing.T) {
+	for size, want := range map[int64]int64{200_000: 100_000, 210_000: 200_000 + 100} {
+		f := newFixture(model.Containerd, "1.51")
+		f.image("a", "", tag("a:1"), "100000")
+		f.record(model.CacheRecord{ID: "r", Type: "regular", Size: model.Known(size)})
+		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(map[string]int64{"100000": 100_000})
+		if got := reclaimable(f.snapshot)[ImagePruneAll].Estimate; got != want {
+			t.Errorf("with a record of %d bytes: got an estimate of %d, want %d", size, got, want)
+		}
+	}
+}
+
 // A record is of the layer on which the layers of all records made from it fit best.
 func TestLayerOfBlobs(t *testing.T) {
 	f := newFixture(model.Containerd, "1.51")
