@@ -106,11 +106,22 @@ func (h *host) buildGraph(s model.Snapshot) {
 
 func (h *host) isContainerd() bool { return h.engine.ImageStore == model.Containerd }
 
-// distinctRecords returns the records in the order of their IDs, each ID once.
+// distinctRecords returns the records, each ID once: first those that images share, because each of them
+// is of a layer of an image, then by ID.
 func distinctRecords(cache []model.CacheRecord) []model.CacheRecord {
 	cache = slices.Clone(cache)
 	slices.SortStableFunc(cache, func(a, b model.CacheRecord) int { return strings.Compare(a.ID, b.ID) })
-	return slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
+	cache = slices.CompactFunc(cache, func(a, b model.CacheRecord) bool { return a.ID == b.ID })
+	slices.SortStableFunc(cache, func(a, b model.CacheRecord) int {
+		switch {
+		case a.Shared == b.Shared:
+			return 0
+		case a.Shared:
+			return -1
+		}
+		return 1
+	})
+	return cache
 }
 
 // indexImages indexes the parents of images and the images of containers. With the containerd store,

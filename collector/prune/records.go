@@ -174,10 +174,11 @@ const sameBlob = 0.01
 
 // fits reports whether a record may be of a layer, by its size. A record that an image shares
 // is of a layer of an image. Any other one may be of a layer that only containers have. With the
-// containerd store BuildKit may miss that an image shares a record; then its blob has the right size.
+// containerd store BuildKit may miss that an image shares a record: its blob has the right size, and no
+// other record is of the layer.
 func (m *matches) fits(record *model.CacheRecord, at int32) bool {
 	l := &m.tree.layers[at]
-	isMissed := m.isContainerd() && (record.ExcludesSnapshot || !record.Shared && m.difference(record, at) < sameBlob)
+	isMissed := m.isContainerd() && (record.ExcludesSnapshot || !record.Shared && !m.isTaken[at] && m.difference(record, at) < sameBlob)
 	if record.Shared != m.isListed[at] && !(record.Shared && m.hasFailed) && !isMissed {
 		return false
 	}

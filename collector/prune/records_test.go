@@ -155,15 +155,26 @@ func TestEstimateOfBlobs(t *testing.T) {
 }
 
 // A record that BuildKit does not report as shared keeps the blob of an image, if it has one of that
-// size.
+// size, and no shared record is of the layer.
 func TestMissedSharing(t *testing.T) {
-	for size, want := range map[int64]int64{200_000: 100_000, 210_000: 200_000 + 100} {
+	for _, test := range []struct {
+		size     int64
+		isShared bool // another record
+		want     int64
+	}{{200_000, false, 100_000}, {210_000, false, 200_000 + 100}, {200_000, true, 100_000}} {
 		f := newFixture(model.Containerd, "1.51")
 		f.image("a", "", tag("a:1"), "100000")
-		f.record(model.CacheRecord{ID: "r", Type: "regular", Size: model.Known(size)})
+		f.record(model.CacheRecord{ID: "r", Type: "regular", Size: model.Known(test.size)})
+		if test.isShared {
+			f.record(model.CacheRecord{ID: "shared", Type: "regular", Shared: true, Size: model.Known[int64](200_001)})
+		}
 		f.snapshot.Contents, f.snapshot.ListedImages = f.contents, f.setSizes(map[string]int64{"100000": 100_000})
-		if got := reclaimable(f.snapshot)[ImagePruneAll].Estimate; got != want {
-			t.Errorf("with a record of %d bytes: got an estimate of %d, want %d", size, got, want)
+		estimates := reclaimable(f.snapshot)
+		if got := estimates[ImagePruneAll].Estimate; got != test.want {
+			t.Errorf("%+v: got an estimate of %d", test, got)
+		}
+		if got := estimates[BuilderPrune].Estimate; test.isShared && got != 200_000 {
+			t.Errorf("%+v: got an estimate of %d for the record, want all of it", test, got)
 		}
 	}
 }
