@@ -152,3 +152,18 @@ func TestImageWithoutHistory(t *testing.T) {
 		}
 	})
 }
+
+// TestLayersKeptBySave checks that no figure counts the layers that Engine 29 keeps after "docker save" of
+// images that share them, although nothing uses them any more.
+func TestLayersKeptBySave(t *testing.T) {
+	t.Parallel()
+	h := newRandomHost(t, dockertest.Docker29Overlay2)
+	h.file("data", 300_000, 9999)
+	h.Build("FROM base:1\nCOPY data /", "-t", "app:1")
+	h.Docker("save", "-o", filepath.Join(h.Dir, "save.tar"), "base:1", "app:1")
+	h.Docker("image", "prune", "-af")
+	if kept := total(h.contentBytes()); kept < 1_000_000 {
+		t.Errorf("the engine keeps %d bytes, want the layers of base:1; if it was fixed, change collector/prune/README.md", kept)
+	}
+	checkDataRoot(t, h.prune("docker system prune --all"))
+}
