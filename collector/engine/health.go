@@ -85,6 +85,12 @@ func (h *health) setSuccess(collector string, success bool) {
 	}
 }
 
+// finish takes the result of a collector's main request: its duration and its outcome.
+func (h *health) finish(collector, operation string, r result, now time.Time) {
+	h.measure(collector, r.err, r.took, now)
+	h.record(collector, operation, r.err)
+}
+
 // measure takes the duration of a collector's main request, or that it failed.
 func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
 	if collector == "" {

@@ -16,8 +16,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 	if !s.mergeStore(r, now) {
 		return
 	}
-	s.health.measure("images", r.err, r.took, now)
-	s.health.record("images", "list images", r.err)
+	s.health.finish("images", "list images", r, now)
 	if r.err != nil {
 		s.images.clear()
 		return
