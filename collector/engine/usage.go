@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -48,11 +49,7 @@ func (s *state) mergeUsage(r result, now time.Time) {
 func (s *state) takeVolumeSizes(r result, sizes map[string]int64, now time.Time) {
 	s.health.finish("volumes", "measure volumes", r, now)
 	s.usage.sizes, s.usage.sizesVersion = model.Of(sizes, r.err), r.task.version
-	for name, changed := range s.usage.changedVolumes {
-		if changed <= r.task.version {
-			delete(s.usage.changedVolumes, name)
-		}
-	}
+	maps.DeleteFunc(s.usage.changedVolumes, func(_ string, changed int) bool { return changed <= r.task.version })
 }
 
 func (s *state) takeBuildCache(r result, records []model.CacheRecord, now time.Time) {
