@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -63,11 +64,7 @@ func (q *changeQueue) count(k kind) (n int) {
 
 // drop removes the objects whose last event was settled when a list was requested.
 func (q *changeQueue) drop(k kind, listed time.Time) {
-	for key, c := range q.pending {
-		if key.kind == k && listed.Sub(c.last) >= debounce {
-			delete(q.pending, key)
-		}
-	}
+	maps.DeleteFunc(q.pending, func(key objectKey, c change) bool { return key.kind == k && listed.Sub(c.last) >= debounce })
 }
 
 // ready removes and returns the objects to inspect. One that has not settled stays queued.

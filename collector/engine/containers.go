@@ -20,13 +20,26 @@ type detail struct {
 	createdFrom model.Optional[model.Reference]
 	inspection  attempts
 
-	size     model.Optional[measuredSize]
-	sizeFrom model.Container // as it was when it was measured
-	sizeTook time.Duration   // of the last success
+	size     measured[measuredSize]
+	sizeTook time.Duration // of the last success
 	sizing   attempts
 
-	directory     model.Optional[int64]
-	directoryFrom model.Container // as it was when its directory was read
+	directory measured[int64]
+}
+
+// measured is what was measured of a container as it was then.
+type measured[T any] struct {
+	value model.Optional[T]
+	from  model.Container
+}
+
+// of returns what was measured of a container since it has been in its state. Files of a stopped
+// container do not change.
+func (m measured[T]) of(c model.Container) model.Optional[T] {
+	if m.from.State.Stopped() != c.State.Stopped() || !isSameStop(m.from, c) {
+		return model.Optional[T]{}
+	}
+	return m.value
 }
 
 type measuredSize = docker.ContainerSize
@@ -63,12 +76,11 @@ func (s *state) containerChanged(id string) {
 	}
 	d := s.detailOf(id)
 	d.changed = s.version
-	d.stoppedAt, d.size = model.Optional[time.Time]{}, model.Optional[measuredSize]{}
+	d.stoppedAt, d.size = model.Optional[time.Time]{}, measured[measuredSize]{}
 }
 
 func (s *state) mergeContainers(r result, now time.Time) {
-	s.health.measure("containers", r.err, r.took, now)
-	s.health.record("containers", "list containers", r.err)
+	s.health.finish("containers", "list containers", r, now)
 	if r.err != nil {
 		s.containers.clear()
 		return
@@ -137,24 +149,13 @@ func (s *state) withDetails(list []model.Container) []model.Container {
 			if d.stoppedAt.IsKnown() {
 				c.StoppedAt = d.stoppedAt
 			}
-			if d.directoryFrom.State.Stopped() && isSameStop(d.directoryFrom, *c) {
-				c.DirectorySize = d.directory
-			}
+			c.DirectorySize = d.directory.of(*c)
 		}
-		if size, known := d.sizeOf(*c).Get(); known {
+		if size, known := d.size.of(*c).Get(); known {
 			c.Size, c.ImageSize = size.Writable, size.Image
 		}
 	}
 	return list
-}
-
-// sizeOf returns the size of a container if it was measured since the container has been in
-// its state. Files of a stopped container do not change.
-func (d *detail) sizeOf(c model.Container) model.Optional[measuredSize] {
-	if d.sizeFrom.State.Stopped() != c.State.Stopped() || !isSameStop(d.sizeFrom, c) {
-		return model.Optional[measuredSize]{}
-	}
-	return d.size
 }
 
 // isSameStop reports whether a container has not run between two moments in which it is not
@@ -187,7 +188,7 @@ func (s *state) mergeLogs(r result, now time.Time) {
 		if answer, known := answer.Sizes[c.ID]; known && d.changed <= r.task.version {
 			size = model.Known(answer.Freed)
 		}
-		d.directory, d.directoryFrom = size, c
+		d.directory = measured[int64]{size, c}
 	}
 }
 
@@ -305,7 +306,7 @@ func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Containe
 	known, _ := s.detailedContainers()
 	for _, c := range known {
 		d := s.details[c.ID]
-		isMeasured := d != nil && d.sizeOf(c).IsKnown()
+		isMeasured := d != nil && d.size.of(c).IsKnown()
 		failures := d != nil && d.sizing.failures > 0
 		switch {
 		case c.State.Stopped() && (isMeasured || !c.StoppedAt.IsKnown()):
@@ -344,7 +345,7 @@ func (s *state) mergeContainerSizes(r result, now time.Time) {
 	if r.part {
 		sized := r.value.(sizedContainer)
 		if d := s.detailOf(sized.container.ID); s.isGone(sized.container.ID, sized.err) {
-			d.size, d.sizing = model.Optional[measuredSize]{}, attempts{}
+			d.size, d.sizing = measured[measuredSize]{}, attempts{}
 		} else {
 			d.takeSize(sized, r.task.version, now)
 		}
@@ -362,14 +363,14 @@ func (s *state) mergeContainerSizes(r result, now time.Time) {
 func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
 	if sized.err != nil {
 		d.sizing.fail(now, sized.err)
-		d.size = model.Optional[measuredSize]{}
+		d.size = measured[measuredSize]{}
 		return
 	}
 	d.sizing, d.sizeTook = attempts{}, sized.took
 	if d.changed <= version {
-		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
+		d.size = measured[measuredSize]{from: sized.container}
 		if sized.size.Writable.IsKnown() {
-			d.size = model.Known(sized.size)
+			d.size.value = model.Known(sized.size)
 		}
 	}
 }

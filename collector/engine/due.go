@@ -158,8 +158,6 @@ func (s *state) isInfoDue(now time.Time) bool {
 		return true
 	case sched.failures > 0:
 		return now.Sub(sched.ended) >= backoff(sched.failures)
-	}
-	switch {
 	case !s.config.Events:
 		return false
 	case !s.stream.connected && s.isWanted(info, now): // another engine may have taken its place
@@ -261,9 +259,7 @@ func (s *state) maxWait(k kind) time.Duration {
 		return time.Hour // their own timeouts are short
 	case events, changes, sizeRetries:
 		return 0
-	case storeRetries:
-		return fastRequest
-	case contents, details:
+	case storeRetries, contents, details:
 		return fastRequest
 	}
 	switch {

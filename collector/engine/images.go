@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -16,8 +17,7 @@ func (s *state) mergeImages(r result, now time.Time) {
 	if !s.mergeStore(r, now) {
 		return
 	}
-	s.health.measure("images", r.err, r.took, now)
-	s.health.record("images", "list images", r.err)
+	s.health.finish("images", "list images", r, now)
 	if r.err != nil {
 		s.images.clear()
 		return
@@ -122,24 +122,16 @@ func (c *contentCache) failed() map[string]bool {
 // keep drops the contents of all images but the wanted ones, and the failures of all but the
 // listed ones, which are the ones to inspect.
 func (c *contentCache) keep(isListed, isWanted func(id string) bool) {
-	for id := range c.known {
-		if !isWanted(id) {
-			delete(c.known, id)
-			c.view = nil
-			c.version++
-		}
+	known, failures := len(c.known), len(c.failures)
+	maps.DeleteFunc(c.known, func(id string, _ inspectedContent) bool { return !isWanted(id) })
+	maps.DeleteFunc(c.failures, func(id string, _ *attempts) bool { return !isListed(id) })
+	if len(c.known) < known {
+		c.view = nil
 	}
-	for id := range c.failures {
-		if !isListed(id) {
-			delete(c.failures, id)
-			c.version++
-		}
+	if len(c.known) < known || len(c.failures) < failures {
+		c.version++
 	}
-	for id := range c.missing {
-		if !isListed(id) {
-			delete(c.missing, id)
-		}
-	}
+	maps.DeleteFunc(c.missing, func(id string, _ time.Time) bool { return !isListed(id) })
 }
 
 func (c *contentCache) clearFailures() {

@@ -111,11 +111,7 @@ func (s *state) storedContainers(now time.Time) (ids []string) {
 	if s.store.content == nil || now.Before(s.store.listUntil) {
 		return nil
 	}
-	for _, object := range s.store.content.Objects {
-		if id, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
-			ids = append(ids, strings.TrimPrefix(id, model.SnapshotKey("")))
-		}
-	}
+	ids = containerIDs(s.store.content)
 	list, _ := s.containers.all()
 	for _, c := range list {
 		ids = append(ids, c.ID)
@@ -179,8 +175,7 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		return false
 	}
 	s.store.attempts, s.store.mismatches = attempts{}, 0
-	s.health.measure("containerd", nil, r.took, now)
-	s.health.record("containerd", readStore, nil)
+	s.health.finish("containerd", readStore, result{took: r.took}, now)
 	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
 	if r.task.generation < 0 && s.containers.known { // proven with the first list
 		s.store.containers = s.containers.generation
@@ -211,9 +206,17 @@ func recordLeases(store *containerd.Store) map[string]bool {
 			ids[lease.ID] = true
 		}
 	}
+	for _, id := range containerIDs(store) {
+		delete(ids, id)
+	}
+	return ids
+}
+
+// containerIDs returns the IDs of the containers that have a snapshot in a store.
+func containerIDs(store *containerd.Store) (ids []string) {
 	for _, object := range store.Objects {
-		if name, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
-			delete(ids, strings.TrimPrefix(name, model.SnapshotKey("")))
+		if key, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			ids = append(ids, strings.TrimPrefix(key, model.SnapshotKey("")))
 		}
 	}
 	return ids
