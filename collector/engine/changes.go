@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -64,7 +63,11 @@ func (q *changeQueue) count(k kind) (n int) {
 
 // drop removes the objects whose last event was settled when a list was requested.
 func (q *changeQueue) drop(k kind, listed time.Time) {
-	maps.DeleteFunc(q.pending, func(key objectKey, c change) bool { return key.kind == k && listed.Sub(c.last) >= debounce })
+	for key, c := range q.pending {
+		if key.kind == k && listed.Sub(c.last) >= debounce {
+			delete(q.pending, key)
+		}
+	}
 }
 
 // ready removes and returns the objects to inspect. One that has not settled stays queued.

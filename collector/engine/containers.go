@@ -20,26 +20,13 @@ type detail struct {
 	createdFrom model.Optional[model.Reference]
 	inspection  attempts
 
-	size     measured[measuredSize]
-	sizeTook time.Duration // of the last success
+	size     model.Optional[measuredSize]
+	sizeFrom model.Container // as it was when it was measured
+	sizeTook time.Duration   // of the last success
 	sizing   attempts
 
-	directory measured[int64]
-}
-
-// measured is what was measured of a container as it was then.
-type measured[T any] struct {
-	value model.Optional[T]
-	from  model.Container
-}
-
-// of returns what was measured of a container since it has been in its state. Files of a stopped
-// container do not change.
-func (m measured[T]) of(c model.Container) model.Optional[T] {
-	if m.from.State.Stopped() != c.State.Stopped() || !isSameStop(m.from, c) {
-		return model.Optional[T]{}
-	}
-	return m.value
+	directory     model.Optional[int64]
+	directoryFrom model.Container // as it was when its directory was read
 }
 
 type measuredSize = docker.ContainerSize
@@ -76,11 +63,12 @@ func (s *state) containerChanged(id string) {
 	}
 	d := s.detailOf(id)
 	d.changed = s.version
-	d.stoppedAt, d.size = model.Optional[time.Time]{}, measured[measuredSize]{}
+	d.stoppedAt, d.size = model.Optional[time.Time]{}, model.Optional[measuredSize]{}
 }
 
 func (s *state) mergeContainers(r result, now time.Time) {
-	s.health.finish("containers", "list containers", r, now)
+	s.health.measure("containers", r.err, r.took, now)
+	s.health.record("containers", "list containers", r.err)
 	if r.err != nil {
 		s.containers.clear()
 		return
@@ -149,13 +137,24 @@ func (s *state) withDetails(list []model.Container) []model.Container {
 			if d.stoppedAt.IsKnown() {
 				c.StoppedAt = d.stoppedAt
 			}
-			c.DirectorySize = d.directory.of(*c)
+			if d.directoryFrom.State.Stopped() && isSameStop(d.directoryFrom, *c) {
+				c.DirectorySize = d.directory
+			}
 		}
-		if size, known := d.size.of(*c).Get(); known {
+		if size, known := d.sizeOf(*c).Get(); known {
 			c.Size, c.ImageSize = size.Writable, size.Image
 		}
 	}
 	return list
+}
+
+// sizeOf returns the size of a container if it was measured since the container has been in
+// its state. Files of a stopped container do not change.
+func (d *detail) sizeOf(c model.Container) model.Optional[measuredSize] {
+	if d.sizeFrom.State.Stopped() != c.State.Stopped() || !isSameStop(d.sizeFrom, c) {
+		return model.Optional[measuredSize]{}
+	}
+	return d.size
 }
 
 // isSameStop reports whether a container has not run between two moments in which it is not
@@ -188,7 +187,7 @@ func (s *state) mergeLogs(r result, now time.Time) {
 		if answer, known := answer.Sizes[c.ID]; known && d.changed <= r.task.version {
 			size = model.Known(answer.Freed)
 		}
-		d.directory = measured[int64]{size, c}
+		d.directory, d.directoryFrom = size, c
 	}
 }
 
@@ -306,7 +305,7 @@ func (s *state) unmeasured(hasFailed bool, now time.Time) (list []model.Containe
 	known, _ := s.detailedContainers()
 	for _, c := range known {
 		d := s.details[c.ID]
-		isMeasured := d != nil && d.size.of(c).IsKnown()
+		isMeasured := d != nil && d.sizeOf(c).IsKnown()
 		failures := d != nil && d.sizing.failures > 0
 		switch {
 		case c.State.Stopped() && (isMeasured || !c.StoppedAt.IsKnown()):
@@ -345,7 +344,7 @@ func (s *state) mergeContainerSizes(r result, now time.Time) {
 	if r.part {
 		sized := r.value.(sizedContainer)
 		if d := s.detailOf(sized.container.ID); s.isGone(sized.container.ID, sized.err) {
-			d.size, d.sizing = measured[measuredSize]{}, attempts{}
+			d.size, d.sizing = model.Optional[measuredSize]{}, attempts{}
 		} else {
 			d.takeSize(sized, r.task.version, now)
 		}
@@ -363,14 +362,14 @@ func (s *state) mergeContainerSizes(r result, now time.Time) {
 func (d *detail) takeSize(sized sizedContainer, version int, now time.Time) {
 	if sized.err != nil {
 		d.sizing.fail(now, sized.err)
-		d.size = measured[measuredSize]{}
+		d.size = model.Optional[measuredSize]{}
 		return
 	}
 	d.sizing, d.sizeTook = attempts{}, sized.took
 	if d.changed <= version {
-		d.size = measured[measuredSize]{from: sized.container}
+		d.size, d.sizeFrom = model.Optional[measuredSize]{}, sized.container
 		if sized.size.Writable.IsKnown() {
-			d.size.value = model.Known(sized.size)
+			d.size = model.Known(sized.size)
 		}
 	}
 }

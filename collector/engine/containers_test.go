@@ -273,8 +273,8 @@ func TestSizeBelongsToState(t *testing.T) {
 		{model.Container{State: model.Exited, StoppedAt: at}, model.Container{State: model.Exited}, false},
 		{model.Container{State: model.Exited}, model.Container{State: model.Exited, StoppedAt: at}, false},
 	} {
-		m := measured[int64]{model.Known[int64](1), test.then}
-		if _, known := m.of(test.now).Get(); known != test.valid {
+		d := detail{size: model.Known(measuredSize{Writable: model.Known[int64](1)}), sizeFrom: test.then}
+		if _, known := d.sizeOf(test.now).Get(); known != test.valid {
 			t.Errorf("%+v and then %+v: the size is known: %v", test.then, test.now, known)
 		}
 	}

@@ -158,6 +158,8 @@ func (s *state) isInfoDue(now time.Time) bool {
 		return true
 	case sched.failures > 0:
 		return now.Sub(sched.ended) >= backoff(sched.failures)
+	}
+	switch {
 	case !s.config.Events:
 		return false
 	case !s.stream.connected && s.isWanted(info, now): // another engine may have taken its place
@@ -259,7 +261,9 @@ func (s *state) maxWait(k kind) time.Duration {
 		return time.Hour // their own timeouts are short
 	case events, changes, sizeRetries:
 		return 0
-	case storeRetries, contents, details:
+	case storeRetries:
+		return fastRequest
+	case contents, details:
 		return fastRequest
 	}
 	switch {

@@ -544,11 +544,11 @@ func TestFilesystemsInContainer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for id, want := range map[string]string{"there": "true <nil>", "gone": "false <nil>", "broken": "false broken"} {
-			if has, err := (task{api: api}).machine().HasContainer(context.Background(), id); fmt.Sprint(has, " ", err) != want {
+			if has, err := hasContainer(context.Background(), api, id); fmt.Sprint(has, " ", err) != want {
 				t.Errorf("container %s: got %v %v, want %s", id, has, err, want)
 			}
 		}
-		if _, err := (task{}).machine().HasContainer(context.Background(), "there"); err == nil {
+		if _, err := hasContainer(context.Background(), nil, "there"); err == nil {
 			t.Error("an unreachable engine answers")
 		}
 	})

@@ -210,15 +210,13 @@ func (s *state) event(e docker.Event, now time.Time) {
 // pruneCounts counts the prunes that the engine has reported.
 type pruneCounts struct {
 	known  bool // there was an event stream: before, 0 would be a claim
-	counts map[model.Resource]pruneCount
+	counts map[model.Resource]model.Prune
+	last   map[model.Resource]int64 // time of the last event, which a reconnection repeats
 }
 
-type pruneCount struct {
-	model.Prune
-	last int64 // time of the last event, which a reconnection repeats
+func newPruneCounts() pruneCounts {
+	return pruneCounts{counts: make(map[model.Resource]model.Prune), last: make(map[model.Resource]int64)}
 }
-
-func newPruneCounts() pruneCounts { return pruneCounts{counts: make(map[model.Resource]pruneCount)} }
 
 // add takes a prune event, whose time may be known. The freed bytes are unknown without the
 // attribute, and if they are more than a disk has.
@@ -229,11 +227,12 @@ func (p *pruneCounts) add(e docker.Event, isTimeKnown bool) {
 		docker.VolumeEvent:    model.Volumes,
 		docker.BuilderEvent:   model.BuildCache,
 	}[e.Type]
-	count := p.counts[resource]
-	if !known || e.TimeNano == count.last {
+	if !known || e.TimeNano == p.last[resource] {
 		return
 	}
-	count.last = e.TimeNano
+	p.last[resource] = e.TimeNano
+	count := p.counts[resource]
+	count.Resource = resource
 	count.Count++
 	if freed, err := strconv.ParseInt(e.Attributes["reclaimed"], 10, 64); err == nil && freed > 0 && freed <= docker.MaxSize {
 		count.Bytes += min(freed, math.MaxInt64-count.Bytes)
@@ -254,7 +253,7 @@ func (p *pruneCounts) report(store model.ImageStore) []model.Prune {
 		if resource == model.Images && store != model.GraphDriver {
 			continue
 		}
-		count := p.counts[resource].Prune
+		count := p.counts[resource]
 		count.Resource = resource
 		list = append(list, count)
 	}

@@ -63,14 +63,7 @@ func (e *Engine) fetch(ctx context.Context, t task, send func(result)) {
 // machine returns what is known of the engine's machine.
 func (t task) machine() host.Engine {
 	return host.Engine{Roots: t.roots, HasContainer: func(ctx context.Context, id string) (bool, error) {
-		if t.api == nil {
-			return false, errors.New("the engine is unreachable")
-		}
-		_, err := t.api.Container(ctx, id)
-		if docker.IsGone(err) {
-			return false, nil
-		}
-		return err == nil, err
+		return hasContainer(ctx, t.api, id)
 	}}
 }
 
@@ -82,6 +75,18 @@ func readRoot[T any](ctx context.Context, t task, read func(context.Context, hos
 		ids = append(ids, c.ID)
 	}
 	return read(ctx, t.machine(), ids)
+}
+
+// hasContainer reports whether the engine has a container. api is nil while it is unreachable.
+func hasContainer(ctx context.Context, api *docker.API, id string) (bool, error) {
+	if api == nil {
+		return false, errors.New("the engine is unreachable")
+	}
+	_, err := api.Container(ctx, id)
+	if docker.IsGone(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (e *Engine) ping(ctx context.Context) (pingAnswer, error) {

@@ -85,19 +85,17 @@ func (h *health) setSuccess(collector string, success bool) {
 	}
 }
 
-// finish takes the result of a collector's main request: its duration and its outcome.
-func (h *health) finish(collector, operation string, r result, now time.Time) {
-	h.measure(collector, r.err, r.took, now)
-	h.record(collector, operation, r.err)
-}
-
 // measure takes the duration of a collector's main request, or that it failed.
 func (h *health) measure(collector string, err error, took time.Duration, now time.Time) {
-	h.setSuccess(collector, err == nil)
-	if c, exists := h.collectors[collector]; exists && err == nil {
-		c.Duration, c.LastSuccess = model.Known(took), model.Known(now)
-		h.collectors[collector] = c
+	if collector == "" {
+		return
 	}
+	c := h.collectors[collector]
+	c.Name, c.Success = collector, err == nil
+	if err == nil {
+		c.Duration, c.LastSuccess = model.Known(took), model.Known(now)
+	}
+	h.collectors[collector] = c
 }
 
 // reset says that no answer of the engine is valid any more, for a reason that was recorded

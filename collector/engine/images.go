@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -17,7 +16,8 @@ func (s *state) mergeImages(r result, now time.Time) {
 	if !s.mergeStore(r, now) {
 		return
 	}
-	s.health.finish("images", "list images", r, now)
+	s.health.measure("images", r.err, r.took, now)
+	s.health.record("images", "list images", r.err)
 	if r.err != nil {
 		s.images.clear()
 		return
@@ -122,16 +122,24 @@ func (c *contentCache) failed() map[string]bool {
 // keep drops the contents of all images but the wanted ones, and the failures of all but the
 // listed ones, which are the ones to inspect.
 func (c *contentCache) keep(isListed, isWanted func(id string) bool) {
-	known, failures := len(c.known), len(c.failures)
-	maps.DeleteFunc(c.known, func(id string, _ inspectedContent) bool { return !isWanted(id) })
-	maps.DeleteFunc(c.failures, func(id string, _ *attempts) bool { return !isListed(id) })
-	if len(c.known) < known {
-		c.view = nil
+	for id := range c.known {
+		if !isWanted(id) {
+			delete(c.known, id)
+			c.view = nil
+			c.version++
+		}
 	}
-	if len(c.known) < known || len(c.failures) < failures {
-		c.version++
+	for id := range c.failures {
+		if !isListed(id) {
+			delete(c.failures, id)
+			c.version++
+		}
 	}
-	maps.DeleteFunc(c.missing, func(id string, _ time.Time) bool { return !isListed(id) })
+	for id := range c.missing {
+		if !isListed(id) {
+			delete(c.missing, id)
+		}
+	}
 }
 
 func (c *contentCache) clearFailures() {

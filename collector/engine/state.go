@@ -351,7 +351,8 @@ func (s *state) mergeFilesystems(r result, now time.Time) {
 // for all that is in it, and none each time that the program runs once, perhaps as a cron job.
 func (s *state) recordRead(collector, operation string, r result, now time.Time) {
 	if !s.health.isLeftOut(collector, operation, r.err) {
-		s.health.finish(collector, operation, r, now)
+		s.health.measure(collector, r.err, r.took, now)
+		s.health.record(collector, operation, r.err)
 		return
 	}
 	message := "the engine's root directory cannot be read"

@@ -202,7 +202,7 @@ func (s *state) discarded() string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(s.details)) {
 		d := s.details[id]
-		if !d.size.value.IsKnown() || id == "c1" && !d.stoppedAt.IsKnown() {
+		if !d.size.IsKnown() || id == "c1" && !d.stoppedAt.IsKnown() {
 			ids = append(ids, id)
 		}
 	}
@@ -630,7 +630,7 @@ func TestCheckCounts(t *testing.T) {
 		if got := s.details["c1"].stoppedAt.IsKnown(); got != test.stops {
 			t.Errorf("%s: the time of the stop is known: %v, want %v", test.name, got, test.stops)
 		}
-		if !s.details["c1"].size.value.IsKnown() {
+		if !s.details["c1"].size.IsKnown() {
 			t.Errorf("%s: the size was discarded", test.name)
 		}
 	}

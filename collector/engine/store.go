@@ -111,7 +111,11 @@ func (s *state) storedContainers(now time.Time) (ids []string) {
 	if s.store.content == nil || now.Before(s.store.listUntil) {
 		return nil
 	}
-	ids = containerIDs(s.store.content)
+	for _, object := range s.store.content.Objects {
+		if id, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			ids = append(ids, strings.TrimPrefix(id, model.SnapshotKey("")))
+		}
+	}
 	list, _ := s.containers.all()
 	for _, c := range list {
 		ids = append(ids, c.ID)
@@ -175,7 +179,8 @@ func (s *state) mergeStore(r result, now time.Time) bool {
 		return false
 	}
 	s.store.attempts, s.store.mismatches = attempts{}, 0
-	s.health.finish("containerd", readStore, result{took: r.took}, now)
+	s.health.measure("containerd", nil, r.took, now)
+	s.health.record("containerd", readStore, nil)
 	s.store.content, s.store.version, s.store.startedAt, s.store.containers = read, r.task.version, now.Add(-r.took), r.task.generation
 	if r.task.generation < 0 && s.containers.known { // proven with the first list
 		s.store.containers = s.containers.generation
@@ -206,17 +211,9 @@ func recordLeases(store *containerd.Store) map[string]bool {
 			ids[lease.ID] = true
 		}
 	}
-	for _, id := range containerIDs(store) {
-		delete(ids, id)
-	}
-	return ids
-}
-
-// containerIDs returns the IDs of the containers that have a snapshot in a store.
-func containerIDs(store *containerd.Store) (ids []string) {
 	for _, object := range store.Objects {
-		if key, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
-			ids = append(ids, strings.TrimPrefix(key, model.SnapshotKey("")))
+		if name, isOfContainer := strings.CutSuffix(object.Key, "-init"); isOfContainer {
+			delete(ids, strings.TrimPrefix(name, model.SnapshotKey("")))
 		}
 	}
 	return ids

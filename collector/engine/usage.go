@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -47,13 +46,19 @@ func (s *state) mergeUsage(r result, now time.Time) {
 }
 
 func (s *state) takeVolumeSizes(r result, sizes map[string]int64, now time.Time) {
-	s.health.finish("volumes", "measure volumes", r, now)
+	s.health.measure("volumes", r.err, r.took, now)
+	s.health.record("volumes", "measure volumes", r.err)
 	s.usage.sizes, s.usage.sizesVersion = model.Of(sizes, r.err), r.task.version
-	maps.DeleteFunc(s.usage.changedVolumes, func(_ string, changed int) bool { return changed <= r.task.version })
+	for name, changed := range s.usage.changedVolumes {
+		if changed <= r.task.version {
+			delete(s.usage.changedVolumes, name)
+		}
+	}
 }
 
 func (s *state) takeBuildCache(r result, records []model.CacheRecord, now time.Time) {
-	s.health.finish("build_cache", "list the build cache", r, now)
+	s.health.measure("build_cache", r.err, r.took, now)
+	s.health.record("build_cache", "list the build cache", r.err)
 	before, _ := s.usage.records.Get()
 	if s.store.startedAt.Before(s.usage.recordsAt) && !slices.EqualFunc(before, records, isSameRecord) {
 		s.store.named = s.version // there is no event for it

@@ -69,6 +69,12 @@ func (f *Filesystems) sightings(found view, path string) (seen []sighting) {
 // directories returns the sightings of a directory of the engine that runs now.
 func (f *Filesystems) directories(ctx context.Context, engine Engine, path string) ([]sighting, error) {
 	found, err := f.locate(ctx, engine)
+	if err == nil && !f.locator.isRunning(found.process) { // the engine has started again
+		f.mu.Lock()
+		f.located.at = f.located.at.Add(-searchInterval)
+		f.mu.Unlock()
+		found, err = f.locate(ctx, engine)
+	}
 	if seen := f.sightings(found, path); len(seen) > 0 {
 		return seen, nil
 	}
@@ -78,25 +84,24 @@ func (f *Filesystems) directories(ctx context.Context, engine Engine, path strin
 	return nil, err
 }
 
-// readFirst reads a directory of the engine where that first succeeds, until ctx ends. A reading of
-// that name that hangs is not repeated until it returns.
-func readFirst[T any](
-	ctx context.Context, f *Filesystems, name string, seen []sighting, run func(sighting) (T, error),
-) (T, error) {
-	result, isNew := start(f, name, func() (value T, err error) {
-		err = fs.ErrNotExist // unless it is seen
-		for _, at := range seen {
-			if value, err = run(at); err == nil {
-				break
-			}
-		}
-		return value, err
+// read runs what reads directories of the engine, until ctx ends. One that hangs is not repeated
+// until it returns.
+func read[T any](ctx context.Context, f *Filesystems, name string, run func() (T, error)) (T, error) {
+	type answer struct {
+		at    time.Time
+		value T
+	}
+	started := time.Now()
+	c := f.start(name, func() (any, error) {
+		value, err := run()
+		return answer{started, value}, err
 	})
-	value, err := result(ctx)
-	if err == nil && !isNew { // an earlier one, which hung
+	result, err := f.await(ctx, c)
+	got, _ := result.(answer)
+	if err == nil && got.at != started { // an earlier one, which hung
 		err = context.DeadlineExceeded
 	}
-	return value, err
+	return got.value, err
 }
 
 // open opens a directory or a file below a root directory. It fails for a link, and does not wait

@@ -16,7 +16,7 @@ func TestReadHangs(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			started := time.Now()
-			got, err := readFirst(ctx, f, "x", []sighting{{}}, func(sighting) (int, error) { <-release; return answer, nil })
+			got, err := read(ctx, f, "x", func() (int, error) { <-release; return answer, nil })
 			return got, time.Since(started), err
 		}
 		if _, took, err := within(time.Second, 1); !errors.Is(err, context.DeadlineExceeded) || took != time.Second {

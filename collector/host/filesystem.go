@@ -112,9 +112,9 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 		}
 		targets = found.targets
 	}
-	var results []func(context.Context) (statfsResult, error)
+	var calls []*call
 	for _, t := range targets { // all at once, so that one that hangs delays no other
-		results = append(results, f.startStatfs(t))
+		calls = append(calls, f.startStatfs(t))
 	}
 	type measured struct {
 		target
@@ -122,7 +122,7 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 	}
 	var all []measured
 	for i, t := range targets {
-		result, err := results[i](ctx)
+		result, err := f.awaitStatfs(ctx, calls[i])
 		isSame := func(other measured) bool {
 			return err == nil && f.isSame(ctx, t, other.target, result, other.statfsResult)
 		}
@@ -149,26 +149,31 @@ func (f *Filesystems) Measure(ctx context.Context, engine Engine) Usage {
 // engineStarted returns when the engine started, where its root directory can be read: it creates the
 // folder for its runtimes again then (moby: daemon.initRuntimesDir).
 func (f *Filesystems) engineStarted(ctx context.Context, roots []sighting) model.Optional[time.Time] {
-	return model.Of(readFirst(ctx, f, "birth of runtimes", roots, func(at sighting) (time.Time, error) {
-		return birth(filepath.Join(at.path, "runtimes"))
-	}))
+	for _, at := range roots {
+		path := filepath.Join(at.path, "runtimes")
+		if born, err := read(ctx, f, "birth of "+path, func() (time.Time, error) { return birth(path) }); err == nil {
+			return model.Known(born)
+		}
+	}
+	return model.Optional[time.Time]{}
 }
 
-// locate returns what was found a short while ago, or searches again if the engine has started since.
-// While the engine does not answer, what was found before holds.
+// locate returns what was found a short while ago, or searches again. While the engine does not
+// answer, what was found before holds.
 func (f *Filesystems) locate(ctx context.Context, engine Engine) (view, error) {
 	f.mu.Lock()
 	before := f.located
 	f.mu.Unlock()
 	isKnown := before.roots == engine.Roots && !before.at.IsZero()
-	if isKnown && time.Since(before.at) < searchInterval && f.locator.isRunning(before.process) {
+	if isKnown && time.Since(before.at) < searchInterval {
 		return before.view, nil
 	}
-	search, _ := start(f, "", func() (located, error) {
+	search := f.start("", func() (any, error) {
 		found, err := f.locator.locate(ctx, engine)
 		return located{found, engine.Roots, time.Now()}, err
 	})
-	found, err := search(ctx)
+	result, err := f.await(ctx, search)
+	found, _ := result.(located)
 	if err == nil && found.roots != engine.Roots { // an earlier search, which hung
 		err = context.DeadlineExceeded
 	}
@@ -200,8 +205,8 @@ func (f *Filesystems) isSame(ctx context.Context, a, b target, first, second sta
 		}
 		var firstErr, secondErr error
 		again, other := f.startStatfs(a), f.startStatfs(b)
-		first, firstErr = again(ctx)
-		second, secondErr = other(ctx)
+		first, firstErr = f.awaitStatfs(ctx, again)
+		second, secondErr = f.awaitStatfs(ctx, other)
 		if firstErr != nil || secondErr != nil {
 			break
 		}
@@ -221,57 +226,60 @@ func failure(err error) error {
 	return &model.Failure{Reason: reason, Hint: hint, Err: err}
 }
 
-func (f *Filesystems) startStatfs(t target) (result func(context.Context) (statfsResult, error)) {
-	result, _ = start(f, t.path, func() (result statfsResult, err error) {
-		err = t.err
+func (f *Filesystems) startStatfs(t target) *call {
+	return f.start(t.path, func() (any, error) {
+		err := t.err
 		for _, path := range t.views {
+			var result statfsResult
 			if _, err = os.Lstat(path); err == nil {
 				result, err = f.statfs(path)
 			}
 			if err == nil {
-				break
+				return result, nil
 			}
 		}
-		return result, err
+		return nil, err
 	})
-	return result
 }
 
-// start starts the call of a name, unless one is in progress. It returns a function that waits for the
-// result, and whether the call is a new one. All calls of a name have results of one type.
-func start[T any](f *Filesystems, name string, run func() (T, error)) (await func(context.Context) (T, error), isNew bool) {
+func (f *Filesystems) awaitStatfs(ctx context.Context, c *call) (statfsResult, error) {
+	result, err := f.await(ctx, c)
+	measured, _ := result.(statfsResult)
+	return measured, err
+}
+
+// start returns the call of a name that is in progress, or starts one.
+func (f *Filesystems) start(name string, run func() (any, error)) *call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, isRunning := f.calls[name]
-	if !isRunning {
-		c = &call{done: make(chan struct{})}
-		f.calls[name] = c
-		go func() {
-			c.result, c.err = run()
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			delete(f.calls, name)
-			close(c.done)
-		}()
+	if c := f.calls[name]; c != nil {
+		return c
 	}
-	return func(ctx context.Context) (T, error) {
-		result, err := f.await(ctx, c)
-		value, _ := result.(T)
-		return value, err
-	}, !isRunning
+	c := &call{done: make(chan struct{})}
+	f.calls[name] = c
+	go func() {
+		c.result, c.err = run()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.calls, name)
+		close(c.done)
+	}()
+	return c
 }
 
 // await returns the result of a call. It does not wait again for one that a measurement has
 // given up on.
 func (f *Filesystems) await(ctx context.Context, c *call) (any, error) {
 	f.mu.Lock()
-	isLate := c.isLate
+	if c.isLate {
+		var cancel func()
+		ctx, cancel = context.WithCancel(ctx)
+		cancel()
+	}
 	f.mu.Unlock()
-	if !isLate {
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-		}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

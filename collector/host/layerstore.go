@@ -81,17 +81,21 @@ func (f *Filesystems) LayerStore(ctx context.Context, engine Engine, busyRatio f
 		store  *model.LayerStore
 		walked time.Duration
 	}
-	got, err := readFirst(ctx, f, "layer store", seen, func(at sighting) (answer, error) {
-		store, walked, err := f.layerReader(at.path, engine.StorageDriver).read(ctx, busyRatio)
-		return answer{store, walked}, err
-	})
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		err = noAccess(err)
-	case err != nil:
-		err = &model.Failure{Reason: err.Error(), Err: err}
+	for _, at := range seen {
+		var got answer
+		reader := f.layerReader(at.path, engine.StorageDriver)
+		got, err = read(ctx, f, "layer store of "+at.path, func() (answer, error) {
+			store, walked, err := reader.read(ctx, busyRatio)
+			return answer{store, walked}, err
+		})
+		if err == nil {
+			return got.store, time.Since(started) - got.walked, nil
+		}
 	}
-	return got.store, time.Since(started) - got.walked, err
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, 0, noAccess(err)
+	}
+	return nil, 0, &model.Failure{Reason: err.Error(), Err: err}
 }
 
 func (f *Filesystems) layerReader(dir, driver string) *layerReader {

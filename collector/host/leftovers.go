@@ -40,11 +40,15 @@ func (f *Filesystems) Leftovers(ctx context.Context, engine Engine, containerIDs
 	if err != nil {
 		return Leftovers{}, noAccess(err)
 	}
-	found, err := readFirst(ctx, f, "leftovers", seen, func(at sighting) (Leftovers, error) {
-		s := search{ctx: ctx, sighting: at, engine: engine, listed: containerIDs, now: time.Now()}
-		return s.run()
+	return read(ctx, f, "leftovers", func() (found Leftovers, err error) {
+		for _, at := range seen {
+			s := search{ctx: ctx, sighting: at, engine: engine, listed: containerIDs, now: time.Now()}
+			if found, err = s.run(); err == nil {
+				break
+			}
+		}
+		return found, withHint(err)
 	})
-	return found, withHint(err)
 }
 
 // search is one search for leftovers below a root directory. What may belong to a pull, a build or a

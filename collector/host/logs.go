@@ -32,8 +32,14 @@ func (f *Filesystems) Logs(ctx context.Context, engine Engine, ids []string) (Lo
 	if err != nil {
 		return Logs{}, noAccess(err)
 	}
-	logs, err := readFirst(ctx, f, "container logs", seen, func(at sighting) (Logs, error) { return readLogs(ctx, at.path, ids) })
-	return logs, withHint(err)
+	return read(ctx, f, "container logs", func() (logs Logs, err error) {
+		for _, at := range seen {
+			if logs, err = readLogs(ctx, at.path, ids); err == nil {
+				break
+			}
+		}
+		return logs, withHint(err)
+	})
 }
 
 // readLogs reads the directories of containers below a directory. It fails if that is not the
