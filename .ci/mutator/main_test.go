@@ -78,9 +78,9 @@ func TestRunReplacesInvalid(t *testing.T) {
 
 func TestRunNeedsPassingTests(t *testing.T) {
 	o := example()
-	o.timeout = 1
+	o.packages, o.timeout = "./testdata/endless", 50*time.Millisecond
 	err := run(t.Context(), o, &strings.Builder{})
-	if err == nil || !strings.Contains(err.Error(), "testdata/example without a mutation: timeout") {
+	if err == nil || !strings.Contains(err.Error(), "testdata/endless without a mutation: timeout") {
 		t.Error(err)
 	}
 }
