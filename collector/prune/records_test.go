@@ -262,6 +262,9 @@ func TestUntil(t *testing.T) {
 		f.expectExact(t, BuilderPruneUntil, 6101)
 		f.snapshot.EngineStarted = ago(2*week - 1)
 		f.expectExact(t, BuilderPruneUntil, 5101)
+		f.snapshot.Engine = model.Known(engineOf(store, "1.43"))
+		f.expectBetween(t, BuilderPruneUntil, 5101, 5101)
+		f.snapshot.Engine = model.Known(engineOf(store, "1.51"))
 		if store == model.Containerd {
 			for i := range images {
 				images[i].Sizes = &model.StoreSizes{Unpacked: images[i].Size}

@@ -366,6 +366,7 @@ func (h *host) recordsThatKeepParents(until time.Time) (keep []bool, isKnown boo
 		return keep, true
 	}
 	started, isStartKnown := h.started.Get()
+	isStartKnown = isStartKnown && apiMinor(h.engine.APIVersion) >= 44 // older engines may move it with a reload
 	for i, record := range h.cache {
 		created, known := record.CreatedAt.Get()
 		keep[i] = !isStartKnown || !known || created.Before(started)
